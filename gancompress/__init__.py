@@ -1,0 +1,56 @@
+"""Make GAN generators small and fast: trace, mask, distil, cut, verify."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gancompress.graph.trace import trace as trace
+    from gancompress.surgery.cut import cut as cut
+    from gancompress.surgery.plan import Plan as Plan
+    from gancompress.surgery.plan import random_plan as random_plan
+    from gancompress.surgery.verify import verify as verify
+    from gancompress.wrapping import wrap as wrap
+
+__version__ = "0.1.0"
+
+# Loaded on first use, so that `gancompress --help` never waits for torch.
+_HOMES = {
+    "trace": "gancompress.graph.trace",
+    "wrap": "gancompress.wrapping",
+    "Plan": "gancompress.surgery.plan",
+    "random_plan": "gancompress.surgery.plan",
+    "cut": "gancompress.surgery.cut",
+    "verify": "gancompress.surgery.verify",
+    "inspect": "gancompress.surgery.inspection",
+    "report": "gancompress.report.summary",
+    "save": "gancompress.export.package",
+    "load": "gancompress.export.package",
+    "train": "gancompress.train.loop",
+    "load_recipe": "gancompress.recipes.load",
+}
+
+__all__ = [
+    "Plan",
+    "cut",
+    "inspect",
+    "load",
+    "load_recipe",
+    "random_plan",
+    "report",
+    "save",
+    "trace",
+    "train",
+    "verify",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gancompress' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    # A submodule of the same name (gancompress.report) must not shadow the function.
+    globals()[name] = value
+    return value

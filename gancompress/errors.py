@@ -1,0 +1,72 @@
+"""Errors that a user can act on, each with the exit code of the command line (docs/cli.md)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GancompressError(Exception):
+    """Base of every failure that is the input's fault, not a bug of ours.
+
+    The message says what failed, the value, and what to do.
+    """
+
+    exit_code: int = 2
+
+
+class ConfigError(GancompressError):
+    """A recipe, an argument or a name is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class GraphError(GancompressError):
+    """The generator cannot be traced, masked or cut as asked (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(GancompressError):
+    """Images, labels or latents do not fit the networks (exit code 3)."""
+
+    exit_code = 3
+
+
+class CheckpointError(GancompressError):
+    """A file is corrupt, truncated, untrusted or made for another network (exit code 4)."""
+
+    exit_code = 4
+
+
+class OutOfMemoryError(GancompressError):
+    """Memory ran out after the retries (exit code 5)."""
+
+    exit_code = 5
+
+
+class StorageError(GancompressError):
+    """The disk is full or the output folder cannot be written (exit code 6)."""
+
+    exit_code = 6
+
+
+class DivergedError(GancompressError):
+    """Training went non-finite and rolling back did not help (exit code 7)."""
+
+    exit_code = 7
+
+
+class TargetError(GancompressError):
+    """A size, exactness or tolerance target cannot be met (exit code 8)."""
+
+    exit_code = 8
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest of ``names``, or all of them when none is near."""
+    known = sorted(names)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Known: {', '.join(known)}." if known else ""
