@@ -24,10 +24,10 @@ _HOMES = {
     "cut": "gancompress.surgery.cut",
     "verify": "gancompress.surgery.verify",
     "inspect": "gancompress.surgery.inspection",
-    "report": "gancompress.report.summary",
+    "report": "gancompress.reporting.summary",
     "save": "gancompress.export.package",
     "load": "gancompress.export.package",
-    "train": "gancompress.train.loop",
+    "train": "gancompress.training.loop",
     "load_recipe": "gancompress.recipes.load",
 }
 
@@ -51,6 +51,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'gancompress' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    # A submodule of the same name (gancompress.report) must not shadow the function.
     globals()[name] = value
     return value
