@@ -1,0 +1,33 @@
+# `make demo` compresses the embedded generator; `make test` runs the tests. Each sets itself up.
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/.ready-demo
+	$(BIN)/gancompress prune --recipe ppcd
+
+test: .venv/.ready-dev
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: .venv/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# A stamp is as new as the last install, so a change of dependencies installs again.
+.venv/.ready-demo: pyproject.toml .venv/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[report]'
+	@touch $@
+
+.venv/.ready-dev: pyproject.toml .venv/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/.ready-demo
+
+.venv/.made:
+	@PYTHON='$(PYTHON)' bash .ci/venv .venv
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
