@@ -1,0 +1,150 @@
+"""What a recipe may say: registry names and numbers, never Python paths."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Named(_Strict):
+    """A plug-in by its registry name, with its options beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: Name = Field(description="registry name of the plug-in")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, without the name."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Weighted(Named):
+    """A plug-in whose result is added to the generator's loss."""
+
+    weight: Weight = Field(1.0, description="factor of this term in the generator's loss")
+
+
+class Schedule(_Strict):
+    """How the allowed budget moves from full size to the target."""
+
+    name: Name = Field("cubic", description="shape of the curve (registry: schedule)")
+    start: Fraction = Field(0.0, description="progress at which channels begin to go")
+    end: Fraction = Field(0.75, description="progress at which the target is reached")
+
+
+class Shrink(_Strict):
+    """Live shrink: cut the dead channels while training goes on."""
+
+    events: tuple[Fraction, ...] = Field((), description="progress of each cut, rising")
+
+
+class Adversarial(_Strict):
+    """The adversarial part of both losses."""
+
+    loss: Name = Field("hinge", description="adversarial loss (registry: adversarial loss)")
+    weight: Weight = Field(1.0, description="factor in the generator's loss; 0 trains without it")
+
+
+class Discriminator(_Strict):
+    """Where the discriminator comes from, and how often it learns."""
+
+    policy: Literal["given", "frozen", "scratch"] = Field(
+        "given",
+        description="given: start from the one passed in; frozen: never update it; "
+        "scratch: same network, fresh weights",
+    )
+    steps: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="discriminator steps for each generator step"
+    )
+
+
+class Optim(_Strict):
+    """Adam's numbers."""
+
+    lr: Annotated[float, Field(gt=0.0, le=1.0)] = Field(2e-4, description="learning rate")
+    betas: tuple[Fraction, Fraction] = Field((0.0, 0.999), description="Adam's two decay rates")
+    eps: Annotated[float, Field(gt=0.0, le=1.0)] = Field(1e-8, description="Adam's epsilon")
+
+
+class Ema(_Strict):
+    """Moving average of the generator, which is what is delivered."""
+
+    decay: Fraction = Field(0.999, description="weight of the old average at each step; 0 = off")
+    start: Count = Field(0, description="step up to which the average simply copies the weights")
+
+
+class Student(_Strict):
+    """The network that learns, before any mask."""
+
+    init: Literal["teacher", "narrow", "scratch"] = Field(
+        "teacher",
+        description="teacher: the teacher's weights; narrow: uniformly cut to the target size, "
+        "teacher's weights; scratch: the same narrow shape, fresh weights",
+    )
+
+
+class Recipe(_Strict):
+    """One method with all its numbers; every field has a default except the first three."""
+
+    name: Name = Field(description="name, as typed after --recipe")
+    kind: Literal["train", "prune", "distill"] = Field(
+        description="train: a network from nothing; prune: learn which channels go; "
+        "distill: teach a network of fixed, smaller shape"
+    )
+    summary: Annotated[str, Field(max_length=200)] = Field(description="one line for the table")
+    paper: str = Field("", description="where the method comes from")
+    seed: Count = Field(0, description="seed of everything random")
+    network: Name | None = Field(None, description="train only: which shipped network to build")
+
+    target: str | None = Field(
+        None, description="params=5.2x, macs=0.2: compression, or the fraction that stays"
+    )
+    round_to: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="every width becomes a multiple of this"
+    )
+    min_channels: Annotated[int, Field(ge=1)] = Field(1, description="no group goes below this")
+    site: Literal["reader", "output"] = Field(
+        "reader", description="gate the weights that read a channel, or each convolution's output"
+    )
+    relaxation: Named = Field(Named(name="ste"), description="gradient of the 0/1 choice")
+    penalty: Weighted = Field(Weighted(name="cost", weight=0.0), description="pressure on masks")
+    importance: Named = Field(Named(name="scores"), description="which channel goes first")
+    schedule: Schedule = Field(Schedule(), description="how fast the budget falls")
+    shrink: Shrink = Field(Shrink(), description="live shrink")
+    mask_lr: Annotated[float, Field(gt=0.0, le=10.0)] = Field(
+        1e-2, description="learning rate of the mask scores"
+    )
+    student: Student = Field(Student(), description="where the student starts")
+    distill: tuple[Weighted, ...] = Field((), description="distillers, added up")
+
+    adversarial: Adversarial = Field(Adversarial(), description="adversarial loss")
+    discriminator: Discriminator = Field(Discriminator(), description="discriminator policy")
+    augment: tuple[Name, ...] = Field(
+        (), description="differentiable augmentation of real and fake images alike"
+    )
+    generator_optim: Optim = Field(Optim(), description="Adam of the generator")
+    discriminator_optim: Optim = Field(Optim(), description="Adam of the discriminator")
+    lr_decay: Fraction | None = Field(
+        None, description="progress from which learning rates fall linearly to 0; null: constant"
+    )
+    ema: Ema = Field(Ema(), description="moving average")
+
+    batch: Annotated[int, Field(ge=1, le=65536)] = Field(64, description="images a step")
+    steps: Count = Field(description="steps (of pruning, where there is pruning)")
+    finetune_steps: Count = Field(0, description="steps after the masks are gone")
+    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast")
+    channels_last: bool = Field(False, description="memory layout; faster on CPU and GPU")
+    log_every: Annotated[int, Field(ge=1)] = Field(10, description="steps between log lines")
+    sample_every: Count = Field(250, description="steps between sample grids; 0: none")
+    checkpoint_every: Count = Field(250, description="steps between checkpoints; 0: only the last")
