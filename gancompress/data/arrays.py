@@ -97,7 +97,8 @@ def padded(images: np.ndarray | Tensor, resolution: int) -> Tensor:
     Raises:
         DataError: the images are larger than ``resolution``, or the difference is odd.
     """
-    tensor = torch.as_tensor(np.ascontiguousarray(images))
+    # A copy: numpy may hand out read-only views of a file, which torch cannot own.
+    tensor = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
     gap = resolution - tensor.shape[-1]
     if gap < 0 or gap % 2 or tensor.shape[-1] != tensor.shape[-2]:
         raise DataError(

@@ -36,18 +36,25 @@ def parse_yaml(text: str, *, source: str) -> Any:
 
 def _check_limits(text: str, source: str) -> None:
     # Events are counted before any node exists, so nesting and aliases cost no memory.
-    depth = aliases = 0
+    anchored: list[bool] = []  # for each open collection: is it, or one around it, anchored?
+    aliases = 0
     for event in yaml.parse(text, Loader=_StrictLoader):
+        problem = None
         if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
+            anchored.append(event.anchor is not None or (bool(anchored) and anchored[-1]))
+            if len(anchored) > MAX_DEPTH:
+                problem = f"nesting deeper than {MAX_DEPTH}"
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            anchored.pop()
         elif isinstance(event, yaml.AliasEvent):
             aliases += 1
-        if depth > MAX_DEPTH or aliases > MAX_ALIASES:
-            what = f"nesting deeper than {MAX_DEPTH}" if depth > MAX_DEPTH else "too many aliases"
-            line = event.start_mark.line + 1
-            raise ConfigError(f"{source}, line {line}: {what}: not a recipe")
+            if aliases > MAX_ALIASES:
+                problem = f"more than {MAX_ALIASES} aliases"
+            elif anchored and anchored[-1]:
+                # Aliases of aliases grow exponentially, or hold themselves.
+                problem = f"alias {event.anchor!r} inside an anchored value"
+        if problem is not None:
+            raise ConfigError(f"{source}, line {event.start_mark.line + 1}: {problem}")
 
 
 def _one_line(error: Exception) -> str:
