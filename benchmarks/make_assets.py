@@ -1,9 +1,10 @@
-"""Make the embedded images and the tests' held-out slice from the Fashion-MNIST idx files.
+"""Make the embedded images, their floor and the tests' held-out slice from the Fashion-MNIST files.
 
 python benchmarks/make_assets.py IDX_FOLDER
 
 The folder is that of the Debian package dataset-fashion-mnist (usr/share/datasets/fashion-mnist).
-The classifier is made by ``python -m gancompress.metrics.train_classifier IDX_FOLDER``.
+Make the classifier first: ``python -m gancompress.metrics.train_classifier IDX_FOLDER``; it
+describes 2,000 more training images (the next 200 of each class), the metrics' real-vs-real floor.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from gancompress import assets
-from gancompress.metrics.idx import read_split
+from gancompress.data.arrays import ArrayDataset
+from gancompress.data.fashion import fashion
+from gancompress.metrics.classifier import describe
 
 ROOT = Path(__file__).parent.parent
 NOTICE = """\
 fashion2000.npz holds 2,000 images (the first 200 of each class of the training set) of
 Fashion-MNIST, https://github.com/zalandoresearch/fashion-mnist
-classifier.safetensors, teacher_g.safetensors and teacher_d.safetensors were trained by this
-project on the 60,000 images of its training set.
+fashion_floor.npz describes 2,000 others; classifier.safetensors, teacher_g.safetensors and
+teacher_d.safetensors were trained by this project on the 60,000 images of the training set.
 
 The MIT License (MIT)
 
@@ -45,28 +49,31 @@ OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWA
 """
 
 
-def first_of_each(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the first ``count`` images (10 count, 28, 28) of each class in turn, and labels."""
-    keep = np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(10)])
-    return images[keep], labels[keep].astype(np.uint8)
+def of_each(data: ArrayDataset, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Return images ``start`` to ``stop`` (n, 1, 28, 28) of each class in turn, and labels (n,)."""
+    assert data.labels is not None  # idx files always carry labels
+    keep = torch.cat([(data.labels == c).nonzero().flatten()[start:stop] for c in range(10)])
+    return data.images[keep], data.labels[keep]
 
 
 def main() -> None:
-    """Write fashion2000.npz and its licence to the assets, the slice of t10k to the tests."""
+    """Write the assets and the tests' slice of t10k."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder with the four idx gz files")
     options = parser.parse_args()
     out = Path(assets.__file__).parent
-    for split, count, file in (
-        ("train", 200, out / "fashion2000.npz"),
-        ("t10k", 20, ROOT / "tests" / "metrics" / "t10k200.npz"),
-    ):
-        x, y = first_of_each(*read_split(options.folder, split), count)
-        np.savez_compressed(file, x=x, y=y)
-        print(f"{file}: {len(x)} images, {file.stat().st_size} bytes")
+    made = [out / "fashion2000.npz", ROOT / "tests" / "metrics" / "t10k200.npz"]
+    for file, train, count in zip(made, (True, False), (200, 20), strict=True):
+        x, y = of_each(fashion(options.folder, train=train, resolution=28), 0, count)
+        np.savez_compressed(file, x=x[:, 0].numpy(), y=y.to(torch.uint8).numpy())
     (out / "LICENSE-fashion-mnist.txt").write_text(NOTICE)
+    # The floor's images themselves are never shown: their features are all that is needed.
+    x, _ = of_each(fashion(options.folder, train=True), 200, 400)
+    features, _ = describe(x.float() / 127.5 - 1)
+    made.append(out / "fashion_floor.npz")
+    np.savez_compressed(made[-1], features=features.half().numpy())
+    for file in made:
+        print(f"{file.relative_to(ROOT)}: {file.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

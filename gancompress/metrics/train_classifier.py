@@ -15,19 +15,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gancompress import assets
+from gancompress.data.fashion import fashion
 from gancompress.metrics.classifier import FEATURES, FashionClassifier
-from gancompress.metrics.idx import read_split
 
 
-def to_images(pixels: Tensor) -> Tensor:
-    """Return float images (n, 1, 32, 32) in [-1, 1] of bytes (n, 28, 28), padded with black."""
-    return F.pad(pixels[:, None].float() / 127.5 - 1, (2, 2, 2, 2), value=-1.0)
+def load(folder: Path, *, train: bool) -> tuple[Tensor, Tensor]:
+    """Return images (n, 1, 32, 32) in [-1, 1] and labels (n,) of the idx files in ``folder``.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    data = fashion(folder, train=train)
+    assert data.labels is not None  # idx files always carry labels
+    return data.images.float() / 127.5 - 1, data.labels
 
 
 def train(
     images: Tensor, labels: Tensor, *, epochs: int, batch: int, lr: float, seed: int
 ) -> tuple[FashionClassifier, int]:
-    """Return a classifier trained with flips, shifts of up to 2 pixels and one-cycle SGD, and the steps.
+    """Return a classifier trained by one-cycle SGD on flipped and shifted images, and the steps.
 
     ``images`` (n, 1, 32, 32) in [-1, 1], ``labels`` (n,).
     """
@@ -91,11 +97,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train_x, train_y = (torch.tensor(a) for a in read_split(options.folder, "train"))
-    test_x, test_y = (torch.tensor(a) for a in read_split(options.folder, "t10k"))
+    train_x, train_y = load(options.folder, train=True)
+    test_x, test_y = load(options.folder, train=False)
     start = time.monotonic()
     net, steps = train(
-        to_images(train_x),
+        train_x,
         train_y,
         epochs=options.epochs,
         batch=options.batch,
@@ -110,7 +116,7 @@ def main() -> None:
     net.load_state_dict({name: value.float() for name, value in state.items()})
     record = {
         "features": FEATURES,
-        "test_accuracy": accuracy(net, to_images(test_x), test_y),
+        "test_accuracy": accuracy(net, test_x, test_y),
         "test_images": len(test_y),
         "train_images": len(train_y),
         "parameters": sum(p.numel() for p in net.parameters()),

@@ -1,0 +1,76 @@
+"""One call for all quality figures of a generator, each with its protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gancompress.data.arrays import Dataset
+from gancompress.metrics.accuracy import conditional_accuracy, per_class_accuracy
+from gancompress.metrics.features import EmbeddedFeatures, Features, describe_all
+from gancompress.metrics.frechet import FeatureStatistics, frechet_distance
+from gancompress.metrics.prdc import prdc
+from gancompress.metrics.reference import FASHION, real_pair
+from gancompress.metrics.sampling import Sampler, draw
+
+NEIGHBOURS = 5  # the k of PRDC recommended by Naeem et al. 2020
+
+
+def evaluate(
+    generator: nn.Module,
+    sampler: Sampler,
+    *,
+    reference: str | Path | Dataset | nn.Module = FASHION,
+    n: int = 2000,
+    seed: int = 0,
+    batch: int = 100,
+    device: str | torch.device = "cpu",
+    features: Features | None = None,
+) -> dict[str, Any]:
+    """Measure ``n`` samples of ``generator`` in eval mode against ``n`` reference images.
+
+    Returns ``frechet_classifier`` (lower is better; not an FID, its scale is that of ``features``),
+    ``precision recall density coverage`` (k = 5), ``conditional_accuracy`` and
+    ``per_class_accuracy`` (``None`` without labels), the protocol ``n seed features reference
+    prdc_k``, and what ``n`` other reference images score in the generator's place:
+    ``frechet_floor`` and ``real`` (its PRDC). Compare at equal ``n``, ``seed`` and ``reference``.
+
+    Raises:
+        DataError: the images do not fit the features, or the reference is too small for ``n``.
+    """
+    features = EmbeddedFeatures() if features is None else features
+    pair = real_pair(
+        reference, n=n, seed=seed, features=features, sampler=sampler, device=device
+    )
+    fake, predicted, wanted = describe_all(
+        draw(generator, sampler, n, seed=seed, batch=batch, device=device), features
+    )
+    real = FeatureStatistics.of(pair.first)
+    quality = prdc(pair.first, fake, k=NEIGHBOURS)
+    floor = prdc(pair.first, pair.second, k=NEIGHBOURS)
+    return {
+        "frechet_classifier": frechet_distance(real, FeatureStatistics.of(fake)),
+        "frechet_floor": frechet_distance(real, FeatureStatistics.of(pair.second)),
+        "precision": quality.precision,
+        "recall": quality.recall,
+        "density": quality.density,
+        "coverage": quality.coverage,
+        "real": {
+            "precision": floor.precision,
+            "recall": floor.recall,
+            "density": floor.density,
+            "coverage": floor.coverage,
+        },
+        "conditional_accuracy": None if wanted is None else conditional_accuracy(predicted, wanted),
+        "per_class_accuracy": None
+        if wanted is None
+        else per_class_accuracy(predicted, wanted, features.n_classes),
+        "n": n,
+        "seed": seed,
+        "features": features.name,
+        "reference": pair.name,
+        "prdc_k": NEIGHBOURS,
+    }
