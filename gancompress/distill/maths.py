@@ -1,0 +1,47 @@
+"""The few formulas that several distillers share, in full precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+EPS = 1e-12
+
+
+def widen(x: Tensor) -> Tensor:
+    """Return ``x`` in float32 when its dtype is narrower, else unchanged (ours)."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Return a context that turns autocast off on the device of ``x``: losses are not computed in bf16 (ours)."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Scale each row of (n, m) to unit L2 norm; a zero row stays zero, with a zero gradient."""
+    return F.normalize(rows, dim=1, eps=EPS)
+
+
+def attention_map(x: Tensor, gain: Tensor | None = None) -> Tensor:
+    """Return the unit attention map (n, h*w) of activations (n, c, h, w): mean over channels of (gain x)^2.
+
+    Zagoruyko & Komodakis 2017, Section 3.1, with power 2; the sum over channels is the same after scaling to unit norm.
+    ``gain`` is (n, c). The number and the order of channels do not matter.
+    """
+    if gain is not None:
+        x = x * gain.view(*gain.shape, *[1] * (x.dim() - 2))
+    return unit(x.square().mean(dim=1).flatten(1))
+
+
+def map_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the batch mean of the squared distance of unit maps (n, m): in [0, 2] for non-negative maps, else [0, 4]."""
+    return (student - teacher).square().sum(dim=1).mean()
+
+
+def relative_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the squared error over the teacher's squared norm, both over the whole tensor: 1 when student is zero (ours)."""
+    return (student - teacher).square().mean() / (teacher.square().mean() + EPS)

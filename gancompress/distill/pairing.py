@@ -1,0 +1,169 @@
+"""Which activations of the student answer to which of the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from gancompress.distill.probe import look
+from gancompress.distill.taps import Taps, tap_path, tensors_in
+from gancompress.errors import ConfigError
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One finished module call: path, nesting depth at call time, output shape."""
+
+    path: str
+    depth: int
+    shape: tuple[int, ...]
+
+
+class _Witness:
+    """Notes every module call of a forward; only hooks of this witness hold it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.paths = {part: path for path, part in module.named_modules()}
+        self.open: list[nn.Module] = []
+        self.calls: list[_Call] = []
+        self.counts: dict[str, int] = {}
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.open.append(module)
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        self.open.pop()
+        path = self.paths[module]
+        self.counts[path] = self.counts.get(path, 0) + 1
+        tensors = list(tensors_in(output))
+        if len(tensors) == 1:
+            self.calls.append(_Call(path, len(self.open), tuple(tensors[0].shape)))
+
+
+def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ...], str]:
+    """Return one tap for each spatial size inside ``module``: the last block output of that size (ours).
+
+    Among the outputs of one size the outermost modules win (a residual block over its convolutions), and of those the last
+    to finish. The network's own output, anything of its shape, 1x1 maps, weight parametrizations and modules that run more
+    than once are no candidates. Keys are spatial sizes, for example ``(16, 16)``, in order of first appearance.
+
+    Raises:
+        ConfigError: the forward on ``example`` gives no maps to tap.
+    """
+    witness = _Witness(module)
+    handles = [part.register_forward_pre_hook(witness.enter) for part in witness.paths]
+    handles += [part.register_forward_hook(witness.leave) for part in witness.paths]
+    try:
+        output = look(module, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    final = next(tensors_in(output), None)
+    if final is None:
+        raise ConfigError(f"{type(module).__name__} returns no tensor on the example inputs")
+    batch = final.shape[0]
+    # A discriminator ends in a score: then any rank that has space will do.
+    ranks = {final.dim()} if final.dim() > 2 else {3, 4, 5}
+    best: dict[tuple[int, ...], _Call] = {}
+    for call in witness.calls:
+        space = call.shape[2:]
+        if (
+            witness.counts[call.path] > 1
+            or not call.path
+            or "parametrizations" in call.path
+            or len(call.shape) not in ranks
+            or call.shape[0] != batch
+            or max(space) == 1
+            or call.shape == tuple(final.shape)
+        ):
+            continue
+        if space not in best or call.depth <= best[space].depth:
+            best[space] = call
+    if not best:
+        raise ConfigError(
+            f"no activation maps found in {type(module).__name__}: every output is the image, a vector, a 1x1 map or "
+            "of a module that runs more than once. Give the taps by name (pairs=[[student, teacher], ...])."
+        )
+    return {space: call.path for space, call in best.items()}
+
+
+def pair_taps(teacher: nn.Module, student: nn.Module, example: tuple[Any, ...]) -> Pairs:
+    """Return (student tap, teacher tap) for each spatial size that both networks have, coarse to fine (ours).
+
+    On BigGAN these are the outputs of the residual stages (of the attention block where a stage has one).
+
+    Raises:
+        ConfigError: no size in common, or nothing to tap in one of the networks.
+    """
+    theirs = find_taps(teacher, example)
+    ours = find_taps(student, example)
+    common = sorted((space for space in ours if space in theirs), key=lambda s: (_area(s), s))
+    if not common:
+        raise ConfigError(
+            f"teacher and student share no map size: teacher {_sizes(theirs)}, student {_sizes(ours)}. "
+            "Distillation by activations needs equal sizes somewhere."
+        )
+    return tuple((ours[space], theirs[space]) for space in common)
+
+
+def resolve_pairs(
+    teacher: nn.Module,
+    student: nn.Module,
+    example: tuple[Any, ...],
+    pairs: Sequence[str | Sequence[str]] | None,
+) -> Pairs:
+    """Return ``pairs`` checked against both networks, or the pairs found when it is None (ours).
+
+    An entry is one name (the same in both networks) or ``[student tap, teacher tap]``.
+
+    Raises:
+        ConfigError: an unknown tap (the nearest is named), an entry of another form, or maps of different size.
+    """
+    if pairs is None:
+        return pair_taps(teacher, student, example)
+    if not pairs:
+        raise ConfigError("pairs is empty: name at least one tap, or leave it out to have the pairs found")
+    result: list[tuple[str, str]] = []
+    for entry in pairs:
+        both = (entry, entry) if isinstance(entry, str) else tuple(entry)
+        if len(both) != 2:
+            raise ConfigError(f"pairs: {entry!r} is neither a tap name nor [student tap, teacher tap]")
+        tap_path(student, both[0])
+        tap_path(teacher, both[1])
+        result.append((both[0], both[1]))
+    ours = tap_shapes(student, example, [s for s, _ in result])
+    theirs = tap_shapes(teacher, example, [t for _, t in result])
+    for (s, t), a, b in zip(result, ours, theirs, strict=True):
+        if a[2:] != b[2:]:
+            raise ConfigError(f"pair [{s!r}, {t!r}]: sizes differ, student {a} and teacher {b}")
+    return tuple(result)
+
+
+def tap_shapes(
+    module: nn.Module, example: tuple[Any, ...], names: Sequence[str]
+) -> list[tuple[int, ...]]:
+    """Return the shape of each tap of ``module`` on ``example`` (ours).
+
+    Raises:
+        ConfigError: an unknown tap, or one that does not run exactly once.
+    """
+    with Taps(module, names) as taps:
+        look(module, example)
+        found: dict[str, Tensor] = taps.take()
+    return [tuple(found[name].shape) for name in names]
+
+
+def _area(space: tuple[int, ...]) -> int:
+    area = 1
+    for size in space:
+        area *= size
+    return area
+
+
+def _sizes(taps: dict[tuple[int, ...], str]) -> str:
+    return ", ".join("x".join(map(str, space)) for space in taps)

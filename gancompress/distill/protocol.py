@@ -1,0 +1,150 @@
+"""What a distiller is: taps wanted in, one scalar out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.distill.maths import widen
+from gancompress.errors import ConfigError, DataError, closest
+from gancompress.registry import Registry
+
+DISTILLERS = Registry("distiller")
+
+
+@dataclass(frozen=True)
+class DistillBatch:
+    """One training step as the distillers see it (ours).
+
+    Both mappings are keyed by the *student's* tap name. Student tensors carry gradient, dead channels at zero
+    (``Taps.take(kept)``); images are (n, c, h, w) in [-1, 1]; labels are int64 (n,) or None.
+    """
+
+    inputs: tuple[Any, ...]
+    labels: Tensor | None
+    student_images: Tensor
+    teacher_images: Tensor
+    student: Mapping[str, Tensor]
+    teacher: Mapping[str, Tensor]
+
+    def pair(self, tap: str) -> tuple[Tensor, Tensor]:
+        """Return (student, teacher) at ``tap``, at least float32, the teacher's detached.
+
+        Raises:
+            ConfigError: the tap is not in the batch (nearest named), or batch and spatial sizes differ.
+        """
+        for side, found in (("student", self.student), ("teacher", self.teacher)):
+            if tap not in found:
+                raise ConfigError(
+                    f"no {side} activation {tap!r} in the batch.{closest(tap, found)} "
+                    "Taps are recorded for each entry of distiller.pairs, under the student's name."
+                )
+        s, t = self.student[tap], self.teacher[tap]
+        if s.shape[0] != t.shape[0] or s.shape[2:] != t.shape[2:]:
+            raise ConfigError(
+                f"tap {tap!r}: student {tuple(s.shape)} and teacher {tuple(t.shape)} differ in more than channels; "
+                "pair maps of equal size"
+            )
+        return widen(s), widen(t).detach()
+
+    def images(self) -> tuple[Tensor, Tensor]:
+        """Return (student, teacher) images, at least float32, the teacher's detached.
+
+        Raises:
+            DataError: their shapes differ.
+        """
+        s, t = self.student_images, self.teacher_images
+        if s.shape != t.shape:
+            raise DataError(f"student images {tuple(s.shape)} and teacher images {tuple(t.shape)} differ in shape")
+        return widen(s), widen(t).detach()
+
+    def classes(self, who: str) -> Tensor:
+        """Return the labels (n,), for a distiller called ``who`` that cannot do without.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.labels is None:
+            raise DataError(
+                f"{who} needs class labels and this batch has none; the generator's inputs must hold labels, "
+                "or choose distiller 'attention'"
+            )
+        return self.labels
+
+
+@runtime_checkable
+class Distiller(Protocol):
+    """A loss between teacher and student; an ``nn.Module`` whose forward takes a batch fulfils it (ours)."""
+
+    @property
+    def pairs(self) -> Sequence[tuple[str, str]]:
+        """Return the (student tap, teacher tap) wanted in each batch; may be empty."""
+        ...
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Return the trainable connectors; may be empty. They never change shape."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors to checkpoint (connectors, running maps); may be empty."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take up the state of a checkpoint, also one written after live cuts."""
+        ...
+
+    def __call__(self, batch: DistillBatch) -> Tensor:
+        """Return the loss, a scalar of at least float32."""
+        ...
+
+    def shrink(self, kept: Mapping[str, Tensor]) -> None:
+        """Follow a live cut: student tap -> surviving channels, as indices before the cut. Taps not named are whole."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """The networks a distiller is built for; the example is the tuple of a generator's arguments (ours)."""
+
+    teacher: nn.Module
+    student: nn.Module
+    discriminator: nn.Module | None
+    example: tuple[Any, ...]
+
+    def labels(self) -> Tensor | None:
+        """Return the class labels of the example: its only integer tensor of rank 1, else None."""
+        found = [
+            value
+            for value in self.example
+            if isinstance(value, Tensor) and value.dim() == 1 and value.dtype == torch.int64
+        ]
+        return found[0] if len(found) == 1 else None
+
+
+def build_distiller(
+    name: str,
+    *,
+    teacher: nn.Module,
+    student: nn.Module,
+    discriminator: nn.Module | None,
+    example: tuple[Any, ...],
+    **options: Any,
+) -> Distiller:
+    """Build the distiller registered as ``name`` with its own ``options`` (ours).
+
+    ``discriminator`` is the teacher's; distillers that use it keep a frozen copy. Nothing given is changed.
+
+    Raises:
+        ConfigError: unknown name or option (nearest named), or a network that does not fit.
+    """
+    factory: Callable[..., Distiller] = DISTILLERS.get(name)
+    known = [p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"distiller {name!r} has no option {option!r}.{closest(option, known)}")
+    return factory(Context(teacher, student, discriminator, tuple(example)), **options)
