@@ -1,0 +1,379 @@
+"""The command line: verbs and their flags. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gancompress import __version__
+from gancompress.commands.flags import (
+    PLUGGABLE,
+    Data,
+    Device,
+    Discriminator,
+    DiscriminatorWeights,
+    DryRun,
+    Goal,
+    InitFrom,
+    Inputs,
+    Json,
+    MaxSteps,
+    Model,
+    Number,
+    Out,
+    Precision,
+    RecipeName,
+    Resume,
+    Seed,
+    Weights,
+    What,
+    Words,
+)
+from gancompress.errors import GancompressError
+
+app = typer.Typer(
+    name="gancompress",
+    help="Make GAN generators small and fast: trace, mask, distil, cut, verify.",
+    epilog="Start here: gancompress prune   |   your own: gancompress prune pkg.module:build_fn",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks (after any verb).")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    from gancompress.commands.console import set_quiet
+
+    set_quiet(quiet)
+
+
+def _call(place: str, options: dict[str, Any]) -> None:
+    """Import ``module:function`` of gancompress.commands, call it, exit with what it returns."""
+    module, _, name = place.partition(":")
+    code = getattr(importlib.import_module(f"gancompress.commands.{module}"), name)(**options)
+    raise typer.Exit(code or 0)
+
+
+def _work(kind: str, options: dict[str, Any]) -> None:
+    from gancompress.commands.arguments import split_words
+
+    options["what"], overrides = split_words(options.pop("words") or [], _flags(kind))
+    for key in ("target", "seed", "precision"):
+        if (value := options.pop(key, None)) is not None:
+            overrides.append(f"{key}={value}")
+    _call("work:work", {"kind": kind, "overrides": overrides, **options})
+
+
+@app.command(context_settings=PLUGGABLE)
+def prune(
+    words: Words = None,
+    recipe: RecipeName = "ppcd",
+    model: Model = None,
+    weights: Weights = None,
+    discriminator: Discriminator = None,
+    discriminator_weights: DiscriminatorWeights = None,
+    data: Data = None,
+    inputs: Inputs = None,
+    target: Goal = None,
+    out: Out = None,
+    resume: Resume = None,
+    init_from: InitFrom = None,
+    seed: Seed = None,
+    device: Device = "cpu",
+    precision: Precision = None,
+    max_steps: MaxSteps = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Learn which channels can go, cut them, and verify the smaller generator."""
+    _work("prune", locals())
+
+
+@app.command(context_settings=PLUGGABLE)
+def train(
+    words: Words = None,
+    recipe: RecipeName = "fashion-teacher",
+    model: Model = None,
+    weights: Weights = None,
+    discriminator: Discriminator = None,
+    discriminator_weights: DiscriminatorWeights = None,
+    data: Data = None,
+    inputs: Inputs = None,
+    out: Out = None,
+    resume: Resume = None,
+    init_from: InitFrom = None,
+    seed: Seed = None,
+    device: Device = "cpu",
+    precision: Precision = None,
+    max_steps: MaxSteps = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Train a generator from nothing (a teacher)."""
+    _work("train", locals())
+
+
+@app.command(context_settings=PLUGGABLE)
+def distill(
+    words: Words = None,
+    recipe: RecipeName = "narrow",
+    model: Model = None,
+    weights: Weights = None,
+    discriminator: Discriminator = None,
+    discriminator_weights: DiscriminatorWeights = None,
+    data: Data = None,
+    inputs: Inputs = None,
+    target: Goal = None,
+    out: Out = None,
+    resume: Resume = None,
+    init_from: InitFrom = None,
+    seed: Seed = None,
+    device: Device = "cpu",
+    precision: Precision = None,
+    max_steps: MaxSteps = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Teach a generator of fixed, smaller shape."""
+    _work("distill", locals())
+
+
+@app.command(name="eval")
+def evaluate(
+    what: What = None,
+    model: Model = None,
+    weights: Weights = None,
+    data: Data = None,
+    inputs: Inputs = None,
+    number: Number = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure quality and size: every number with its count, seed and floor."""
+    _call("evaluation:evaluation", locals())
+
+
+@app.command()
+def inspect(
+    what: What = None,
+    model: Model = None,
+    weights: Weights = None,
+    inputs: Inputs = None,
+    json: Json = False,
+) -> None:
+    """Say of each layer whether its channels can go and, if not, why."""
+    _call("inspection:inspection", locals())
+
+
+@app.command()
+def sample(
+    what: What = None,
+    model: Model = None,
+    weights: Weights = None,
+    inputs: Inputs = None,
+    number: Number = 40,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Teacher above student, same inputs.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="FILE.png", help="Must not exist.")] = Path(
+        "samples.png"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Write a grid of images; the same seed gives the same file on CPU."""
+    _call("sampling:sampling", locals())
+
+
+@app.command()
+def bench(
+    what: What = None,
+    model: Model = None,
+    weights: Weights = None,
+    inputs: Inputs = None,
+    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes.")] = "1,8",
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure parameters, MACs, size on disk and latency (median and quartiles)."""
+    _call("benching:benching", locals())
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    json: Json = False,
+) -> None:
+    """Rank finished runs in one table."""
+    _call("runs:compare_runs", locals())
+
+
+@app.command()
+def export(
+    what: What = None,
+    model: Model = None,
+    weights: Weights = None,
+    inputs: Inputs = None,
+    to: Annotated[str, typer.Option(metavar="onnx|torch", help="Format.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Must not exist.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest difference allowed.")] = 1e-4,
+    json: Json = False,
+) -> None:
+    """Write the generator in another format and check it against this one."""
+    _call("exporting:exporting", locals())
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")], json: Json = False
+) -> None:
+    """Write one HTML file about a run, pictures inside."""
+    _call("runs:report_run", locals())
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Checkpoint, model or run folder.")],
+    json: Json = False,
+) -> None:
+    """Check the hashes of everything saved below a folder; nothing in it is executed."""
+    _call("integrity:check_integrity", locals())
+
+
+@app.command()
+def recipes(
+    word: Annotated[str | None, typer.Argument(help="Only those that mention it.")] = None,
+    kind: Annotated[str | None, typer.Option(metavar="train|prune|distill")] = None,
+    json: Json = False,
+) -> None:
+    """List the methods (also: ls)."""
+    _call("recipes:list_recipes", locals())
+
+
+@app.command(context_settings=PLUGGABLE)
+def show(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name or file.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="JSON schema of any recipe.")] = False,
+    json: Json = False,
+) -> None:
+    """Print a recipe in full, each field with its meaning and default (also: cat)."""
+    options = {"recipe": recipe, "overrides": _overrides(words, "show")}
+    _call("recipes:show_recipe", {**options, "schema": schema, "json": json})
+
+
+@app.command()
+def copy(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name or file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    json: Json = False,
+) -> None:
+    """Copy a recipe to a file of your own (also: cp)."""
+    _call("recipes:copy_recipe", locals())
+
+
+@app.command(context_settings=PLUGGABLE)
+def validate(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name or file.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    json: Json = False,
+) -> None:
+    """Check a recipe and overrides without running them; all errors at once."""
+    options = {"recipe": recipe, "overrides": _overrides(words, "validate")}
+    _call("recipes:validate_recipe", {**options, "json": json})
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check this machine and installation; paste the output into a bug report."""
+    _call("doctor:examine", locals())
+
+
+for _alias, _verb in (("ls", recipes), ("cat", show), ("cp", copy), ("env", doctor)):
+    _settings = PLUGGABLE if _verb is show else None
+    app.command(_alias, hidden=True, context_settings=_settings)(_verb)
+
+
+def _flags(verb: str) -> list[str]:
+    command: Any = typer.main.get_command(app)
+    return [option for p in command.commands[verb].params for option in p.opts if option[0] == "-"]
+
+
+def _overrides(words: list[str] | None, verb: str) -> list[str]:
+    from gancompress.commands.arguments import split_words
+    from gancompress.errors import ConfigError
+
+    model, overrides = split_words(words or [], _flags(verb))
+    if model is not None:
+        raise ConfigError(f"{model!r} is not key=value")
+    return overrides
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (docs/cli.md)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # --debug and --quiet may stand anywhere.
+    leading = [w for w in words if w in ("--debug", "--quiet", "-q")]
+    words = leading + [w for w in words if w not in leading]
+    try:
+        app(words, prog_name="gancompress")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130, words)
+    except GancompressError as error:
+        return _fail(str(error), error.exit_code, words)
+    except BrokenPipeError:
+        # The reader went away (| head): not an error of ours, and no traceback at exit either.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    except Exception as error:
+        return _fail(*_unexpected(error), words)
+    return 0
+
+
+def _unexpected(error: Exception) -> tuple[str, int]:
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO,
+    ):  # fmt: skip
+        return f"cannot write: {text}. Free space or choose another folder with --out", 6
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "out of memory" in text:
+        return f"out of memory: {text}. Try batch=8 or a smaller --n", 5
+    return f"{name}: {text}. This is a bug of gancompress: run again with --debug to see where", 1
+
+
+def _fail(message: str, exit_code: int, words: list[str]) -> int:
+    from gancompress.commands.console import complain, emit
+
+    if "--debug" in words and sys.exc_info()[0] is not None:
+        import traceback
+
+        traceback.print_exc()
+    complain(message, exit_code=exit_code)
+    if "--json" in words:
+        emit("error", {"error": message, "exit_code": exit_code})
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
