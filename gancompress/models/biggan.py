@@ -1,10 +1,12 @@
 """BigGAN generator and discriminator (Brock et al. 2019), written for state-dict compatibility.
 
-Names, shapes and numbers equal those of the public PyTorch code of the authors' circle
+Names, shapes and numbers equal those of the public PyTorch code
 (ajbrock/BigGAN-PyTorch, "BigGAN", not "BigGAN-deep"), so its checkpoints load; see `convert`.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +46,7 @@ class GeneratorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Residual block that may halve h and w; the first of a network gets an image, not a feature."""
+    """Residual block that may halve h and w; the first of a network reads an image: no ReLU."""
 
     def __init__(self, i: int, o: int, *, first: bool, halve: bool, eps: float) -> None:
         super().__init__()
@@ -119,13 +121,13 @@ class BigGANGenerator(nn.Module):
         else:
             y = self.shared(y)
         if z.shape[0] != y.shape[0]:
-            raise DataError(f"z has {z.shape[0]} rows and y {y.shape[0]}: one label for each latent")
+            raise DataError(f"z has {z.shape[0]} rows, y has {y.shape[0]}: they must pair up")
 
         slots = z.split(config.z_chunk, dim=1)
         hidden = self.linear(slots[0]).unflatten(1, (-1, 4, 4))
         for index, stage in enumerate(self.blocks):
             condition = torch.cat([y, slots[index + 1]], dim=1) if config.hier else y
-            block, *attention = stage
+            block, *attention = cast(nn.ModuleList, stage)
             hidden = block(hidden, condition)
             for layer in attention:
                 hidden = layer(hidden)
@@ -138,7 +140,7 @@ class BigGANGenerator(nn.Module):
         the device and dtype of the generator.
         """
         config = self.config
-        like = self.output_layer[0].stored_mean
+        like = cast(BatchNorm2d, self.output_layer[0]).stored_mean
         z = torch.randn(n, config.dim_z, generator=rng, device=rng.device, dtype=torch.float32)
         y = torch.randint(config.n_classes, (n,), generator=rng, device=rng.device)
         return z.to(like.device, like.dtype), y.to(like.device)
@@ -185,7 +187,7 @@ class BigGANDiscriminator(nn.Module):
             )
         hidden = images
         for stage in self.blocks:
-            for layer in stage:
+            for layer in cast(nn.ModuleList, stage):
                 hidden = layer(hidden)
         hidden = functional.relu(hidden).sum((2, 3))
         return self.linear(hidden) + (self.embed(y) * hidden).sum(1, keepdim=True)

@@ -60,8 +60,8 @@ class BigGANConfig:
                 raise ConfigError(f"BigGAN {name} is {getattr(self, name)}, must be at least 1")
         if self.shared != (self.shared_dim > 0):
             raise ConfigError(
-                f"BigGAN shared={self.shared} with shared_dim={self.shared_dim}: a shared embedding "
-                "needs shared_dim >= 1, and shared_dim 0 means none"
+                f"BigGAN shared={self.shared} with shared_dim={self.shared_dim}: a shared "
+                "embedding needs shared_dim >= 1, and shared_dim 0 means none"
             )
         if self.hier and not self.shared:
             raise ConfigError("BigGAN hier=True needs shared=True: z slots join the embedding")
@@ -84,8 +84,8 @@ class BigGANConfig:
                     )
                 if widths[size] < 8:
                     raise ConfigError(
-                        f"BigGAN {name} {size} needs at least 8 channels there, has {widths[size]}: "
-                        "raise ch"
+                        f"BigGAN {name} {size} needs at least 8 channels there, has "
+                        f"{widths[size]}: raise ch"
                     )
         if self.init not in ("ortho", "N02"):
             raise ConfigError(f"BigGAN init {self.init!r} is not 'ortho' or 'N02'")
@@ -102,7 +102,7 @@ class BigGANConfig:
 
     @property
     def condition_dim(self) -> int:
-        """Width of what a shared-embedding norm reads: embedding, then a z slot when hierarchical."""
+        """Width of what a norm with shared embedding reads: embedding, then z slot if any."""
         return self.shared_dim + (self.z_chunk if self.hier else 0)
 
     def generator_stages(self) -> list[tuple[int, int, int]]:

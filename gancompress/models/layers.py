@@ -24,10 +24,10 @@ __all__ = [
 def spectral_weight(weight: Tensor, u0: Tensor, sv0: Tensor, *, eps: float, update: bool) -> Tensor:
     """Divide ``weight`` (o, ...) by its largest singular value after one power iteration.
 
-    ``u0`` (1, o) is the running left vector and ``sv0`` (1,) a log of the value; both are written in
-    place when ``update``. The iteration also runs when not updating. Gradients flow through
-    ``weight`` in the singular value, not through the vectors. Computed in at least float32, autocast
-    or not; the result has the dtype and memory format of ``weight`` (Miyato et al. 2018, Eq. 8-9).
+    ``u0`` (1, o) is the running left vector and ``sv0`` (1,) a log of the value; both are written
+    in place when ``update``. The iteration also runs when not updating. Gradients flow through
+    ``weight`` in the singular value, not through the vectors. Computed in at least float32,
+    autocast or not; the result has the dtype and memory format of ``weight`` (Miyato et al. 2018).
     """
     device = weight.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
