@@ -1,0 +1,327 @@
+"""Channel groups and their cost: what `trace` returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gancompress.errors import GraphError, closest
+from gancompress.graph.atoms import Dim, Dims, Factor, Reason, Slot, Solution
+
+if TYPE_CHECKING:
+    from gancompress.graph.sizes import AttributeKey, SizeUse
+    from gancompress.graph.tracer import MacTerm, OpRecord, Read
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size of a generator: trainable parameters, and multiply-accumulates for one sample.
+
+    MACs = FLOPs / 2 (Ours; convolutions, linears, matrix products and attention are counted). The
+    example's MACs are divided by its batch, the first dimension of the first output.
+    """
+
+    params: int
+    macs: int
+
+
+@dataclass
+class Group:
+    """Channels that live or die together.
+
+    Attributes:
+        name: path of the module that writes the channels (unique within the graph).
+        size: number of channels.
+        slots: for each (parameter or buffer name, dimension) the indices that channel c owns, as
+            an int64 array of shape (size, m).
+        readers: slots to gate: zeros there make a dead channel invisible to activations.
+        silencers: further slots that weight-only reductions (spectral norm) read.
+        atoms: one representative atom a channel.
+    """
+
+    name: str
+    size: int
+    slots: dict[Slot, np.ndarray]
+    atoms: np.ndarray
+    readers: list[Slot] = field(default_factory=list)
+    silencers: list[Slot] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Group({self.name!r}, size={self.size}, slots={len(self.slots)})"
+
+
+class ChannelGraph:
+    """The channel groups of one generator, with cost as a function of their widths.
+
+    Made by `gancompress.trace`; holds no tensors of the generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: Mapping[Slot, Factor],
+        shapes: Mapping[str, tuple[int, ...]],
+        trainable: Iterable[str],
+        solution: Solution,
+        ops: Sequence[OpRecord],
+        macs: Sequence[MacTerm],
+        reads: Sequence[Read],
+        outputs: Mapping[str, Dims],
+        uses: Sequence[SizeUse],
+        attributes: Mapping[AttributeKey, int],
+        fake: bool,
+        batch: int = 1,
+    ) -> None:
+        self.slots, self.shapes = dict(slots), dict(shapes)
+        self.trainable = frozenset(trainable)
+        self.solution, self.ops, self.reads = solution, list(ops), list(reads)
+        self.outputs, self.uses, self.attributes = dict(outputs), list(uses), dict(attributes)
+        self.fake, self.batch = fake, batch
+        self.groups: list[Group] = collect_groups(self.slots, solution)
+        self._by_name = {g.name: g for g in self.groups}
+        self._group_of = self._component_groups()
+        self._place_gates()
+        self._costs = _CostModel(self, macs)
+
+    # -- look-up ---------------------------------------------------------------------------------
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, name: str) -> Group:
+        """Return the group called ``name``.
+
+        Raises:
+            GraphError: no such group; the nearest name is in the message.
+        """
+        if name not in self._by_name:
+            raise GraphError(f"no channel group {name!r}.{closest(name, self._by_name)}")
+        return self._by_name[name]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels of each group, as traced."""
+        return {g.name: g.size for g in self.groups}
+
+    def reason(self, slot: Slot) -> Reason | None:
+        """Return why a dimension keeps all its indices, or None when some can go."""
+        if slot not in self.slots:
+            return Reason("", "", "has size 1")
+        atoms = self.slots[slot].atoms
+        if atoms is None:
+            return Reason("", "", "holds no channels")
+        if (self._group_of[self.solution.label[atoms]] >= 0).any():
+            return None
+        return self.solution.reason_of(atoms)
+
+    def cost(self, widths: Mapping[str, int] | None = None) -> Cost:
+        """Return parameters and MACs at the given widths (group name to channels; default as is).
+
+        Raises:
+            GraphError: an unknown group name, or a width outside 1..size.
+        """
+        w = np.array([g.size for g in self.groups], np.float64)
+        for name, n in (widths or {}).items():
+            group = self[name]
+            if not 1 <= n <= group.size:
+                raise GraphError(f"width {n} of group {name!r} is outside 1..{group.size}")
+            w[self.groups.index(group)] = n
+        return self._costs.at(w)
+
+    def marginal(self, widths: Mapping[str, int], kind: str) -> np.ndarray:
+        """Return, for each group, what one channel costs now (``kind``: params or macs)."""
+        w = np.array([widths[g.name] for g in self.groups], np.float64)
+        return self._costs.marginal(w, kind)
+
+    # -- plans -----------------------------------------------------------------------------------
+    def alive(self, keep: Mapping[str, Sequence[int]]) -> np.ndarray:
+        """Return a bool per atom: does it survive when each named group keeps these channels?"""
+        component = np.ones(len(self.solution.frozen), bool)
+        for name, kept in keep.items():
+            group = self[name]
+            dead = np.ones(group.size, bool)
+            dead[list(kept)] = False
+            component[self.solution.label[group.atoms[dead]]] = False
+        return component[self.solution.label]
+
+    def kept(self, plan: object, path: str) -> torch.Tensor:
+        """Return the surviving output channels (dim 1) of the module at ``path``, as int64 indices.
+
+        Raises:
+            GraphError: the module did not run while tracing; the nearest path is in the message.
+        """
+        if path not in self.outputs:
+            raise GraphError(f"no module {path!r} ran while tracing.{closest(path, self.outputs)}")
+        dims = self.outputs[path]
+        mask = alive_mask(dims[1] if len(dims) > 1 else dims[-1], self.alive(plan.keep))  # type: ignore[attr-defined]
+        return torch.from_numpy(np.flatnonzero(mask))
+
+    def _component_groups(self) -> np.ndarray:
+        owner = np.full(len(self.solution.frozen), -1, np.int64)
+        for i, group in enumerate(self.groups):
+            owner[self.solution.label[group.atoms]] = i
+        return owner
+
+    def owners(self, atoms: np.ndarray) -> np.ndarray:
+        """Return the group index of each atom, -1 where it is kept."""
+        return self._group_of[self.solution.label[atoms]]
+
+    def _place_gates(self) -> None:
+        """Choose the slots where each group must be gated, from the contractions that read it."""
+        readers: dict[int, dict[Slot, None]] = {}
+        others: dict[int, dict[Slot, None]] = {}
+        for read in self.reads:
+            for i in np.unique(self.owners(read.atoms)):
+                if i < 0:
+                    continue
+                assert read.silence is not None, "unsilenced reads are frozen before"
+                table = readers if read.reader else others
+                for slot in sorted(read.silence):
+                    if slot in self.groups[i].slots:
+                        table.setdefault(int(i), {})[slot] = None
+        for i, group in enumerate(self.groups):
+            group.readers = list(readers.get(i, {}))
+            group.silencers = [s for s in others.get(i, {}) if s not in readers.get(i, {})]
+
+
+def alive_mask(dim: Dim, alive: np.ndarray) -> np.ndarray:
+    """Return a bool per index of a dimension (row-major over its factors)."""
+    mask = np.ones(1, bool)
+    for factor in dim:
+        part = np.ones(factor.size, bool) if factor.atoms is None else alive[factor.atoms]
+        mask = (mask[:, None] & part[None, :]).reshape(-1)
+    return mask
+
+
+def count_alive(dim: Dim, alive: np.ndarray) -> int:
+    """Return how many indices of a dimension survive."""
+    return math.prod(f.size if f.atoms is None else int(alive[f.atoms].sum()) for f in dim)
+
+
+def collect_groups(slots: Mapping[Slot, Factor], solution: Solution) -> list[Group]:
+    """Collect the free components by the set of slots they touch: each set is a group."""
+    names = list(slots)
+    rows_slot, rows_index, rows_atom = [], [], []
+    for s, slot in enumerate(names):
+        atoms = slots[slot].atoms
+        assert atoms is not None
+        rows_slot.append(np.full(len(atoms), s))
+        rows_index.append(np.arange(len(atoms)))
+        rows_atom.append(atoms)
+    if not names:
+        return []
+    slot_of, index, atom = (np.concatenate(r) for r in (rows_slot, rows_index, rows_atom))
+    component = solution.label[atom]
+    free = ~solution.frozen[component]
+    slot_of, index, atom, component = slot_of[free], index[free], atom[free], component[free]
+    # A component's signature is the multiset of slots it touches, hashed.
+    code = np.random.default_rng(0).integers(1, 2**62, len(names), dtype=np.uint64)
+    signature = np.zeros(len(solution.frozen), np.uint64)
+    with np.errstate(over="ignore"):
+        np.add.at(signature, component, code[slot_of])
+    groups: list[Group] = []
+    taken: set[str] = set()
+    order = np.lexsort((index, slot_of, component))
+    slot_of, index, atom, component = (a[order] for a in (slot_of, index, atom, component))
+    marks = signature[component]
+    first_seen = {}
+    for i, m in enumerate(marks):
+        first_seen.setdefault(int(m), []).append(i)
+    for rows in first_seen.values():
+        at = np.array(rows)
+        members, first = np.unique(component[at], return_index=True)
+        size = len(members)
+        if size < 2:
+            continue
+        # Channels in the order of their first index in the first slot.
+        rank = np.argsort(index[at][first], kind="stable")
+        members, first = members[rank], first[rank]
+        table: dict[Slot, np.ndarray] = {}
+        for s in np.unique(slot_of[at]):
+            pick = at[slot_of[at] == s]
+            by = {c: i for i, c in enumerate(members)}
+            place = np.array([by[c] for c in component[pick]])
+            sort = np.lexsort((index[pick], place))
+            table[names[s]] = index[pick][sort].reshape(size, -1)
+        groups.append(Group(_name(table, taken), size, table, atom[at][first]))
+    return groups
+
+
+def _name(table: Mapping[Slot, np.ndarray], taken: set[str]) -> str:
+    """Name a group after the module that writes it (its first weight along the output dim)."""
+    writers = [p for p, d in table if d == 0 and "weight" in p] or [p for p, _ in table]
+    base = writers[0]
+    for tail in (".parametrizations", ".weight", ".original", "_orig", "_v", "_g"):
+        base = base.split(tail)[0] if tail.startswith(".") else base.removesuffix(tail)
+    base = base.removesuffix(".weight") or writers[0]
+    name, n = base, 2
+    while name in taken:
+        name, n = f"{base}#{n}", n + 1
+    taken.add(name)
+    return name
+
+
+class _CostModel:
+    """Cost as a sum of products of dimension counts, each count linear in the group widths."""
+
+    def __init__(self, graph: ChannelGraph, macs: Sequence[MacTerm]) -> None:
+        self._rows: list[np.ndarray] = []
+        self._base: list[float] = []
+        self._index: dict[bytes, int] = {}
+        self._graph = graph
+        self.params = self._terms(
+            (1, tuple((graph.slots[(n, d)],) for d in range(len(shape)) if (n, d) in graph.slots))
+            for n, shape in graph.shapes.items()
+            if n in graph.trainable
+        )
+        self.macs = self._terms((t.constant, t.dims) for t in macs)
+        self._matrix = np.array(self._rows).reshape(len(self._rows), len(graph.groups))
+        self._offset = np.array(self._base)
+
+    def _terms(self, terms: Iterable[tuple[int, Sequence[Dim]]]) -> list[tuple[float, list[int]]]:
+        made = []
+        for constant, dims in terms:
+            rows = []
+            for factor in (f for dim in dims for f in dim):
+                if factor.atoms is None:
+                    constant *= factor.size
+                else:
+                    rows.append(self._row(factor.atoms))
+            made.append((float(constant), rows))
+        return made
+
+    def _row(self, atoms: np.ndarray) -> int:
+        key = atoms.tobytes()
+        if key not in self._index:
+            owner = self._graph.owners(atoms)
+            row = np.zeros(len(self._graph.groups))
+            for g, hits in zip(*np.unique(owner[owner >= 0], return_counts=True), strict=True):
+                row[g] = hits / self._graph.groups[g].size
+            self._index[key] = len(self._rows)
+            self._rows.append(row)
+            self._base.append(float((owner < 0).sum()))
+        return self._index[key]
+
+    def _counts(self, w: np.ndarray) -> np.ndarray:
+        return self._matrix @ w + self._offset if len(self._rows) else self._offset
+
+    def at(self, w: np.ndarray) -> Cost:
+        n = self._counts(w)
+        total = [
+            sum(c * math.prod(float(n[r]) for r in rows) for c, rows in terms)
+            for terms in (self.params, self.macs)
+        ]
+        return Cost(round(total[0]), round(total[1] / self._graph.batch))
+
+    def marginal(self, w: np.ndarray, kind: str) -> np.ndarray:
+        """Derivative of the cost by each width (the cost is multilinear but for squares)."""
+        n = self._counts(w)
+        grad = np.zeros(len(self._rows))
+        for c, rows in self.params if kind == "params" else self.macs:
+            for i, r in enumerate(rows):
+                grad[r] += c * math.prod(float(n[q]) for j, q in enumerate(rows) if j != i)
+        return grad @ self._matrix if len(self._rows) else np.zeros(len(w))

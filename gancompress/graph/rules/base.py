@@ -1,0 +1,50 @@
+"""The table of operator rules, and what happens when there is none."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import torch
+
+from gancompress.graph.atoms import Dims
+from gancompress.graph.tracer import Op
+
+Rule = Callable[[Op], "list[Dims] | Dims"]
+
+RULES: dict[str, Rule] = {}
+
+_FAMILIES = ("pointwise", "contract", "shape", "slicing", "norm", "reduce", "spatial", "create")
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for the aten operators called ``names``."""
+
+    def add(function: Rule) -> Rule:
+        for name in names:
+            if name in RULES:
+                raise ValueError(f"two rules for operator {name!r}")
+            RULES[name] = function
+        return function
+
+    return add
+
+
+def apply_rule(op: Op) -> list[Dims]:
+    """Return the dimensions of every output of ``op``, after its ties are recorded.
+
+    An operator that no rule knows freezes everything it touches: unknown never means guess.
+    """
+    if not RULES:
+        for family in _FAMILIES:
+            importlib.import_module(f"gancompress.graph.rules.{family}")
+    found = RULES.get(op.name) or RULES.get(op.name.rstrip("_"))
+    if found is None and torch.Tag.pointwise in op.func.tags:
+        found = RULES["pointwise"]
+    if found is None:
+        for tensor in op.ins:
+            op.freeze(op.dims(tensor), f"operator {op.name} has no rule")
+        op.tracer.unknown.setdefault(op.name, op.reason(f"operator {op.name} has no rule"))
+        return op.blank(f"the output of {op.name}, which has no rule")
+    result = found(op)
+    return result if isinstance(result, list) else [result]

@@ -1,0 +1,255 @@
+"""trace(): run a generator once, write down its channels, check that Python lets them go."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map
+
+from gancompress.errors import GraphError
+from gancompress.graph.atoms import Factor, Reason, Solution, opaque
+from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.probe import probe
+from gancompress.graph.sizes import AttributeKey, SizeUse, SizeWatch, plant
+from gancompress.graph.tracer import RecordMode, Tracer, tensors_in
+from gancompress.graph.twin import copy_with, named_tensors
+
+
+def call_arguments(example: Any, kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict]:
+    """Normalise an example: a tensor, a tuple of arguments, or a mapping of keyword arguments."""
+    if isinstance(example, Mapping) and kwargs is None:
+        return (), dict(example)
+    args = example if isinstance(example, tuple) else (example,)
+    return args, dict(kwargs or {})
+
+
+class Workbench:
+    """Makes copies of a generator to run: fake tensors where the model allows, real ones otherwise."""
+
+    def __init__(self, generator: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fake: bool) -> None:
+        self.generator, self._args, self._kwargs = generator, args, kwargs
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
+
+    def _convert(self, t: torch.Tensor) -> torch.Tensor:
+        if self.mode is None:
+            new = t.detach().clone()
+        else:
+            new = self.mode.from_tensor(t.detach(), static_shapes=True)
+        return _as_kind(new, t)
+
+    def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the example inputs for a run."""
+        change = lambda x: self._convert(x) if isinstance(x, torch.Tensor) else x  # noqa: E731
+        return tree_map(change, self._args), tree_map(change, self._kwargs)
+
+    def copy(self, keep: Mapping[int, list[np.ndarray | None]] | None = None) -> nn.Module:
+        """Return an eval-mode copy; ``keep`` maps id(tensor) to the indices kept in each dimension."""
+
+        def replace(t: torch.Tensor) -> torch.Tensor:
+            kept = (keep or {}).get(id(t))
+            if kept is None or all(k is None for k in kept):
+                return self._convert(t)
+            if self.mode is None:
+                new = t.detach()
+                for d, k in enumerate(kept):
+                    if k is not None:
+                        new = new.index_select(d, torch.from_numpy(k).to(t.device))
+            else:
+                shape = [n if k is None else len(k) for n, k in zip(t.shape, kept, strict=True)]
+                with self.mode:
+                    new = torch.empty(shape, dtype=t.dtype, device=t.device)
+            return _as_kind(new, t)
+
+        return copy_with(self.generator, replace).eval()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run without gradients, with all random states put back afterwards."""
+        states = random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), self.mode or contextlib.nullcontext():
+            try:
+                yield
+            finally:
+                random.setstate(states[0])
+                np.random.set_state(states[1])
+
+
+def _as_kind(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+    if isinstance(old, nn.Parameter):
+        return nn.Parameter(new, requires_grad=old.requires_grad)
+    return new
+
+
+def trace(
+    generator: nn.Module, example: Any, kwargs: Mapping[str, Any] | None = None
+) -> ChannelGraph:
+    """Run ``generator`` once (on a copy, in eval mode) and return its channel groups (ours).
+
+    Args:
+        generator: any module; it is not touched.
+        example: the inputs of one call: a tensor, a tuple of positional arguments, or a mapping
+            of keyword arguments. A batch of 2 is enough.
+        kwargs: keyword arguments beside a tuple.
+
+    Raises:
+        GraphError: the forward fails on the example, or the module cannot be copied.
+    """
+    args, kw = call_arguments(example, kwargs)
+    problem: Exception | None = None
+    for fake in (True, False):
+        bench = Workbench(generator, args, kw, fake)
+        try:
+            tracer, uses, attributes = _record(bench)
+        except GraphError:
+            raise
+        except Exception as error:
+            # Control flow that depends on data cannot run on fake tensors: run it for real.
+            problem = error
+            continue
+        return _settle(bench, tracer, uses, attributes)
+    raise GraphError(
+        f"the forward of {type(generator).__name__} fails on the example: "
+        f"{type(problem).__name__}: {problem}. Check the example inputs by calling the generator."
+    ) from problem
+
+
+def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:
+    """One recorded run."""
+    tracer, uses = Tracer(), []
+    twin = bench.copy()
+    tracer.add_parameters(twin, dict(named_tensors(twin)))
+    for sub in twin.modules():
+        if isinstance(sub, nn.RNNBase):
+            reason = Reason(type(sub).__name__, "", "packs its gates into flat weights")
+            for p in sub.parameters():
+                for dim in tracer.dims(p):
+                    tracer.space.freeze_dim(dim, reason)
+    plant(twin)
+    attributes = _planted(twin)
+    tracer.watch_modules(twin)
+    args, kwargs = bench.inputs()
+    for t in tensors_in((args, kwargs)):
+        tracer.remember(t, tuple(opaque(n, "an input") for n in t.shape), static=False)
+
+    def prefix(dim: tuple[Factor, ...], n: int) -> tuple[Factor, ...]:
+        flat = tracer.space.flat(dim, Reason("slice", "", "sliced"))
+        return () if flat.atoms is None else (Factor(n, flat.atoms[:n]),)
+
+    watch = SizeWatch(tracer.dims, prefix, uses)
+    before = {n: id(p) for n, p in twin.named_parameters()}
+    with bench.running(), RecordMode(tracer), watch:
+        out = twin(*args, **kwargs)
+    for t in tensors_in(out):
+        for dim in tracer.dims(t):
+            tracer.space.freeze_dim(dim, Reason("output", "", "is an output of the network"))
+    if tensors_in(out) and tensors_in(out)[0].dim() > 1:
+        tracer.batch = tensors_in(out)[0].shape[0]
+    if not tensors_in(out):
+        raise GraphError(f"the forward of {type(twin).__name__} returns no tensor")
+    for name, p in twin.named_parameters():
+        if before.get(name) != id(p):
+            raise GraphError(
+                f"forward replaces its own parameter {name!r}: its channels cannot be followed. "
+                "Compute the weight into a local variable instead."
+            )
+    return tracer, uses, attributes
+
+
+def _planted(twin: nn.Module) -> dict[AttributeKey, int]:
+    found: dict[AttributeKey, int] = {}
+    for sub in twin.modules():
+        for value in vars(sub).values():
+            for v in value if type(value) in (tuple, list) else (value,):
+                if hasattr(v, "keys") and isinstance(v, int):
+                    found.update(dict.fromkeys(v.keys, int(v)))
+    return found
+
+
+def _settle(
+    bench: Workbench, tracer: Tracer, uses: list[SizeUse], attributes: dict[AttributeKey, int]
+) -> ChannelGraph:
+    """Solve, freeze what cannot be silenced or is unused, and let the probe veto the rest."""
+    _tie_tiles(tracer)
+    extra: list[tuple[np.ndarray, Reason]] = []
+    for name in _unused(tracer):
+        reason = Reason("", "", "is not used by this forward")
+        for (n, _), factor in tracer.slots.items():
+            if n == name and factor.atoms is not None:
+                extra.append((factor.atoms, reason))
+    while True:
+        solution = tracer.space.solve(extra)
+        unheard = [
+            (read.atoms, read.reason)
+            for read in tracer.reads
+            if read.silence is None and not solution.all_frozen(read.atoms)
+        ]
+        if unheard:
+            extra += unheard
+            continue
+        graph = _graph(bench, tracer, solution, uses, attributes)
+        vetoes = probe(bench, graph)
+        if not vetoes:
+            return graph
+        extra += vetoes
+
+
+def _graph(
+    bench: Workbench,
+    tracer: Tracer,
+    solution: Solution,
+    uses: list[SizeUse],
+    attributes: dict[AttributeKey, int],
+) -> ChannelGraph:
+    return ChannelGraph(
+        slots=tracer.slots,
+        shapes={n: tuple(t.shape) for n, t in named_tensors(bench.generator)},
+        trainable=(n for n, _ in bench.generator.named_parameters()),
+        solution=solution,
+        ops=tracer.ops,
+        macs=tracer.macs,
+        reads=tracer.reads,
+        outputs=tracer.outputs,
+        uses=uses,
+        attributes=attributes,
+        fake=bench.mode is not None,
+        batch=tracer.batch,
+    )
+
+
+def _unused(tracer: Tracer) -> set[str]:
+    """Names of parameters and buffers that no operator touched."""
+    touched = [
+        f.atoms for op in tracer.ops for dims in op.inputs for d in dims for f in d
+        if f.atoms is not None
+    ]  # fmt: skip
+    seen = np.zeros(tracer.space.count, bool)
+    for atoms in touched:
+        seen[atoms] = True
+    names: dict[str, bool] = {}
+    for (name, _), factor in tracer.slots.items():
+        assert factor.atoms is not None
+        names[name] = names.get(name, False) or bool(seen[factor.atoms].any())
+    return {n for n, used in names.items() if not used}
+
+
+def _tie_tiles(tracer: Tracer) -> None:
+    """Slices that tile a dimension in equal parts (x[:, :c//2], x[:, c//2:]) must stay equal."""
+    by_whole: dict[bytes, tuple[np.ndarray, set[tuple[int, int]]]] = {}
+    for atoms, start, stop in tracer.slices:
+        by_whole.setdefault(atoms.tobytes(), (atoms, set()))[1].add((start, stop))
+    for atoms, cuts in by_whole.values():
+        ordered = sorted(cuts)
+        sizes = {stop - start for start, stop in ordered}
+        tiles = [s for s, _ in ordered] + [len(atoms)] == [0] + [e for _, e in ordered]
+        if len(sizes) == 1 and tiles and len(ordered) > 1:
+            first = atoms[ordered[0][0] : ordered[0][1]]
+            for start, stop in ordered[1:]:
+                reason = Reason("slice", "", "equal slices of one dimension")
+                tracer.space.tie(first, atoms[start:stop], reason)

@@ -1,0 +1,267 @@
+"""Runs a generator once at the operator level and writes down which channels each operator ties."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from gancompress.graph.atoms import AtomSpace, Dim, Dims, Factor, Reason, Slot, opaque
+
+_TORCH = os.path.dirname(torch.__file__)
+_OURS = os.path.dirname(os.path.dirname(__file__))
+
+
+@dataclass
+class TensorInfo:
+    """Dimensions of one tensor; ``static`` when it depends on parameters only, not on the inputs."""
+
+    dims: Dims
+    static: bool
+
+
+@dataclass
+class OpRecord:
+    """One operator call: what it touched and the sizes it must show again after a cut."""
+
+    name: str
+    where: str
+    module: str
+    inputs: list[Dims]
+    outputs: list[Dims]
+    shapes: list[tuple[int, ...]]
+    counts: list[tuple[int, Dim]] = field(default_factory=list)  # argument position -> its dim
+
+
+@dataclass
+class Read:
+    """A contraction over atoms: ``silence`` are the slots whose zeros make dead atoms add nothing."""
+
+    atoms: np.ndarray
+    silence: frozenset[Slot] | None
+    reader: bool  # weight against activation; False: weight against weight (norms, sigma)
+    reason: Reason
+
+
+@dataclass
+class MacTerm:
+    """``constant * product of the sizes of dims`` multiply-accumulates of one operator."""
+
+    module: str
+    constant: int
+    dims: tuple[Dim, ...]
+
+
+class Tracer:
+    """State of one trace: dimensions by tensor, ties in ``space``, and the list of operators."""
+
+    def __init__(self) -> None:
+        self.space = AtomSpace()
+        self.ops: list[OpRecord] = []
+        self.reads: list[Read] = []
+        self.macs: list[MacTerm] = []
+        self.slots: dict[Slot, Factor] = {}
+        self.slices: list[tuple[np.ndarray, int, int]] = []
+        self.outputs: dict[str, Dims] = {}
+        self.called: set[str] = set()
+        self.batch = 1
+        self.unknown: dict[str, Reason] = {}
+        self._info: dict[int, TensorInfo] = {}
+        self._alive: list[torch.Tensor] = []
+        self._modules: list[str] = []
+
+    # -- tensors ---------------------------------------------------------------------------------
+    def remember(self, tensor: torch.Tensor, dims: Dims, static: bool) -> None:
+        """Attach dimensions to a tensor (kept alive, so that its id stays its own)."""
+        if id(tensor) not in self._info:
+            self._alive.append(tensor)
+        self._info[id(tensor)] = TensorInfo(dims, static)
+
+    def info(self, tensor: torch.Tensor) -> TensorInfo:
+        """Return what is known of a tensor; one that came from nowhere is a constant."""
+        known = self._info.get(id(tensor))
+        if known is None:
+            why = "a constant tensor that is no parameter or buffer"
+            known = TensorInfo(tuple(opaque(n, why) for n in tensor.shape), static=True)
+            self.remember(tensor, known.dims, known.static)
+        return known
+
+    def dims(self, tensor: torch.Tensor) -> Dims:
+        """Return the dimensions of a tensor."""
+        return self.info(tensor).dims
+
+    def add_parameters(self, module: nn.Module, originals: Mapping[str, torch.Tensor]) -> None:
+        """Give fresh atoms to every dimension of every parameter and buffer."""
+        params = dict(module.named_parameters())
+        for name in originals:
+            tensor = params[name] if name in params else module.get_buffer(name)
+            dims = []
+            for d, n in enumerate(tensor.shape):
+                if n == 1:
+                    dims.append(())
+                    continue
+                zero = frozenset([(name, d)]) if name in params else None
+                factor = Factor(n, self.space.new(n), zero)
+                self.slots[(name, d)] = factor
+                dims.append((factor,))
+            self.remember(tensor, tuple(dims), static=True)
+
+    # -- where we are ----------------------------------------------------------------------------
+    @property
+    def module(self) -> str:
+        """Path of the innermost module that is running."""
+        return self._modules[-1] if self._modules else ""
+
+    def watch_modules(self, module: nn.Module) -> None:
+        """Follow which submodule runs, and keep the dimensions of what it returns."""
+        for path, sub in module.named_modules():
+            if isinstance(sub, torch.jit.ScriptModule):
+                continue
+            sub.register_forward_pre_hook(_Enter(self, path))
+            sub.register_forward_hook(_Leave(self, path), always_call=True)
+
+
+class _Enter:
+    def __init__(self, tracer: Tracer, path: str) -> None:
+        self.tracer, self.path = tracer, path
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        self.tracer._modules.append(self.path)
+        self.tracer.called.add(self.path)
+
+
+class _Leave(_Enter):
+    def __call__(self, module: nn.Module, args: Any, out: Any = None) -> None:
+        if self.tracer._modules:
+            self.tracer._modules.pop()
+        first = next((t for t in tree_flatten(out)[0] if isinstance(t, torch.Tensor)), None)
+        if first is not None:
+            self.tracer.outputs[self.path] = self.tracer.dims(first)
+
+
+def user_frame() -> str:
+    """Return ``file.py:88 in forward`` for the innermost frame that is neither torch nor ours."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((_TORCH, _OURS, "<")) and "/contextlib.py" not in file:
+            return f"{os.path.basename(file)}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return ""
+
+
+def tensors_in(x: Any) -> list[torch.Tensor]:
+    """Return the tensors in nested arguments, in order."""
+    return [t for t in tree_flatten(x)[0] if isinstance(t, torch.Tensor)]
+
+
+class Op:
+    """One operator call, as its rule sees it."""
+
+    def __init__(
+        self, tracer: Tracer, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+    ) -> None:
+        self.tracer, self.space = tracer, tracer.space
+        self.func, self.kwargs = func, kwargs
+        schema = func._schema
+        self.name = schema.name.split("::")[-1]
+        # Positional view of all arguments, defaults filled in, so that rules can index them.
+        self.args = list(args)
+        for a in schema.arguments[len(args) :]:
+            self.args.append(kwargs.get(a.name, a.default_value if a.has_default_value() else None))
+        self.out = out
+        self.outs = tensors_in(out)
+        self.ins = tensors_in(self.args)
+        self.where = user_frame()
+        self.counts: list[tuple[int, Dim]] = []
+
+    def reason(self, text: str) -> Reason:
+        """Make a reason that names this operator and the user's line."""
+        return Reason(self.name, self.where, text)
+
+    def dims(self, x: torch.Tensor) -> Dims:
+        """Return the dimensions of an argument."""
+        return self.tracer.dims(x)
+
+    def static(self, x: torch.Tensor) -> bool:
+        """Whether an argument depends on parameters only."""
+        return self.tracer.info(x).static
+
+    def freeze(self, dims: Dims | Dim, text: str) -> None:
+        """Keep all channels of these dimensions."""
+        reason = self.reason(text)
+        for item in dims:
+            if isinstance(item, Factor):
+                self.space.freeze(item.atoms, reason)
+            else:
+                self.space.freeze_dim(item, reason)
+
+    def blank(self, why: str) -> list[Dims]:
+        """Return outputs without channels."""
+        return [tuple(opaque(n, why) for n in t.shape) for t in self.outs]
+
+    def contract(self, a: Dim, b: Dim, a_static: bool, b_static: bool) -> None:
+        """Tie two dimensions that are multiplied and summed, and note who can silence dead ones."""
+        reason = self.reason("contracted")
+        if not a or not b:
+            self.freeze(a or b, "contracted with a dimension of size 1")
+            return
+        for x, y in self.space.align(a, b, reason) or ():
+            self.space.tie_factors(x, y, reason)
+            self.read(x, y, a_static, b_static)
+
+    def read(self, x: Factor, y: Factor | None, x_static: bool, y_static: bool) -> None:
+        """Record that dead atoms of ``x`` (against ``y``, or summed alone) must add nothing."""
+        atoms = x.atoms if x.atoms is not None else (y.atoms if y is not None else None)
+        if atoms is None:
+            return
+        options = [(x.zero, x_static)] + ([(y.zero, y_static)] if y is not None else [])
+        usable = [(not s, len(z), sorted(z), z) for z, s in options if z is not None]
+        silence = min(usable)[3] if usable else None
+        both = x_static and (y is None or y_static)
+        self.tracer.reads.append(
+            Read(atoms, silence, not both, self.reason("reads channels that no weight can silence"))
+        )
+
+    def macs(self, constant: int, *dims: Dim) -> None:
+        """Count ``constant`` times the sizes of ``dims`` multiply-accumulates."""
+        self.tracer.macs.append(MacTerm(self.tracer.module, constant, dims))
+
+
+class RecordMode(TorchDispatchMode):
+    """Applies the operator rules to everything that runs under it."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
+    ) -> Any:
+        from gancompress.graph.rules import apply_rule
+
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not tensors_in(out):
+            return out
+        op = Op(self.tracer, func, args, kwargs, out)
+        inputs = [self.tracer.dims(t) for t in op.ins]
+        static = all(self.tracer.info(t).static for t in op.ins)
+        outputs = apply_rule(op)
+        for tensor, dims in zip(op.outs, outputs, strict=True):
+            self.tracer.remember(tensor, dims, static)
+        shapes = [tuple(t.shape) for t in op.outs]
+        self.tracer.ops.append(
+            OpRecord(op.name, op.where, self.tracer.module, inputs, outputs, shapes, op.counts)
+        )
+        return out
+
+

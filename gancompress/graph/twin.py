@@ -1,0 +1,63 @@
+"""A structural copy of a generator that holds fake (or cloned) tensors, so that tracing never touches it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from gancompress.errors import GraphError
+
+
+def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield each distinct parameter and buffer of ``module`` once, under its first name."""
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def all_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield every tensor that a module holds, registered or a plain attribute."""
+    for sub in module.modules():
+        for store in (sub._parameters, sub._buffers, vars(sub)):
+            for value in store.values():
+                yield from _tensors_in(value)
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif type(value) in (list, tuple):
+        for v in value:
+            yield from _tensors_in(v)
+    elif type(value) is dict:
+        for v in value.values():
+            yield from _tensors_in(v)
+
+
+def copy_with(
+    module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]
+) -> nn.Module:
+    """Deep-copy ``module``, with each tensor it holds replaced by ``replace(tensor)``.
+
+    Nothing is allocated for the originals, and non-leaf tensors (the derived ``weight`` that the old
+    spectral norm leaves behind) do not stop the copy.
+
+    Raises:
+        GraphError: the module holds something that cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    keep = []
+    for tensor in all_tensors(module):
+        if id(tensor) not in memo:
+            memo[id(tensor)] = replace(tensor)
+            keep.append(tensor)
+    try:
+        return copy.deepcopy(module, memo)
+    except (TypeError, RuntimeError, AttributeError) as error:
+        raise GraphError(
+            f"{type(module).__name__} cannot be copied ({error}). Tracing works on a copy: make the "
+            "module's attributes deep-copyable, or give it a __deepcopy__."
+        ) from error
