@@ -42,9 +42,9 @@ def load_builder(spec: str) -> Callable[[], nn.Module]:
                 f"no module {module_name!r} in {here} or the environment."
                 f"{closest(module_name, files)}"
             ) from error
-        raise ConfigError(f"importing {module_name} failed: {_where(error)}") from error
+        raise ConfigError(f"importing {module_name} failed: {where(error)}") from error
     except Exception as error:
-        raise ConfigError(f"importing {module_name} failed: {_where(error)}") from error
+        raise ConfigError(f"importing {module_name} failed: {where(error)}") from error
     target: Any = module
     for part in name.split("."):
         if not hasattr(target, part):
@@ -66,7 +66,7 @@ def build(spec: str) -> nn.Module:
     try:
         module = builder()
     except Exception as error:
-        raise ConfigError(f"{spec}() failed: {_where(error)}") from error
+        raise ConfigError(f"{spec}() failed: {where(error)}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{spec}() returned a {type(module).__name__}, not a torch.nn.Module")
     return module
@@ -150,7 +150,7 @@ def _some(names: list[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
     """Say the error in one line, with the place in the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).resolve().parent.parent)
