@@ -1,0 +1,1 @@
+"""Conformance suite: small generators, one idiom each, that the surgeon must cut exactly."""
