@@ -18,7 +18,7 @@ FEATURES = "fashion-classifier-96"
 
 
 class FashionClassifier(nn.Module):
-    """A plain conv net (ours): grey images (n, 1, 32, 32) in [-1, 1] to 10 logits, features 96-d."""
+    """A plain conv net (ours): images (n, 1, 32, 32) in [-1, 1] to 96 features and 10 logits."""
 
     def __init__(self, n_classes: int = 10, features: int = 96) -> None:
         super().__init__()
@@ -58,13 +58,13 @@ def load_classifier() -> FashionClassifier:
 
 
 def classifier_record() -> dict[str, Any]:
-    """Return how the shipped classifier was made: test accuracy, seed, steps, versions, git hash."""
+    """Return how the shipped classifier was made: test accuracy, seed, steps, versions, git."""
     return json.loads(assets.path("classifier.json").read_text())
 
 
 @torch.no_grad()
 def describe(images: Tensor, batch: int = 250) -> tuple[Tensor, Tensor]:
-    """Return float64 features (n, 96) and predicted labels (n,) of images (n, 1, 32, 32) in [-1, 1].
+    """Return float64 features (n, 96) and predicted labels (n,) of images (n, 1, 32, 32).
 
     Raises:
         DataError: the images have another shape or hold non-finite values.

@@ -42,9 +42,7 @@ def evaluate(
         DataError: the images do not fit the features, or the reference is too small for ``n``.
     """
     features = EmbeddedFeatures() if features is None else features
-    pair = real_pair(
-        reference, n=n, seed=seed, features=features, sampler=sampler, device=device
-    )
+    pair = real_pair(reference, n=n, seed=seed, features=features, sampler=sampler, device=device)
     fake, predicted, wanted = describe_all(
         draw(generator, sampler, n, seed=seed, batch=batch, device=device), features
     )

@@ -40,7 +40,7 @@ class EmbeddedFeatures:
 def describe_all(
     batches: Iterable[tuple[Tensor, Tensor | None]], features: Features
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return features (n, d) float64, predicted labels (n,) and given labels (n,) of all batches."""
+    """Return features (n, d) in float64, predicted and given labels (n,) of all batches."""
     found, predicted, given = [], [], []
     for images, labels in batches:
         view, classes = features(images)

@@ -22,7 +22,7 @@ class Sampler(Protocol):
         ...
 
     def labels(self, inputs: Sequence[Tensor]) -> Tensor | None:
-        """Return the int64 labels (n,) among ``inputs``, ``None`` for an unconditional generator."""
+        """Return the int64 labels (n,) among ``inputs``, ``None`` when unconditional."""
         ...
 
 

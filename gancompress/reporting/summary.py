@@ -1,0 +1,113 @@
+"""``gancompress.report``: what compression changed, as one printable table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from rich.table import Table as RichTable
+from torch import Tensor, nn
+
+from gancompress.errors import DataError
+from gancompress.metrics.cost import Footprint, footprint
+from gancompress.metrics.latency import Latency, latency
+from gancompress.metrics.modes import evaluating
+from gancompress.reporting.tables import Table, before_after, fewer, si
+
+
+@dataclass(frozen=True)
+class Report:
+    """Size, cost and speed of teacher and small generator, and how far their outputs are apart.
+
+    The differences are over the example's outputs, in the generator's own units.
+    """
+
+    teacher: Footprint
+    small: Footprint
+    teacher_latency: Latency
+    small_latency: Latency
+    max_difference: float
+    mean_difference: float
+
+    @property
+    def compression(self) -> float:
+        """Original over remaining parameters."""
+        return self.teacher.params / self.small.params
+
+    def table(self) -> Table:
+        """Return the before/after table."""
+        old, new = self.teacher, self.small
+        was, now = self.teacher_latency, self.small_latency
+        rows = [
+            ("parameters", si(old.params), si(new.params), fewer(old.params, new.params, "fewer")),
+            ("MACs an image", si(old.macs), si(new.macs), fewer(old.macs, new.macs, "fewer")),
+            ("weights", f"{si(old.bytes)}B", f"{si(new.bytes)}B", fewer(old.bytes, new.bytes)),
+            ("latency", str(was), str(now), fewer(was.median_ms, now.median_ms, "faster")),
+            ("largest output difference", "", "", f"{self.max_difference:.3g}"),
+            ("mean output difference", "", "", f"{self.mean_difference:.3g}"),
+        ]
+        note = (
+            f"MACs = FLOPs / 2, convolutions and matrix products. Latency: median of one pass, "
+            f"batch {was.batch}, {was.dtype}, {was.layout} then {now.layout}, {was.device}, "
+            f"{was.threads} thread{'s' if was.threads > 1 else ''}."
+        )
+        return before_after("before and after", rows, note)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures with their conditions, ready for JSON."""
+        return {**asdict(self), "compression": self.compression}
+
+    def __rich__(self) -> RichTable:
+        return self.table().__rich__()
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+
+@torch.no_grad()
+def output_difference(
+    teacher: nn.Module, small: nn.Module, example: Sequence[object]
+) -> tuple[float, float]:
+    """Return the largest and the mean absolute difference of the two outputs on ``example``.
+
+    Raises:
+        DataError: an output is no tensor, or the two differ in shape.
+    """
+    with evaluating(teacher), evaluating(small):
+        first, second = teacher(*example), small(*example)
+    for name, out in (("teacher", first), ("small generator", second)):
+        if not isinstance(out, Tensor):
+            raise DataError(f"the {name} returned {type(out).__name__}, a tensor is needed")
+    if first.shape != second.shape:
+        raise DataError(f"outputs differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
+    gap = (first.double() - second.double()).abs()
+    return float(gap.max()), float(gap.mean())
+
+
+def report(
+    teacher: nn.Module,
+    small: nn.Module,
+    *,
+    example: Sequence[object],
+    seconds: float = 0.5,
+    threads: int | None = None,
+) -> Report:
+    """Compare ``small`` with ``teacher`` on the arguments ``example`` (first axis: batch).
+
+    Each is timed for about ``seconds`` on ``threads`` threads (``None``: torch's current number).
+
+    Raises:
+        DataError: the example has no batch axis, or the outputs cannot be compared.
+    """
+    threads = torch.get_num_threads() if threads is None else threads
+    largest, mean = output_difference(teacher, small, example)
+    return Report(
+        teacher=footprint(teacher, example),
+        small=footprint(small, example),
+        teacher_latency=latency(teacher, example, seconds=seconds, threads=threads),
+        small_latency=latency(small, example, seconds=seconds, threads=threads),
+        max_difference=largest,
+        mean_difference=mean,
+    )
