@@ -16,9 +16,7 @@ from gancompress.errors import ConfigError
 Reduction = Literal["sum", "mean"]
 
 
-def attention_transfer(
-    student: Tensor, teacher: Tensor, reduction: Reduction = "sum"
-) -> Tensor:
+def attention_transfer(student: Tensor, teacher: Tensor, reduction: Reduction = "sum") -> Tensor:
     """Match unit attention maps of (n, c, h, w) activations (Zagoruyko & Komodakis 2017, Eq. 2, squared norm).
 
     Channel counts may differ; n, h, w may not. ``sum`` adds the squared differences over pixels: in [0, 2] at any

@@ -49,8 +49,9 @@ def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ..
     """Return one tap for each spatial size inside ``module``: the last block output of that size (ours).
 
     Among the outputs of one size the outermost modules win (a residual block over its convolutions), and of those the last
-    to finish. The network's own output, anything of its shape, 1x1 maps, weight parametrizations and modules that run more
-    than once are no candidates. Keys are spatial sizes, for example ``(16, 16)``, in order of first appearance.
+    to finish; a norm or activation counts only behind a convolution of the same level and size. The network's own
+    output, anything of its shape, 1x1 maps, weight parametrizations and modules that run more than once are no
+    candidates. Keys are spatial sizes, for example ``(16, 16)``, in order of first appearance.
 
     Raises:
         ConfigError: the forward on ``example`` gives no maps to tap.
@@ -82,7 +83,10 @@ def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ..
             or call.shape == tuple(final.shape)
         ):
             continue
-        if space not in best or call.depth <= best[space].depth:
+        if space in best:
+            if call.depth <= best[space].depth:
+                best[space] = call
+        elif _convolves(module.get_submodule(call.path)):
             best[space] = call
     if not best:
         raise ConfigError(
@@ -127,12 +131,16 @@ def resolve_pairs(
     if pairs is None:
         return pair_taps(teacher, student, example)
     if not pairs:
-        raise ConfigError("pairs is empty: name at least one tap, or leave it out to have the pairs found")
+        raise ConfigError(
+            "pairs is empty: name at least one tap, or leave it out to have the pairs found"
+        )
     result: list[tuple[str, str]] = []
     for entry in pairs:
         both = (entry, entry) if isinstance(entry, str) else tuple(entry)
         if len(both) != 2:
-            raise ConfigError(f"pairs: {entry!r} is neither a tap name nor [student tap, teacher tap]")
+            raise ConfigError(
+                f"pairs: {entry!r} is neither a tap name nor [student tap, teacher tap]"
+            )
         tap_path(student, both[0])
         tap_path(teacher, both[1])
         result.append((both[0], both[1]))
@@ -156,6 +164,11 @@ def tap_shapes(
         look(module, example)
         found: dict[str, Tensor] = taps.take()
     return [tuple(found[name].shape) for name in names]
+
+
+def _convolves(module: nn.Module) -> bool:
+    """Tell convolutions and blocks of them by a weight with a kernel, whatever the class."""
+    return any(parameter.dim() >= 3 for parameter in module.parameters())
 
 
 def _area(space: tuple[int, ...]) -> int:

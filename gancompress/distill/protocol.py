@@ -60,7 +60,9 @@ class DistillBatch:
         """
         s, t = self.student_images, self.teacher_images
         if s.shape != t.shape:
-            raise DataError(f"student images {tuple(s.shape)} and teacher images {tuple(t.shape)} differ in shape")
+            raise DataError(
+                f"student images {tuple(s.shape)} and teacher images {tuple(t.shape)} differ in shape"
+            )
         return widen(s), widen(t).detach()
 
     def classes(self, who: str) -> Tensor:
@@ -143,8 +145,12 @@ def build_distiller(
         ConfigError: unknown name or option (nearest named), or a network that does not fit.
     """
     factory: Callable[..., Distiller] = DISTILLERS.get(name)
-    known = [p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = [
+        p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
     for option in options:
         if option not in known:
-            raise ConfigError(f"distiller {name!r} has no option {option!r}.{closest(option, known)}")
+            raise ConfigError(
+                f"distiller {name!r} has no option {option!r}.{closest(option, known)}"
+            )
     return factory(Context(teacher, student, discriminator, tuple(example)), **options)
