@@ -1,0 +1,36 @@
+"""The examples run, and do what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "examples"
+
+
+def example(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_own_loop_lands_on_its_target(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compression = example("own_loop", monkeypatch).main(steps=8, batch=4)
+    assert compression == pytest.approx(3.0, rel=0.02)
+    assert "parameters" in capsys.readouterr().out
+
+
+def test_inspect_model_cuts_exactly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert example("inspect_model", monkeypatch).main() <= 1e-9
+    assert "main.0" in capsys.readouterr().out
