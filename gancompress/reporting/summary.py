@@ -48,9 +48,10 @@ class Report:
             ("largest output difference", "", "", f"{self.max_difference:.3g}"),
             ("mean output difference", "", "", f"{self.mean_difference:.3g}"),
         ]
+        layout = was.layout if was.layout == now.layout else f"{was.layout} then {now.layout}"
         note = (
-            f"MACs = FLOPs / 2, convolutions and matrix products. Latency: median of one pass, "
-            f"batch {was.batch}, {was.dtype}, {was.layout} then {now.layout}, {was.device}, "
+            "MACs = FLOPs / 2, convolutions and matrix products. Latency: median of one pass, "
+            f"batch {was.batch}, {was.dtype}, {layout}, {was.device}, "
             f"{was.threads} thread{'s' if was.threads > 1 else ''}."
         )
         return before_after("before and after", rows, note)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 
@@ -27,11 +28,17 @@ class Table:
                 )
 
     def __rich__(self) -> RichTable:
-        table = RichTable(title=self.title or None, caption=self.note or None, title_justify="left")
+        # Cells are text: rich would read "[x]" in a name as a style and drop it.
+        table = RichTable(
+            title=escape(self.title) or None,
+            caption=escape(self.note) or None,
+            title_justify="left",
+            caption_justify="left",
+        )
         for i, name in enumerate(self.columns):
-            table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+            table.add_column(escape(name), justify="right" if i else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*(escape(cell) for cell in row))
         return table
 
     def __str__(self) -> str:

@@ -1,0 +1,71 @@
+"""Numbers as people read them, and one table in three forms."""
+
+import pytest
+
+from gancompress.reporting.tables import Table, before_after, fewer, si
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (7, "7"),
+        (999, "999"),
+        (999.6, "1.00 k"),
+        (1000, "1.00 k"),
+        (9994, "9.99 k"),
+        (9996, "10.0 k"),
+        (70_433_988, "70.4 M"),
+        (999_700, "1.00 M"),
+        (123_456_789, "123 M"),
+        (5.2e9, "5.20 G"),
+        (0.25, "0.25"),
+    ],
+)
+def test_si(value: float, text: str):
+    assert si(value) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (520, 100, "5.20x smaller"),
+        (100, 110, "1.10x larger"),
+        (3, 3, "same"),
+        (0, 0, "same"),
+        (5, 0, "none left of 5"),
+        (0, 2000, "2.00 k from none"),
+    ],
+)
+def test_fewer(before: float, after: float, text: str):
+    assert fewer(before, after) == text
+
+
+def test_slower_is_said_when_slower():
+    assert fewer(1.0, 2.0, "faster") == "2.00x slower"
+    with pytest.raises(ValueError, match="not negative"):
+        fewer(-1, 2)
+
+
+def test_a_row_of_the_wrong_length_is_refused():
+    with pytest.raises(ValueError, match="2 columns"):
+        Table("t", ("a", "b"), (("x",),))
+
+
+def test_the_three_forms_hold_every_cell():
+    table = before_after("size", [("params", "70.4 M", "13.5 M", "5.20x fewer")], "MACs = FLOPs/2")
+    for text in (str(table), table.markdown()):
+        for cell in ("params", "70.4 M", "13.5 M", "5.20x fewer", "MACs = FLOPs/2"):
+            assert cell in text
+    assert table.markdown().splitlines()[:2] == [
+        "|  | before | after | change |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    assert "\x1b" not in str(table)
+    assert max(map(len, str(table).splitlines())) <= 100
+
+
+def test_markup_in_a_cell_stays_text():
+    # rich would read "[bold]" as a style and drop it.
+    assert "[bold]x" in str(Table("t", ("a",), (("[bold]x",),)))
+    assert "a\\|b" in Table("t", ("a",), (("a|b",),)).markdown()
