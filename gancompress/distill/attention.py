@@ -17,10 +17,13 @@ Reduction = Literal["sum", "mean"]
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, reduction: Reduction = "sum") -> Tensor:
-    """Match unit attention maps of (n, c, h, w) activations (Zagoruyko & Komodakis 2017, Eq. 2, squared norm).
+    """Match unit attention maps of (n, c, h, w) activations.
 
-    Channel counts may differ; n, h, w may not. ``sum`` adds the squared differences over pixels: in [0, 2] at any
-    resolution. ``mean`` divides by h*w, as the authors' public code does with its weight of 1000.
+    Zagoruyko & Komodakis 2017, Eq. 2 with a squared norm.
+
+    Channel counts may differ; n, h, w may not. ``sum`` adds the squared differences over pixels: in
+    [0, 2] at any resolution. ``mean`` divides by h*w, as the authors' public code does with its
+    weight of 1000.
     """
     loss = map_distance(attention_map(student), attention_map(teacher))
     return loss if reduction == "sum" else loss / student[0, 0].numel()
@@ -28,7 +31,7 @@ def attention_transfer(student: Tensor, teacher: Tensor, reduction: Reduction = 
 
 @DISTILLERS.register("attention")
 class Attention(nn.Module):
-    """Mean over pairs of ``attention_transfer``; scale [0, 2] with ``sum``. Channels may shrink freely."""
+    """Mean over pairs of ``attention_transfer``, in [0, 2] with ``sum``; channels may shrink."""
 
     pairs: Pairs
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class ClassBank(nn.Module):
-    """Exponential moving average over training steps of one row (m,) a class; grows as classes are met (ours)."""
+    """Moving average over training steps of one row (m,) a class, for the classes met (ours)."""
 
     rows: Tensor
     seen: Tensor
@@ -21,10 +21,11 @@ class ClassBank(nn.Module):
         self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
 
     def forward(self, classes: Tensor, means: Tensor) -> Tensor:
-        """Mix the batch's ``means`` (j, m) of the distinct ``classes`` (j,) in, and return the mixed rows (j, m).
+        """Mix in the batch's ``means`` (j, m) of distinct ``classes`` (j,); return the rows (j, m).
 
-        The value is the moving average, the gradient that of the batch mean alone, unscaled. The bank itself changes
-        in training mode only; a class met for the first time starts from its batch mean.
+        The value is the moving average, the gradient that of the batch mean alone, unscaled. The
+        bank itself changes in training mode only; a class met for the first time starts from its
+        batch mean.
         """
         self._grow(int(classes.max()) + 1, means)
         old = torch.where(self.seen[classes, None], self.rows[classes], means.detach())
@@ -53,7 +54,7 @@ class ClassBank(nn.Module):
 
 
 def class_means(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distinct labels (j,), ascending, and the mean of ``rows`` (n, m) over each, (j, m)."""
+    """Return the distinct labels (j,) and the mean of ``rows`` (n, m) over each, (j, m)."""
     classes, place = labels.unique(return_inverse=True)
     sums = rows.new_zeros(classes.numel(), rows.shape[1]).index_add(0, place, rows)
     counts = torch.bincount(place, minlength=classes.numel()).to(rows.dtype)

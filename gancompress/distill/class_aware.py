@@ -21,27 +21,31 @@ Variant = Literal["plain", "gain", "prototype", "cam"]
 
 @DISTILLERS.register("class_aware")
 class ClassAware(nn.Module):
-    """Match class-aware attention maps of student and teacher; each variant's scale is that of unit maps.
+    """Match class-aware attention maps of student and teacher.
 
-    The definitions are ours: PPCD-GAN (Vo et al. 2022) names class-aware attention maps, and gives no equation in
-    public. A(F) is the unit map of the mean over channels of F^2, for the same (z, y) in both networks.
+    The definitions are ours: PPCD-GAN (Vo et al. 2022) names class-aware attention maps, and gives
+    no equation in public. A(F) is the unit map of the mean over channels of F^2, for the same (z,
+    y) in both networks.
 
-    - ``plain``: A(F). The class enters only through the generator's input (Zagoruyko & Komodakis 2017).
-    - ``gain``: A(gamma(y) F), with gamma(y) the gains of the conditional norm that reads the tap: each network with its
-      own, so the student's channels may be any number; gradient also reaches the gains. A tap that no conditional norm
-      reads is matched plainly (``gains`` says which). ``gains`` given maps a student tap to the module of its gain.
-    - ``prototype``: A(F) averaged over the samples of a class, in a moving average over steps (``momentum``) kept for
-      each class and network; the gradient is that of the batch's average.
-    - ``cam``: sum_c (d s_y / d F_c) F_c with F the features of the teacher's discriminator on each image and s_y its
-      score for class y (``Judge.class_maps``). Cheap and exact: one pass of the discriminator an image, and the
-      derivative of its head only. It uses no generator taps; ``taps`` names those of the discriminator (the last found).
+    - ``plain``: A(F). The class enters only through the generator's input (Zagoruyko & Komodakis
+      2017).
+    - ``gain``: A(gamma(y) F), with gamma(y) the gains of the conditional norm that reads the tap:
+      each network with its own, so the student's channels may be any number; gradient also reaches
+      the gains. A tap that no conditional norm reads is matched plainly (``gains`` says which).
+      ``gains`` given maps a student tap to the module of its gain.
+    - ``prototype``: A(F) averaged over the samples of a class, in a moving average over steps
+      (``momentum``) kept for each class and network; the gradient is that of the batch's average.
+    - ``cam``: sum_c (d s_y / d F_c) F_c with F the features of the teacher's discriminator on each
+      image and s_y its score for class y (``Judge.class_maps``). Cheap and exact: one pass of the
+      discriminator an image, and the derivative of its head only. It uses no generator taps;
+      ``taps`` names those of the discriminator (the last found).
 
-    Scale [0, 2], ``cam`` [0, 4] (its maps are signed); sum over pixels, mean over batch (``prototype``: classes met) and
-    pairs.
+    Scale [0, 2], ``cam`` [0, 4] (its maps are signed); sum over pixels, mean over batch
+    (``prototype``: classes met) and pairs.
 
     Raises:
-        ConfigError: an unknown variant, an option of another variant, no conditional norm behind any tap (``gain``), no
-            discriminator (``cam``).
+        ConfigError: an unknown variant, an option of another variant, no conditional norm behind
+            any tap (``gain``), no discriminator (``cam``).
     """
 
     pairs: Pairs
@@ -143,8 +147,9 @@ def _find_gains(
         result[s] = (own, theirs) if own is not None and theirs is not None else None
     if not any(result.values()):
         raise ConfigError(
-            f"class_aware variant 'gain': no conditional norm reads any of {known} directly, in both networks. "
-            "Name the gains (gains={tap: module}), choose other pairs, or another variant."
+            f"class_aware variant 'gain': no conditional norm reads any of {known} directly, in "
+            "both networks. Name the gains (gains={tap: module}), or choose other pairs or another "
+            "variant."
         )
     return result
 
@@ -167,5 +172,6 @@ def _check_options(
     ):
         if value is not None and variant not in homes:
             raise ConfigError(
-                f"class_aware: option {option!r} has no meaning for variant {variant!r} (only {', '.join(homes)})"
+                f"class_aware: option {option!r} has no meaning for variant {variant!r} "
+                f"(only {', '.join(homes)})"
             )

@@ -18,13 +18,14 @@ from gancompress.errors import ConfigError
 
 @DISTILLERS.register("co_attention")
 class CoAttention(nn.Module):
-    """Mean over pairs of the squared distance of unit maps to 0.5 A(teacher) + 0.5 A(teacher's discriminator).
+    """Match unit attention maps to 0.5 A(teacher) + 0.5 A(its discriminator), mean over pairs.
 
-    As in DMAD's public code the discriminator looks at the *student's* image, and its map, resized to the generator's, is
-    part of the target only. That target is not reached by a copy of the teacher: the loss has a floor above zero.
-    ``symmetric`` (ours) adds the discriminator's map of its own image to both sides instead: zero at equality, with
-    gradient through the student's image. All maps are brought to unit norm before they are added, and after. Scale
-    [0, 2]. Each generator tap looks at the discriminator tap nearest in size.
+    As in DMAD's public code the discriminator looks at the *student's* image, and its map, resized
+    to the generator's, is part of the target only. That target is not reached by a copy of the
+    teacher: the loss has a floor above zero. ``symmetric`` (ours) adds the discriminator's map of
+    its own image to both sides instead: zero at equality, with gradient through the student's
+    image. All maps are brought to unit norm before they are added, and after. Scale [0, 2]. Each
+    generator tap looks at the discriminator tap nearest in size.
 
     Raises:
         ConfigError: no discriminator, an unknown tap, or maps without two spatial dimensions.

@@ -13,9 +13,9 @@ from gancompress.errors import ConfigError
 class Connector(nn.Module):
     """Linear map of channels, (n, i, *space) to (n, o, *space), without bias.
 
-    The identity when i == o, else a random semi-orthogonal map (from ``seed``, not the global random state). ``shrink``
-    selects columns and leaves the parameter whole: an optimiser that holds it needs no surgery, and the columns of dead
-    channels get no gradient.
+    The identity when i == o, else a random semi-orthogonal map (from ``seed``, not the global
+    random state). ``shrink`` selects columns and leaves the parameter whole: an optimiser that
+    holds it needs no surgery, and the columns of dead channels get no gradient.
     """
 
     alive: Tensor

@@ -15,10 +15,11 @@ from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
 
 @DISTILLERS.register("discriminator_features")
 class DiscriminatorFeatures(nn.Module):
-    """Squared difference of teacher-discriminator features of both images, over the teacher's norm, mean over taps.
+    """Match the features of the teacher's discriminator on both images, mean over taps.
 
-    DMAD (Li et al. 2020) uses the last convolution and an L2 norm, GCC (Li et al. 2021) two layers and a square root; the
-    scaling is ours: 1 when the student's features are zero. Each image passes the discriminator once.
+    Squared difference over the squared norm on the teacher's image: 1 when the student's features
+    are zero. DMAD (Li et al. 2020) uses the last convolution and an L2 norm, GCC (Li et al. 2021)
+    two layers and a square root; the scaling is ours. Each image passes the discriminator once.
     """
 
     pairs: Pairs = ()

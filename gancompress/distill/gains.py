@@ -20,7 +20,8 @@ from gancompress.errors import ConfigError
 class ClassGain:
     """A module whose output g scales the channels of a tap by ``offset + g`` (ours).
 
-    ``part`` says which half of the output it is (None = all of it), when one module makes gain and bias together.
+    ``part`` says which half of the output it is (None = all of it), when one module makes gain and
+    bias together.
     """
 
     path: str
@@ -28,7 +29,7 @@ class ClassGain:
     part: int | None
 
     def of(self, output: Tensor) -> Tensor:
-        """Return the gains (n, c) from the module's output (n, c), (n, 2c) or those with 1x1 space."""
+        """Return the gains (n, c) from the module's output (n, c) or (n, 2c), or with 1x1 space."""
         flat = widen(output).flatten(1)
         if self.part is not None:
             flat = flat.chunk(2, dim=1)[self.part]
@@ -63,12 +64,13 @@ class _Watch:
 
 
 def find_gain(module: nn.Module, tap: str, example: tuple[Any, ...]) -> ClassGain | None:
-    """Return the gain with which ``module`` reads ``tap``, or None when nothing conditional reads it (ours).
+    """Return the gain with which ``module`` reads ``tap``, None when no condition does (ours).
 
-    The reader is the innermost module that receives the tap's output itself and another tensor (the condition). Its gain
-    is the submodule whose output, set to 0, 1 and 2, scales the reader's output in proportion, channel by channel; the
-    value at 0 gives the offset (1 for ``1 + gain(y)``). No names are used. Costs one forward of the network and a few of
-    the reader, at build time.
+    The reader is the innermost module that receives the tap's output itself and another tensor (the
+    condition). Its gain is the submodule whose output, set to 0, 1 and 2, scales the reader's
+    output in proportion, channel by channel; the value at 0 gives the offset (1 for ``1 +
+    gain(y)``). No names are used. Costs one forward of the network and a few of the reader, at
+    build time.
     """
     watch = _watch(module, tap, example)
     if watch.output is None:

@@ -21,8 +21,9 @@ from gancompress.errors import ConfigError, DataError
 class Judge:
     """A frozen copy, in eval mode, of the teacher's discriminator with its taps (ours).
 
-    ``sizes`` maps each tap to its spatial size. Not an ``nn.Module``: it must stay out of the distiller's parameters and
-    checkpoints. Without ``taps`` they are found, one a spatial size, in the order of the forward.
+    ``sizes`` maps each tap to its spatial size. Not an ``nn.Module``: it must stay out of the
+    distiller's parameters and checkpoints. Without ``taps`` they are found, one a spatial size, in
+    the order of the forward.
 
     Raises:
         ConfigError: no discriminator, an unknown tap, or no map to tap.
@@ -32,8 +33,8 @@ class Judge:
     def __init__(self, context: Context, who: str, taps: Sequence[str] | None) -> None:
         if context.discriminator is None:
             raise ConfigError(
-                f"{who} looks at images with the teacher's discriminator, and there is none; give one "
-                "(--discriminator) or choose distiller 'attention'"
+                f"{who} looks at images with the teacher's discriminator, and there is none; "
+                "give one (--discriminator) or choose distiller 'attention'"
             )
         self.network = copy.deepcopy(context.discriminator).eval().requires_grad_(False)
         self.who = who
@@ -56,17 +57,18 @@ class Judge:
         self.sizes = {tap: self.sizes[tap] for tap in taps}
 
     def features(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """Return the activations by tap, at least float32; gradient flows to ``images`` when they ask for it."""
+        """Return the activations by tap, at least float32, with gradient to ``images``."""
         with Taps(self.network, list(self.sizes)) as taps:
             self.network(*self._arguments(images, labels))
             return {tap: widen(x) for tap, x in taps.take().items()}
 
     def class_maps(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """Return sum_c (d score / d F_c) F_c by tap, (n, *space): how much each place adds to the score of its class.
+        """Return sum_c (d score / d F_c) F_c by tap, (n, *space): what a place adds to the score.
 
-        The derivative is taken element by element and held constant; gradient flows to ``images`` through F. At a last
-        feature map that the head reads through relu, sum pooling and a projection, this is the score's exact
-        decomposition over space (up to the bias): sum_c w_c(y) relu(F_c).
+        The derivative is taken element by element and held constant; gradient flows to ``images``
+        through F. At a last feature map that the head reads through relu, sum pooling and a
+        projection, this is the score's exact decomposition over space (up to the bias): sum_c
+        w_c(y) relu(F_c).
         """
         leaves = _Leaves()
         handles = [
@@ -104,7 +106,8 @@ class Judge:
             return (images, labels)
         if slots[1].default is slots[1].empty:
             raise DataError(
-                f"{self.who}: {type(self.network).__name__} needs {slots[1].name!r} (class labels) and there are none"
+                f"{self.who}: {type(self.network).__name__} needs {slots[1].name!r} (class labels) "
+                "and there are none"
             )
         return (images,)
 

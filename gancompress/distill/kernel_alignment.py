@@ -14,9 +14,10 @@ from gancompress.errors import DataError
 
 
 def kernel_alignment(x: Tensor, y: Tensor) -> Tensor:
-    """Return KA = <XX', YY'>_F / (|XX'|_F |YY'|_F) of activations flattened to (n, d), in [0, 1] (Jin et al. 2021, Eq. 5).
+    """Return KA = <XX', YY'>_F / (|XX'|_F |YY'|_F) of activations flattened to (n, d), in [0, 1].
 
-    d may differ between x and y; orthogonal maps of d, permutations among them, change nothing.
+    Global kernel alignment of CAT (Jin et al. 2021) on the Gram matrices of a batch. d may differ
+    between x and y; orthogonal maps of d, permutations among them, change nothing.
     """
     a, b = _gram(x), _gram(y)
     # Gram matrices of zero features are zero: eps inside the root keeps the gradient finite.
@@ -26,16 +27,17 @@ def kernel_alignment(x: Tensor, y: Tensor) -> Tensor:
 
 def _gram(x: Tensor) -> Tensor:
     rows = x.flatten(1)
-    # The ratio is scale-free: bring the rows to unit size first, so that squares of squares stay in float32's range.
+    # KA is scale-free: at unit size first, squares of squares stay in the range of float32.
     rows = rows / (rows.detach().square().sum(1).mean().sqrt() + EPS)
     return rows @ rows.T
 
 
 @DISTILLERS.register("kernel_alignment")
 class KernelAlignment(nn.Module):
-    """Mean over pairs of 1 - KA (CAT maximises the sum of KA; the constant makes equal networks give 0).
+    """Mean over pairs of 1 - KA (CAT maximises the sum of KA; the 1 makes equal networks give 0).
 
-    Scale [0, 1]. It compares samples of one batch with each other, so it needs a large one; channels may shrink freely.
+    Scale [0, 1]. It compares samples of one batch with each other, so it needs a large one;
+    channels may shrink freely.
 
     Raises:
         DataError: a batch of one sample, for which it is always zero.

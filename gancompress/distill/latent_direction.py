@@ -22,10 +22,11 @@ _DRAWS = 8
 def relation_divergence(
     student: Tensor, student_shifted: Tensor, teacher: Tensor, teacher_shifted: Tensor
 ) -> Tensor:
-    """Return KL(teacher || student) of softmaxed cosines between samples and shifted samples (StyleKD, Section 3.3).
+    """Return KL(teacher || student) of softmaxed cosines between samples and shifted samples.
 
-    Activations are (n, c, h, w); row i of the (n, n) matrix compares sample i with every shifted one. In nats, mean over
-    rows.
+    The relation loss of StyleKD (Xu et al. 2022).
+    Activations are (n, c, h, w); row i of the (n, n) matrix compares sample i with every shifted
+    one. In nats, mean over rows.
     """
     logits = unit(student.flatten(1)) @ unit(student_shifted.flatten(1)).T
     wanted = unit(teacher.flatten(1)) @ unit(teacher_shifted.flatten(1)).T
@@ -37,10 +38,11 @@ def relation_divergence(
 def latent_directions(
     module: nn.Module, example: tuple[Any, ...], latent: int, taps: Sequence[str], count: int
 ) -> Tensor:
-    """Return the ``count`` latent directions (count, dim) that move the activations at ``taps`` most (ours).
+    """Return the ``count`` latent directions (count, dim) that move ``taps`` most (ours).
 
-    Eigenvectors of the mean of J'J over the example, J the derivative of the taps by the latent, estimated with random
-    projections. StyleKD takes those of the style layers' weights, which only StyleGAN has.
+    Eigenvectors of the mean of J'J over the example, J the derivative of the taps by the latent,
+    estimated with random projections. StyleKD takes those of the style layers' weights, which only
+    StyleGAN has.
     """
     z = example[latent].detach().clone().requires_grad_()
     args = (*example[:latent], z, *example[latent + 1 :])
@@ -64,16 +66,18 @@ def latent_directions(
 
 @DISTILLERS.register("latent_direction")
 class LatentDirection(nn.Module):
-    """Mean over pairs of ``relation_divergence`` under shifts along the teacher's main latent directions.
+    """Mean over pairs of ``relation_divergence`` under shifts along main latent directions.
 
-    Sample i is shifted along direction i mod ``count`` by ``strength`` times the next sample's own coordinate there: as
-    random as the latents, without a random state of its own. The only distiller that runs the networks again: one
-    more pass of each on the first ``samples`` of the batch (their buffers are left as they were). The shift of StyleKD is
-    5 times a Gaussian on unit directions of its style space; 2 for a Gaussian latent is ours. Scale: nats, below 2 as
-    cosines are in [-1, 1]; StyleKD's weight is 30. Channels may shrink freely.
+    Sample i is shifted along direction i mod ``count`` by ``strength`` times the next sample's own
+    coordinate there: as random as the latents, without a random state of its own. The only
+    distiller that runs the networks again: one more pass of each on the first ``samples`` of the
+    batch (their buffers are left as they were). The shift of StyleKD is 5 times a Gaussian on unit
+    directions of its style space; 2 for a Gaussian latent is ours. Scale: nats, below 2 as cosines
+    are in [-1, 1]; StyleKD's weight is 30. Channels may shrink freely.
 
     Raises:
-        ConfigError: the generator takes no floating latent of shape (n, dim), or the options are out of range.
+        ConfigError: the generator takes no floating latent of shape (n, dim), or the options are
+            out of range.
         DataError: a batch of fewer than 2.
     """
 
@@ -91,7 +95,8 @@ class LatentDirection(nn.Module):
         super().__init__()
         if strength <= 0 or samples < 2 or count < 1:
             raise ConfigError(
-                f"latent_direction: needs strength > 0, samples >= 2, count >= 1, not {strength}, {samples}, {count}"
+                "latent_direction: needs strength > 0, samples >= 2, count >= 1, not "
+                f"{strength}, {samples}, {count}"
             )
         self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
         self.strength = strength
@@ -145,8 +150,8 @@ def _latent(example: tuple[Any, ...]) -> int:
         if isinstance(value, Tensor) and value.is_floating_point() and value.dim() == 2:
             return index
     raise ConfigError(
-        "latent_direction needs a generator with a floating latent (n, dim) among its inputs; for image-to-image "
-        "networks choose 'relational'"
+        "latent_direction needs a generator with a floating latent (n, dim) among its inputs; "
+        "for image-to-image networks choose 'relational'"
     )
 
 

@@ -16,8 +16,8 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def full_precision(x: Tensor) -> AbstractContextManager[None]:
-    """Return a context that turns autocast off on the device of ``x``: losses are not computed in bf16 (ours)."""
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Return a context without autocast on the device of ``x``: no loss in bf16 (ours)."""
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -27,10 +27,10 @@ def unit(rows: Tensor) -> Tensor:
 
 
 def attention_map(x: Tensor, gain: Tensor | None = None) -> Tensor:
-    """Return the unit attention map (n, h*w) of activations (n, c, h, w): mean over channels of (gain x)^2.
+    """Return unit attention maps (n, h*w) of (n, c, h, w): mean over channels of (gain x)^2.
 
-    Zagoruyko & Komodakis 2017, Section 3.1, with power 2; the sum over channels is the same after scaling to unit norm.
-    ``gain`` is (n, c). The number and the order of channels do not matter.
+    Zagoruyko & Komodakis 2017, Section 3.1, with power 2; the sum over channels is the same after
+    scaling to unit norm. ``gain`` is (n, c). The number and the order of channels do not matter.
     """
     if gain is not None:
         x = x * gain.view(*gain.shape, *[1] * (x.dim() - 2))
@@ -38,10 +38,13 @@ def attention_map(x: Tensor, gain: Tensor | None = None) -> Tensor:
 
 
 def map_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the batch mean of the squared distance of unit maps (n, m): in [0, 2] for non-negative maps, else [0, 4]."""
+    """Return the batch mean of the squared distance of unit maps (n, m).
+
+    In [0, 2] for non-negative maps, else in [0, 4].
+    """
     return (student - teacher).square().sum(dim=1).mean()
 
 
 def relative_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the squared error over the teacher's squared norm, both over the whole tensor: 1 when student is zero (ours)."""
+    """Return the squared error over the teacher's squared norm, 1 for a student of zeros (ours)."""
     return (student - teacher).square().mean() / (teacher.square().mean() + EPS)

@@ -20,7 +20,7 @@ Features = Callable[[Tensor], Sequence[Tensor]]
 
 @DISTILLERS.register("pixel")
 class Pixel(nn.Module):
-    """Mean absolute (``l1``, in [0, 2]) or squared (``l2``, in [0, 4]) difference of images in [-1, 1].
+    """Match pixels: mean absolute (``l1``, in [0, 2]) or squared (``l2``, in [0, 4]) difference.
 
     The L1 form is the output loss of TinyGAN (Chang & Lu 2020) and CAGAN (Liu et al. 2021).
     """
@@ -46,10 +46,11 @@ class Pixel(nn.Module):
 
 @DISTILLERS.register("perceptual")
 class Perceptual(nn.Module):
-    """Squared feature difference over the teacher's squared norm, mean over the features given (ours).
+    """Match features of both images: squared difference over the teacher's squared norm (ours).
 
-    ``features`` maps images (n, c, h, w) to a sequence of tensors, for example the stages of a classifier; gradients flow
-    through it, so it must be frozen and in eval mode. Scale: 1 when the student's features are zero.
+    ``features`` maps images (n, c, h, w) to a sequence of tensors, for example the stages of a
+    classifier; gradients flow through it, so it must be frozen and in eval mode. Scale: 1 when the
+    student's features are zero.
 
     Raises:
         ConfigError: no ``features``; the package ships no perceptual network of its own.
@@ -61,8 +62,8 @@ class Perceptual(nn.Module):
         super().__init__()
         if features is None:
             raise ConfigError(
-                "perceptual needs features=..., a function from images to a list of feature tensors "
-                "(from Python only; a recipe cannot name one: use 'discriminator_features' there)"
+                "perceptual needs features=..., a function from images to feature tensors; "
+                "a recipe cannot name one: use 'discriminator_features' there"
             )
         # In a tuple: a network given here must not become part of our parameters or state.
         self._features = (features,)

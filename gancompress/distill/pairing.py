@@ -46,12 +46,13 @@ class _Witness:
 
 
 def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ...], str]:
-    """Return one tap for each spatial size inside ``module``: the last block output of that size (ours).
+    """Return one tap for each spatial size in ``module``: the last block output of it (ours).
 
-    Among the outputs of one size the outermost modules win (a residual block over its convolutions), and of those the last
-    to finish; a norm or activation counts only behind a convolution of the same level and size. The network's own
-    output, anything of its shape, 1x1 maps, weight parametrizations and modules that run more than once are no
-    candidates. Keys are spatial sizes, for example ``(16, 16)``, in order of first appearance.
+    Among the outputs of one size the outermost modules win (a residual block over its
+    convolutions), and of those the last to finish; a norm or activation counts only behind a
+    convolution of the same level and size. The network's own output, anything of its shape, 1x1
+    maps, weight parametrizations and modules that run more than once are no candidates. Keys are
+    spatial sizes, for example ``(16, 16)``, in order of first appearance.
 
     Raises:
         ConfigError: the forward on ``example`` gives no maps to tap.
@@ -90,16 +91,18 @@ def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ..
             best[space] = call
     if not best:
         raise ConfigError(
-            f"no activation maps found in {type(module).__name__}: every output is the image, a vector, a 1x1 map or "
-            "of a module that runs more than once. Give the taps by name (pairs=[[student, teacher], ...])."
+            f"no activation maps found in {type(module).__name__}: every output is the image, "
+            "a vector, a 1x1 map or of a module that runs more than once. Give the taps by name "
+            "(pairs=[[student, teacher], ...])."
         )
     return {space: call.path for space, call in best.items()}
 
 
 def pair_taps(teacher: nn.Module, student: nn.Module, example: tuple[Any, ...]) -> Pairs:
-    """Return (student tap, teacher tap) for each spatial size that both networks have, coarse to fine (ours).
+    """Return (student tap, teacher tap) for each spatial size in both, coarse to fine (ours).
 
-    On BigGAN these are the outputs of the residual stages (of the attention block where a stage has one).
+    On BigGAN these are the outputs of the residual stages (of the attention block where a stage has
+    one).
 
     Raises:
         ConfigError: no size in common, or nothing to tap in one of the networks.
@@ -109,8 +112,8 @@ def pair_taps(teacher: nn.Module, student: nn.Module, example: tuple[Any, ...]) 
     common = sorted((space for space in ours if space in theirs), key=lambda s: (_area(s), s))
     if not common:
         raise ConfigError(
-            f"teacher and student share no map size: teacher {_sizes(theirs)}, student {_sizes(ours)}. "
-            "Distillation by activations needs equal sizes somewhere."
+            f"teacher and student share no map size: teacher {_sizes(theirs)}, "
+            f"student {_sizes(ours)}. Distillation by activations needs equal sizes somewhere."
         )
     return tuple((ours[space], theirs[space]) for space in common)
 
@@ -126,14 +129,13 @@ def resolve_pairs(
     An entry is one name (the same in both networks) or ``[student tap, teacher tap]``.
 
     Raises:
-        ConfigError: an unknown tap (the nearest is named), an entry of another form, or maps of different size.
+        ConfigError: an unknown tap (the nearest is named), an entry of another form, or maps of
+            different size.
     """
     if pairs is None:
         return pair_taps(teacher, student, example)
     if not pairs:
-        raise ConfigError(
-            "pairs is empty: name at least one tap, or leave it out to have the pairs found"
-        )
+        raise ConfigError("pairs is empty: name a tap, or leave it out to have the pairs found")
     result: list[tuple[str, str]] = []
     for entry in pairs:
         both = (entry, entry) if isinstance(entry, str) else tuple(entry)

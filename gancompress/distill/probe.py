@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put ``module`` and its submodules in eval mode; restore each one's own mode afterwards (ours)."""
+    """Put ``module`` and its parts in eval mode, and each in its own mode afterwards (ours)."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -28,8 +28,8 @@ def traceless(
 ) -> Any:
     """Call ``module(*args, **kwargs)`` on copies of its buffers and return the output (ours).
 
-    Running statistics and power-iteration vectors stay as they were; the mode (train or eval) and autograd are the
-    caller's. Hooks run.
+    Running statistics and power-iteration vectors stay as they were; the mode (train or eval) and
+    autograd are the caller's. Hooks run.
     """
     # Swapped, not restored in place: the backward of an earlier forward may still need the buffers.
     buffers = {name: value.clone() for name, value in module.named_buffers()}
@@ -37,14 +37,11 @@ def traceless(
 
 
 def look(module: nn.Module, example: tuple[Any, ...]) -> Any:
-    """Return ``module(*example)`` in eval mode, without gradient, side effects or use of the random state (ours)."""
+    """Return ``module(*example)`` in eval mode, without gradient or side effects (ours).
+
+    The random state of the process is left as it was.
+    """
     devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(devices, key=str)), evaluating(module):
-        with torch.no_grad():
-            return traceless(module, example)
-
-
-def batch_of(example: tuple[Any, ...]) -> int | None:
-    """Return the batch size shared by the tensors of ``example``, or None when it holds no tensor (ours)."""
-    sizes = {value.shape[0] for value in example if isinstance(value, Tensor) and value.dim() > 0}
-    return sizes.pop() if len(sizes) == 1 else None
+    fork = torch.random.fork_rng(devices=sorted(devices, key=str))
+    with fork, evaluating(module), torch.no_grad():
+        return traceless(module, example)

@@ -21,8 +21,9 @@ DISTILLERS = Registry("distiller")
 class DistillBatch:
     """One training step as the distillers see it (ours).
 
-    Both mappings are keyed by the *student's* tap name. Student tensors carry gradient, dead channels at zero
-    (``Taps.take(kept)``); images are (n, c, h, w) in [-1, 1]; labels are int64 (n,) or None.
+    Both mappings are keyed by the *student's* tap name. Student tensors carry gradient, dead
+    channels at zero (``Taps.take(kept)``); images are (n, c, h, w) in [-1, 1]; labels are int64
+    (n,) or None.
     """
 
     inputs: tuple[Any, ...]
@@ -36,7 +37,8 @@ class DistillBatch:
         """Return (student, teacher) at ``tap``, at least float32, the teacher's detached.
 
         Raises:
-            ConfigError: the tap is not in the batch (nearest named), or batch and spatial sizes differ.
+            ConfigError: the tap is not in the batch (nearest named), or batch and spatial sizes
+                differ.
         """
         for side, found in (("student", self.student), ("teacher", self.teacher)):
             if tap not in found:
@@ -47,8 +49,8 @@ class DistillBatch:
         s, t = self.student[tap], self.teacher[tap]
         if s.shape[0] != t.shape[0] or s.shape[2:] != t.shape[2:]:
             raise ConfigError(
-                f"tap {tap!r}: student {tuple(s.shape)} and teacher {tuple(t.shape)} differ in more than channels; "
-                "pair maps of equal size"
+                f"tap {tap!r}: student {tuple(s.shape)} and teacher {tuple(t.shape)} differ in "
+                "more than channels; pair maps of equal size"
             )
         return widen(s), widen(t).detach()
 
@@ -61,7 +63,7 @@ class DistillBatch:
         s, t = self.student_images, self.teacher_images
         if s.shape != t.shape:
             raise DataError(
-                f"student images {tuple(s.shape)} and teacher images {tuple(t.shape)} differ in shape"
+                f"student images {tuple(s.shape)} and teacher images {tuple(t.shape)} differ"
             )
         return widen(s), widen(t).detach()
 
@@ -73,15 +75,15 @@ class DistillBatch:
         """
         if self.labels is None:
             raise DataError(
-                f"{who} needs class labels and this batch has none; the generator's inputs must hold labels, "
-                "or choose distiller 'attention'"
+                f"{who} needs class labels and this batch has none; "
+                "use a generator that takes labels, or choose distiller 'attention'"
             )
         return self.labels
 
 
 @runtime_checkable
 class Distiller(Protocol):
-    """A loss between teacher and student; an ``nn.Module`` whose forward takes a batch fulfils it (ours)."""
+    """A loss between teacher and student, for example an ``nn.Module`` called on a batch (ours)."""
 
     @property
     def pairs(self) -> Sequence[tuple[str, str]]:
@@ -105,13 +107,16 @@ class Distiller(Protocol):
         ...
 
     def shrink(self, kept: Mapping[str, Tensor]) -> None:
-        """Follow a live cut: student tap -> surviving channels, as indices before the cut. Taps not named are whole."""
+        """Follow a live cut: student tap -> indices of the surviving channels, before the cut.
+
+        A tap that is not named keeps all its channels.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Context:
-    """The networks a distiller is built for; the example is the tuple of a generator's arguments (ours)."""
+    """The networks a distiller is built for, and a generator's arguments as example (ours)."""
 
     teacher: nn.Module
     student: nn.Module
@@ -139,7 +144,8 @@ def build_distiller(
 ) -> Distiller:
     """Build the distiller registered as ``name`` with its own ``options`` (ours).
 
-    ``discriminator`` is the teacher's; distillers that use it keep a frozen copy. Nothing given is changed.
+    ``discriminator`` is the teacher's; distillers that use it keep a frozen copy. Nothing given is
+    changed.
 
     Raises:
         ConfigError: unknown name or option (nearest named), or a network that does not fit.

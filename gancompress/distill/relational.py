@@ -24,7 +24,7 @@ def cosine_matrix(x: Tensor) -> Tensor:
 
 
 def channel_gram(x: Tensor) -> Tensor:
-    """Return the Gram matrices (n, c, c) of activations (n, c, *space), divided by the number of positions."""
+    """Return Gram matrices (n, c, c) of (n, c, *space), divided by the number of positions."""
     maps = x.flatten(2)
     return maps @ maps.transpose(1, 2) / maps.shape[2]
 
@@ -33,9 +33,10 @@ def channel_gram(x: Tensor) -> Tensor:
 class Relational(nn.Module):
     """Match relation matrices, mean over pairs.
 
-    ``cosine``: mean squared difference of the pairwise cosine similarities of a batch, off the diagonal, in [0, 4]; any
-    number of channels. ``gram``: channel Gram matrices behind a 1x1 connector, squared error over the teacher's squared
-    norm, 1 when the student is zero. GCC (Li et al. 2021) adds such a Gram term, as a square root and unscaled.
+    ``cosine``: mean squared difference of the pairwise cosine similarities of a batch, off the
+    diagonal, in [0, 4]; any number of channels. ``gram``: channel Gram matrices behind a 1x1
+    connector, squared error over the teacher's squared norm, 1 when the student is zero. GCC (Li et
+    al. 2021) adds such a Gram term, as a square root and unscaled.
     """
 
     pairs: Pairs
@@ -76,6 +77,6 @@ class Relational(nn.Module):
             return torch.stack(losses).mean()
 
     def shrink(self, kept: Mapping[str, Tensor]) -> None:
-        """Drop the connectors' columns of the channels that were cut; nothing to do for ``cosine``."""
+        """Drop the connectors' columns of the channels that were cut (``gram``)."""
         if self.relation == "gram":
             shrink_connectors(self.pairs, self.connectors, kept)

@@ -17,7 +17,7 @@ _INDEXED = re.compile(r"^(?P<path>.+)\[(?P<index>\d+)\]$")
 
 
 def tensors_in(output: object) -> Iterator[Tensor]:
-    """Yield the tensors of a module's output, in order, through tuples, lists and mappings (ours)."""
+    """Yield the tensors of a module's output, through tuples, lists and mappings (ours)."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, Mapping):
@@ -29,7 +29,7 @@ def tensors_in(output: object) -> Iterator[Tensor]:
 
 
 class _Tap:
-    """Owner of one hook; a deep copy of it is deaf, so an EMA copy never writes into the original."""
+    """Owner of one hook; a deep copy of it is deaf: an EMA copy never writes into the original."""
 
     def __init__(self, path: str, index: int | None) -> None:
         self.path = path
@@ -48,8 +48,8 @@ class _Tap:
         else:
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found) or "nothing"
             raise ConfigError(
-                f"tap {self.path!r}: {type(module).__name__} returns {len(found)} tensors ({shapes}); "
-                f"choose one of them as '{self.path}[0]', '{self.path}[1]', ..."
+                f"tap {self.path!r}: {type(module).__name__} returns {len(found)} tensors "
+                f"({shapes}); choose one of them as '{self.path}[0]', '{self.path}[1]', ..."
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Tap:
@@ -75,11 +75,12 @@ class _Reset:
 class Taps:
     """Record the outputs of the modules ``names`` at each forward of ``module`` (ours).
 
-    ``names`` are module paths (``"blocks.0.0"``) or a mapping from the key wanted to the path. An output of several tensors
-    needs an index, ``"encoder[1]"``. Hooks are attached at once; leave the ``with`` block or call ``remove()`` to take them
-    off. The records of a forward live until ``take()`` or until the next forward of ``module`` starts. A deep copy of the
-    module carries deaf hooks: it records nothing. A tap shows what an in-place operator behind it left there, and so does its
-    gradient.
+    ``names`` are module paths (``"blocks.0.0"``) or a mapping from the key wanted to the path. An
+    output of several tensors needs an index, ``"encoder[1]"``. Hooks are attached at once; leave
+    the ``with`` block or call ``remove()`` to take them off. The records of a forward live until
+    ``take()`` or until the next forward of ``module`` starts. A deep copy of the module carries
+    deaf hooks: it records nothing. A tap shows what an in-place operator behind it left there, and
+    so does its gradient.
 
     Raises:
         ConfigError: a path that ``module`` does not have; the nearest one is named.
@@ -98,8 +99,9 @@ class Taps:
     def take(self, kept: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return the activations of the last forward by key, and forget them.
 
-        ``kept`` maps a key to the indices (along dim 1) of its living channels: the others are returned as zero. A dead
-        channel has no reader but its writer still computes it, so without this a loss would change at a live cut.
+        ``kept`` maps a key to the indices (along dim 1) of its living channels: the others are
+        returned as zero. A dead channel has no reader but its writer still computes it, so without
+        this a loss would change at a live cut.
 
         Raises:
             ConfigError: a tapped module did not run, or ran more than once, in the last forward.
@@ -109,7 +111,7 @@ class Taps:
             if len(tap.calls) != 1:
                 count = f"ran {len(tap.calls)} times" if tap.calls else "did not run"
                 raise ConfigError(
-                    f"tap {tap.path!r} {count} in the last forward; tap a module that runs exactly once"
+                    f"tap {tap.path!r} {count} in the last forward; tap a module that runs once"
                 )
             result[key] = tap.calls[0]
         for key, indices in (kept or {}).items():
