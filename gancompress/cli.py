@@ -47,17 +47,25 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks (after any verb).")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")] = False,
 ) -> None:
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
     from gancompress.commands.console import set_quiet
 
     set_quiet(quiet)
@@ -66,7 +74,11 @@ def _root(
 def _call(place: str, options: dict[str, Any]) -> None:
     """Import ``module:function`` of gancompress.commands, call it, exit with what it returns."""
     module, _, name = place.partition(":")
-    code = getattr(importlib.import_module(f"gancompress.commands.{module}"), name)(**options)
+    try:
+        code = getattr(importlib.import_module(f"gancompress.commands.{module}"), name)(**options)
+    except KeyboardInterrupt:
+        # Caught here because typer would turn it into exit code 1.
+        code = _fail("interrupted", 130, sys.argv)
     raise typer.Exit(code or 0)
 
 
@@ -338,8 +350,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         app(words, prog_name="gancompress")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, words)
     except GancompressError as error:
         return _fail(str(error), error.exit_code, words)
     except BrokenPipeError:
