@@ -70,7 +70,7 @@ def load_biggan_folder(
         return _load_converted(folder, config)
     files = {part: folder / f"{part}{'_' if suffix else ''}{suffix}.pth" for part in _PARTS}
     ema = load_biggan_generator(files["G_ema"], config=config)
-    live = load_biggan_generator(files["G"], config=ema.config)
+    live = _generator(files["G"], ema.config, "the configuration" if config else "G_ema.pth")
     return (
         ema,
         live,
@@ -86,10 +86,14 @@ def load_biggan_generator(
     Raises:
         CheckpointError: the file is missing, damaged or refused, or does not fit ``config``.
     """
+    return _generator(Path(file), config, "the configuration")
+
+
+def _generator(file: Path, config: BigGANConfig | None, source: str) -> BigGANGenerator:
     state = read_state_dict(file)
     found = infer_generator_config(state, str(file))
     if config is not None:
-        _compare(found, config, ("d_attn",), str(file))
+        _compare(found, config, ("d_attn",), str(file), source)
     return _fill(BigGANGenerator, config or found, state, str(file))
 
 
@@ -201,7 +205,7 @@ def _compare(found: BigGANConfig, wanted: BigGANConfig, skip: tuple[str, ...], o
     invisible = ("sn_eps", "bn_eps", "init", *skip)
     have, want = found.to_dict(), wanted.to_dict()
     faults = [
-        f"{name} is {have[name]}, the configuration says {want[name]}"
+        f"{name} is {have[name]}, {source} says {want[name]}"
         for name in have
         if name not in invisible and have[name] != want[name]
     ]
