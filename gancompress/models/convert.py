@@ -200,7 +200,13 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _compare(found: BigGANConfig, wanted: BigGANConfig, skip: tuple[str, ...], origin: str) -> None:
+def _compare(
+    found: BigGANConfig,
+    wanted: BigGANConfig,
+    skip: tuple[str, ...],
+    origin: str,
+    source: str = "the configuration",
+) -> None:
     """Refuse a file whose shapes mean another configuration, naming each difference."""
     invisible = ("sn_eps", "bn_eps", "init", *skip)
     have, want = found.to_dict(), wanted.to_dict()
