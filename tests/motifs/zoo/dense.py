@@ -150,7 +150,7 @@ class SkipExcitation(nn.Module):
 
 
 # A one-channel mask times features couples nothing; a 3-channel attention is summed over.
-@motif("mask_times_features", free={"a": 12, "b": 12}, kept={"mask": ("output",)})
+@motif("mask_times_features", free={"a": 12, "b": 12}, kept={"mask": ("output", "size 1")})
 class MaskTimesFeatures(nn.Module):
     """A predicted one-channel mask blends two feature maps; the mask is returned as well."""
 

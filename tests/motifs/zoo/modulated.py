@@ -268,9 +268,9 @@ class BigGANLiteral(BigGAN):
         return self.linear(z).view(-1, 8, 2, 2)
 
 
-# The predicted kernel has both channel dims in one row vector of the Linear: rows go with the
-# outputs, with the inputs, or both.
-@motif("predicted_kernel", free={"stem": 4, "predict": 16, "hidden": 8})
+# The predicted kernel has both channel dims in one row vector of the Linear: its rows go with the
+# outputs or with the inputs. One of the two is a choice of channels, the other stays whole.
+@motif("predicted_kernel", free={"predict": 16, "hidden": 8}, graph_free={"stem": 4})
 class Predicted(nn.Module):
     """A hypernetwork predicts a 1x1 convolution kernel, one for the batch."""
 

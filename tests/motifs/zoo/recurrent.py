@@ -32,7 +32,9 @@ class Between(nn.Module):
 
 
 # The fused kernels hide the gates: the layer and what feeds it stay; pre and mid go.
-@motif("lstm", free={"pre": 16, "mid": 16}, kept={"enter": ("lstm",)})
+@motif(
+    "lstm", free={"pre": 16, "mid": 16}, kept={"enter": ("lstm", "LSTM", "rnn", "packs its gates")}
+)
 class LSTM(Between):
     """Two-layer LSTM over time."""
 
@@ -40,7 +42,7 @@ class LSTM(Between):
         super().__init__(c, nn.LSTM(6, 8, 2, batch_first=True))
 
 
-@motif("gru", free={"pre": 16, "mid": 16}, kept={"enter": ("gru",)})
+@motif("gru", free={"pre": 16, "mid": 16}, kept={"enter": ("gru", "GRU", "rnn", "packs its gates")})
 class GRU(Between):
     """Bidirectional GRU over time."""
 

@@ -29,7 +29,8 @@ class Motif:
         free: output rows that could go, by weight. A key is a module path ("up1") or
             "parameter:dim" where the output channels do not sit in the usual place.
         kept: weights that must be reported as kept, with words one of which the reason must name.
-        graph_free: further rows that only the graph form reaches (a literal size in Python).
+        graph_free: rows that are free in mathematics but not under the Python code as it stands
+            (a literal size), or not together with what is stated in `free`.
         field: True for the 21 motifs of the published comparison.
         seeds: random plans to try.
     """
@@ -82,18 +83,20 @@ _RAW = (
 
 def locate(module: nn.Module, key: str) -> tuple[str, int]:
     """Resolve a key of `free` to (parameter name, output dimension)."""
+    names = dict(module.named_parameters(remove_duplicate=False))
     if ":" in key:
         name, dim = key.split(":")
         return name, int(dim)
     owner = module.get_submodule(key)
-    names = dict(module.named_parameters(remove_duplicate=False))
     raw = next((f"{key}.{n}" for n in _RAW if f"{key}.{n}" in names), None)
     if raw is None:
         raise KeyError(f"{key!r} owns none of {_RAW}")
     transposed = isinstance(owner, nn.modules.conv._ConvTransposeNd)
     if transposed and owner.groups > 1:
         raise KeyError(f"name the output parameter of the grouped {key!r}, as in 'up.bias:0'")
-    return raw, 1 if transposed else 0
+    # A shared parameter is known by its first name only.
+    first = next(n for n, p in names.items() if p is names[raw])
+    return first, 1 if transposed else 0
 
 
 def rows(module: nn.Module, key: str) -> int:

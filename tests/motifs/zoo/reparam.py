@@ -234,9 +234,7 @@ class Blur(nn.Module):
         return F.conv2d(x, self.kernel.expand(c, -1, -1, -1), padding=1, groups=c)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.blur(F.relu(self.a(x)))
+        h = F.relu(self.b(self.blur(F.relu(self.a(x)))))
         c = h.shape[1]
-        up = F.conv_transpose2d(
-            F.relu(self.b(h)), self.kernel.repeat(c, 1, 1, 1), stride=2, padding=1, groups=c
-        )
-        return self.out(up)
+        taps = self.kernel.repeat(c, 1, 1, 1)
+        return self.out(F.conv_transpose2d(h, taps, stride=2, padding=1, groups=c))

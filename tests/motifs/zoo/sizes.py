@@ -67,7 +67,7 @@ class DynamicScale(Pictures):
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.a(x))
-        weight = self.b.weight * (self.b.weight[0].numel() ** -0.5)
+        weight = self.b.weight * (9 * self.b.weight.shape[1]) ** -0.5
         h = F.conv2d(h, weight, self.b.bias, padding=1)
         return self.out(F.relu(h))
 
