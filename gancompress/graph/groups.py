@@ -58,7 +58,7 @@ class Group:
 class ChannelGraph:
     """The channel groups of one generator, with cost as a function of their widths.
 
-    Made by `gancompress.trace`; holds no tensors of the generator.
+    Made by `gancompress.trace`; holds the example inputs, but no tensors of the generator.
     """
 
     def __init__(
@@ -75,13 +75,16 @@ class ChannelGraph:
         uses: Sequence[SizeUse],
         attributes: Mapping[AttributeKey, int],
         fake: bool,
-        batch: int = 1,
+        batch: int,
+        sequences: Mapping[tuple[str, str], Sequence[int]],
+        example: tuple[tuple[object, ...], dict[str, object]],
     ) -> None:
         self.slots, self.shapes = dict(slots), dict(shapes)
         self.trainable = frozenset(trainable)
         self.solution, self.ops, self.reads = solution, list(ops), list(reads)
         self.outputs, self.uses, self.attributes = dict(outputs), list(uses), dict(attributes)
         self.fake, self.batch = fake, batch
+        self.sequences, self.example = dict(sequences), example
         self.groups: list[Group] = collect_groups(self.slots, solution)
         self._by_name = {g.name: g for g in self.groups}
         self._group_of = self._component_groups()

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancompress.graph.atoms import Reason
 from gancompress.graph.groups import ChannelGraph, count_alive
-from gancompress.graph.repair import repair_attributes
+from gancompress.graph.repair import attribute_changes, set_attributes
 from gancompress.graph.tracer import _OURS, _TORCH, OpRecord, tensors_in
 from gancompress.graph.twin import named_tensors
 
@@ -105,7 +105,7 @@ def _trial(bench: Workbench, graph: ChannelGraph, seed: int) -> list[tuple[np.nd
     tensors = dict(named_tensors(bench.generator))
     keep = {id(tensors[n]): k for n, k in kept_indices(graph, alive).items()}
     twin = bench.copy(keep)
-    repair_attributes(twin, graph, alive)
+    set_attributes(twin, attribute_changes(graph, alive))
     args, kwargs = bench.inputs()
     check = CheckMode(graph.ops, alive)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,44 +11,57 @@ from torch import nn
 from gancompress.graph.groups import ChannelGraph, count_alive
 from gancompress.graph.sizes import solve_attributes
 
+Change = tuple[str, str, Any]
+"""(module path, attribute name, new value)."""
 
-def repair_attributes(module: nn.Module, graph: ChannelGraph, alive: np.ndarray) -> None:
-    """Set integer attributes of a sliced copy to the values its new widths need (ours).
 
-    Three sources: attributes seen to size a tensor while tracing; group counts of grouped
-    convolutions and group norms; the channel counts that torch's own modules print.
+def attribute_changes(graph: ChannelGraph, alive: np.ndarray) -> list[Change]:
+    """Return the integer attributes that must change, with their new values (ours).
+
+    Two sources: attributes seen to size a tensor while tracing, and the group counts of grouped
+    convolutions and group norms.
     """
     new = solve_attributes(graph.uses, graph.attributes, lambda dim: count_alive(dim, alive))
+    changes: dict[tuple[str, str], Any] = {}
     for (path, name, index), value in new.items():
-        owner = module.get_submodule(path)
-        if index is None:
-            vars(owner)[name] = value
-        else:
-            old = vars(owner)[name]
-            vars(owner)[name] = type(old)(
-                value if i == index else v for i, v in enumerate(old)
-            )
+        if index is not None:
+            old = changes.get((path, name), graph.sequences[(path, name)])
+            value = type(old)(value if i == index else v for i, v in enumerate(old))
+        changes[(path, name)] = value
     for op in graph.ops:
         for _, dim in op.counts:
-            owner = module.get_submodule(op.module)
-            name = "num_groups" if "norm" in op.name else "groups"
-            if isinstance(owner, (nn.modules.conv._ConvNd, nn.GroupNorm)):
-                setattr(owner, name, count_alive(dim, alive))
+            value = count_alive(dim, alive)
+            if op.counted and count_alive(dim, np.ones_like(alive)) != value:
+                changes[(op.module, op.counted)] = value
+    return [(path, name, value) for (path, name), value in changes.items()]
+
+
+def set_attributes(module: nn.Module, changes: Iterable[Change]) -> None:
+    """Write attribute changes into a sliced module, then let torch's own modules restate sizes."""
+    for path, name, value in changes:
+        setattr(module.get_submodule(path), name, value)
     for sub in module.modules():
         _restate(sub)
 
 
+def _weight_of(sub: nn.Module) -> Any:
+    """Return the tensor that shows a torch module's widths, raw or normalised."""
+    store = sub._parameters
+    for name in ("weight", "weight_orig", "weight_v"):
+        if store.get(name) is not None:
+            return store[name]
+    parametrized = getattr(sub, "parametrizations", None)
+    if isinstance(parametrized, nn.ModuleDict) and "weight" in parametrized:
+        plist = parametrized["weight"]
+        while hasattr(plist, "parametrizations"):
+            plist = next(iter(plist.parametrizations.values()))
+        return getattr(plist, "original", getattr(plist, "original1", None))
+    return sub._buffers.get("running_mean")
+
+
 def _restate(sub: nn.Module) -> None:
     """Let a torch module's printed sizes follow its parameters."""
-    store = sub._parameters
-    weight: Any = store.get("weight")
-    if weight is None:
-        weight = store.get("weight_orig", store.get("weight_v"))
-    if weight is None and hasattr(sub, "parametrizations") and "weight" in sub.parametrizations:
-        plist = sub.parametrizations["weight"]
-        weight = getattr(plist, "original", getattr(plist, "original1", None))
-    if weight is None:
-        weight = sub._buffers.get("running_mean")
+    weight = _weight_of(sub)
     if weight is None:
         return
     shape = weight.shape

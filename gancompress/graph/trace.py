@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Workbench:
     """Makes copies of a generator to run: fake tensors where the model allows, real ones otherwise."""
 
     def __init__(self, generator: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fake: bool) -> None:
-        self.generator, self._args, self._kwargs = generator, args, kwargs
+        self.generator, self.example = generator, (args, kwargs)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
 
     def _convert(self, t: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ class Workbench:
     def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the example inputs for a run."""
         change = lambda x: self._convert(x) if isinstance(x, torch.Tensor) else x  # noqa: E731
-        return tree_map(change, self._args), tree_map(change, self._kwargs)
+        return tree_map(change, self.example[0]), tree_map(change, self.example[1])
 
     def copy(self, keep: Mapping[int, list[np.ndarray | None]] | None = None) -> nn.Module:
         """Return an eval-mode copy; ``keep`` maps id(tensor) to the indices kept in each dimension."""
@@ -220,7 +220,17 @@ def _graph(
         attributes=attributes,
         fake=bench.mode is not None,
         batch=tracer.batch,
+        sequences=_sequences(bench.generator, attributes),
+        example=bench.example,
     )
+
+
+def _sequences(
+    generator: nn.Module, attributes: Mapping[AttributeKey, int]
+) -> dict[tuple[str, str], Sequence[int]]:
+    """Return the tuple and list attributes of which an item may change."""
+    pairs = {(path, name) for path, name, index in attributes if index is not None}
+    return {(p, n): vars(generator.get_submodule(p))[n] for p, n in pairs}
 
 
 def _unused(tracer: Tracer) -> set[str]:

@@ -39,6 +39,7 @@ class OpRecord:
     outputs: list[Dims]
     shapes: list[tuple[int, ...]]
     counts: list[tuple[int, Dim]] = field(default_factory=list)  # argument position -> its dim
+    counted: str = ""  # the attribute of ``module`` that holds that count
 
 
 @dataclass
@@ -73,6 +74,7 @@ class Tracer:
         self.outputs: dict[str, Dims] = {}
         self.called: set[str] = set()
         self.batch = 1
+        self.count_attribute: dict[str, str] = {}
         self.unknown: dict[str, Reason] = {}
         self._info: dict[int, TensorInfo] = {}
         self._alive: list[torch.Tensor] = []
@@ -125,6 +127,10 @@ class Tracer:
         for path, sub in module.named_modules():
             if isinstance(sub, torch.jit.ScriptModule):
                 continue
+            if isinstance(sub, nn.modules.conv._ConvNd):
+                self.count_attribute[path] = "groups"
+            elif isinstance(sub, nn.GroupNorm):
+                self.count_attribute[path] = "num_groups"
             sub.register_forward_pre_hook(_Enter(self, path))
             sub.register_forward_hook(_Leave(self, path), always_call=True)
 
@@ -259,8 +265,10 @@ class RecordMode(TorchDispatchMode):
         for tensor, dims in zip(op.outs, outputs, strict=True):
             self.tracer.remember(tensor, dims, static)
         shapes = [tuple(t.shape) for t in op.outs]
+        path = self.tracer.module
+        counted = self.tracer.count_attribute.get(path, "")
         self.tracer.ops.append(
-            OpRecord(op.name, op.where, self.tracer.module, inputs, outputs, shapes, op.counts)
+            OpRecord(op.name, op.where, path, inputs, outputs, shapes, op.counts, counted)
         )
         return out
 

@@ -1,0 +1,208 @@
+"""Cut: slice every parameter, buffer, optimiser state and copy in one transaction."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from gancompress.errors import GraphError
+from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.repair import set_attributes
+from gancompress.graph.twin import copy_with, named_tensors
+from gancompress.surgery.plan import Plan, slice_tensor
+
+Namer = Callable[[nn.Module], Iterable[tuple[str, torch.Tensor]]]
+
+
+def cut(
+    generator: nn.Module,
+    plan: Plan,
+    *,
+    graph: ChannelGraph | None = None,
+    optimizers: Sequence[torch.optim.Optimizer] = (),
+    copies: Sequence[nn.Module] = (),
+) -> nn.Module:
+    """Return a smaller copy of ``generator`` without the channels that ``plan`` drops (ours).
+
+    Memory format, dtype, device, ``requires_grad``, names and hooks are kept. The generator itself
+    stays as it is; ``optimizers`` are re-bound to the new parameters with their state sliced, and
+    ``copies`` (EMA) are cut in place. Nothing is changed if any step fails.
+
+    Args:
+        generator: the module that was traced (not wrapped; a handle has `Masked.prune`).
+        plan: from `random_plan`, `Masked.plan` or `Plan.of`.
+        graph: the graph the plan was made on; its example is run through the result.
+        optimizers: optimisers that hold parameters of ``generator``.
+        copies: modules with the same parameter names.
+
+    Raises:
+        GraphError: the plan was made for another network, an optimiser holds state that cannot be
+            sliced, or the cut network does not run.
+    """
+    check_plan(generator, plan)
+    table = {id(t): plan.tensors[n] for n, t in named_tensors(generator) if n in plan.tensors}
+    twins: dict[int, torch.Tensor] = {}
+
+    def replace(t: torch.Tensor) -> torch.Tensor:
+        new = new_tensor(t, table[id(t)]) if id(t) in table else clone_tensor(t)
+        twins[id(t)] = new
+        return new
+
+    small = copy_with(generator, replace)
+    set_attributes(small, plan.attributes)
+    if graph is not None:
+        _run(small, graph)
+    moves = [plan_optimizer(o, table, twins) for o in optimizers]
+    edits = [plan_copy(c, plan) for c in copies]
+    for commit in itertools.chain(moves, edits):
+        commit()
+    return small
+
+
+def check_plan(generator: nn.Module, plan: Plan) -> None:
+    """Refuse a plan whose tensors are not those of ``generator``.
+
+    Raises:
+        GraphError: a tensor is missing or too small for the plan.
+    """
+    have = dict(named_tensors(generator))
+    for name, row in plan.tensors.items():
+        if name not in have:
+            raise GraphError(
+                f"the plan cuts {name!r}, which {type(generator).__name__} does not have: it was "
+                "made for another network (or the network is still wrapped)"
+            )
+        shape = have[name].shape
+        for d, kept in enumerate(row):
+            if kept is not None and (d >= len(shape) or max(kept) >= shape[d]):
+                raise GraphError(
+                    f"the plan keeps index {max(kept)} of {name!r} dim {d}, whose shape is "
+                    f"{tuple(shape)}: it was made for another network"
+                )
+
+
+def new_tensor(t: torch.Tensor, kept: Sequence[Sequence[int] | None]) -> torch.Tensor:
+    """Return a sliced parameter or buffer of the same kind, with its gradient sliced too."""
+    new = slice_tensor(t, kept)
+    if not isinstance(t, nn.Parameter):
+        return new
+    made = nn.Parameter(new, requires_grad=t.requires_grad)
+    vars(made).update(vars(t))  # learning-rate multipliers and the like that users attach
+    if t.grad is not None:
+        made.grad = slice_tensor(t.grad, kept)
+    return made
+
+
+def clone_tensor(t: torch.Tensor) -> torch.Tensor:
+    """Return an independent tensor of the same kind."""
+    new = t.detach().clone(memory_format=torch.preserve_format)
+    if not isinstance(t, nn.Parameter):
+        return new
+    made = nn.Parameter(new, requires_grad=t.requires_grad)
+    vars(made).update(vars(t))
+    if t.grad is not None:
+        made.grad = t.grad.detach().clone()
+    return made
+
+
+def plan_optimizer(
+    optimizer: torch.optim.Optimizer,
+    table: Mapping[int, Sequence[Sequence[int] | None]],
+    twins: Mapping[int, torch.Tensor],
+) -> Callable[[], None]:
+    """Prepare an optimiser's move to sliced parameters; the returned call commits it.
+
+    Raises:
+        GraphError: a state tensor is neither a scalar nor of its parameter's shape.
+    """
+    groups: list[list[Any]] = []
+    state: dict[Any, dict[str, Any]] = {}
+    for group in optimizer.param_groups:
+        row = []
+        for p in group["params"]:
+            new = twins.get(id(p), p)
+            row.append(new)
+            if p not in optimizer.state:
+                continue
+            kept = table.get(id(p))
+            state[new] = {
+                key: _slice_state(key, value, p, kept, optimizer)
+                for key, value in optimizer.state[p].items()
+            }
+        groups.append(row)
+
+    def commit() -> None:
+        for group, row in zip(optimizer.param_groups, groups, strict=True):
+            group["params"] = row
+        optimizer.state.clear()
+        optimizer.state.update(state)
+
+    return commit
+
+
+def _slice_state(
+    key: str,
+    value: Any,
+    p: torch.Tensor,
+    kept: Sequence[Sequence[int] | None] | None,
+    optimizer: torch.optim.Optimizer,
+) -> Any:
+    if not isinstance(value, torch.Tensor) or value.dim() == 0 or kept is None:
+        return value
+    if value.shape == p.shape:
+        return slice_tensor(value, kept)
+    if value.numel() == 1:
+        return value
+    raise GraphError(
+        f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(value.shape)} for a parameter of "
+        f"shape {tuple(p.shape)}: its state cannot be sliced. Use an optimiser with per-element "
+        "state (Adam, SGD, RMSprop, ...) or make a new one after the cut."
+    )
+
+
+def plan_copy(module: nn.Module, plan: Plan, named: Namer = named_tensors) -> Callable[[], None]:
+    """Prepare cutting a module in place; the returned call commits it.
+
+    Raises:
+        GraphError: the module does not have the plan's tensors.
+    """
+    if named is named_tensors:
+        check_plan(module, plan)
+    table = {id(t): plan.tensors[n] for n, t in named(module) if n in plan.tensors}
+    new = {i: None for i in table}
+    places = []
+    for sub in module.modules():
+        for store in (sub._parameters, sub._buffers, vars(sub)):
+            for key, value in store.items():
+                if isinstance(value, torch.Tensor) and id(value) in table:
+                    places.append((store, key, value))
+    for _, _, value in places:
+        if new[id(value)] is None:
+            new[id(value)] = new_tensor(value, table[id(value)])  # type: ignore[assignment]
+
+    def commit() -> None:
+        for store, key, value in places:
+            store[key] = new[id(value)]
+        set_attributes(module, plan.attributes)
+
+    return commit
+
+
+def _run(small: nn.Module, graph: ChannelGraph) -> None:
+    """Run the cut network once on the traced example: never return a module that was not run."""
+    args, kwargs = graph.example
+    mode = small.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            small.eval()(*args, **kwargs)
+    except Exception as error:
+        raise GraphError(
+            f"the cut {type(small).__name__} does not run ({type(error).__name__}: {error}). The "
+            "generator is unchanged. `gancompress inspect` shows which layers depend on fixed sizes."
+        ) from error
+    finally:
+        small.train(mode)

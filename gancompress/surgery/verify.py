@@ -1,0 +1,195 @@
+"""Verify: the masked and the cut network must be the same function, in float64."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_map
+
+from gancompress.graph.trace import call_arguments
+from gancompress.graph.twin import copy_with
+from gancompress.surgery.names import raw_tensors
+from gancompress.surgery.plan import Plan, slice_tensor
+from gancompress.surgery.precise import Float64
+
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Result of `verify`: error is max |a - b| / std(a) over all outputs, in float64."""
+
+    max_error: float
+    passed: bool
+    max_error_randomised: float | None = None
+    sensitivity: float = 0.0
+
+    def __str__(self) -> str:
+        word = "exact" if self.passed else "NOT exact"
+        return f"{word}: max error {self.max_error:.1e} of the output's standard deviation (float64)"
+
+
+def verify(
+    masked_generator: nn.Module,
+    small: nn.Module,
+    example: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    plan: Plan | None = None,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> Verification:
+    """Compare a masked network with its cut version on fresh inputs, in float64, in eval mode (ours).
+
+    Args:
+        masked_generator: the network whose dropped channels are gated to zero.
+        small: what `cut` returned.
+        example: inputs of one call (their floating-point tensors are redrawn), as for `trace`.
+        kwargs: keyword arguments beside a tuple.
+        plan: when given, a second pair of runs uses randomised parameters and statistics: a fresh
+            network hides errors behind beta = 0.
+        tolerance: largest max |a - b| / std(a) that passes.
+        seed: of the fresh inputs.
+
+    Returns:
+        The verification; it also fails when the output does not follow the input, since a dead
+        network would pass anything.
+    """
+    args, kw = call_arguments(example, kwargs)
+    fresh = redraw((args, kw), seed)
+    big = run(masked_generator, fresh)
+    error = distance(big, run(small, fresh))
+    other = run(small, redraw((args, kw), seed + 1))
+    floats = [t for t in tree_flatten((args, kw))[0] if _is_float(t)]
+    sensitivity = distance(run(small, fresh), other) if floats else 1.0
+    worst = None
+    if plan is not None:
+        big_names = raw_tensors(masked_generator)
+        stand = stand_ins(big_names, big_names, None, seed)
+        small_stand = stand_ins(big_names, raw_tensors(small), plan, seed)
+        worst = distance(run(masked_generator, fresh, stand), run(small, fresh, small_stand))
+    passed = max(error, worst or 0.0) <= tolerance and sensitivity > 0
+    return Verification(error, bool(passed), worst, sensitivity)
+
+
+def _is_float(t: Any) -> bool:
+    return isinstance(t, torch.Tensor) and t.is_floating_point()
+
+
+def redraw(example: Any, seed: int) -> Any:
+    """Return inputs of the same kind: float tensors get new values of the same mean and spread.
+
+    Values stay inside the old minimum and maximum, and one-hot rows are only permuted.
+    """
+    rng = torch.Generator().manual_seed(seed)
+
+    def change(t: Any) -> Any:
+        if not _is_float(t) or t.numel() < 2:
+            return t
+        low, high = float(t.min()), float(t.max())
+        if t.unique().numel() <= 2:
+            return t
+        noise = torch.randn(t.shape, generator=rng).to(t)
+        return (noise * t.std() + t.mean()).clamp(low, high).to(t.dtype)
+
+    return tree_map(change, example)
+
+
+def run(
+    module: nn.Module,
+    example: tuple[tuple[Any, ...], dict[str, Any]],
+    stand_in: Mapping[int, Callable[[], torch.Tensor]] | None = None,
+) -> list[torch.Tensor]:
+    """Return the float64 outputs of one eval-mode call; the module and all random states are as before."""
+    mode = {m: m.training for m in module.modules()}
+    states = random.getstate(), np.random.get_state()
+    buffers = [(b, b.detach().clone()) for b in module.buffers() if b.numel() < 1 << 16]
+    module.eval()
+    example = tree_map(lambda t: t.double() if _is_float(t) else t, example)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            try:
+                out = _seeded(module, example, Float64(stand_in))
+            except RuntimeError:
+                # Compiled code sees the float32 parameters behind the mode: use a real copy.
+                out = _seeded(double_copy(module, stand_in), example, contextlib.nullcontext())
+    finally:
+        for m, training in mode.items():
+            m.training = training
+        with torch.no_grad():
+            for buffer, old in buffers:
+                buffer.copy_(old)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    return [t for t in tree_flatten(out)[0] if _is_float(t)]
+
+
+def _seeded(module: nn.Module, example: Any, mode: contextlib.AbstractContextManager[Any]) -> Any:
+    torch.manual_seed(7)
+    random.seed(7)
+    np.random.seed(7)
+    with mode:
+        return module(*example[0], **example[1])
+
+
+def double_copy(
+    module: nn.Module, stand_in: Mapping[int, Callable[[], torch.Tensor]] | None
+) -> nn.Module:
+    """Return a float64 copy, with the stand-ins in place."""
+
+    def replace(t: torch.Tensor) -> torch.Tensor:
+        new = (stand_in or {}).get(id(t), lambda: t.detach().clone())()
+        new = new.double() if _is_float(new) else new
+        return nn.Parameter(new, requires_grad=False) if isinstance(t, nn.Parameter) else new
+
+    return copy_with(module, replace)
+
+
+def distance(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
+    """Return max |a - b| / std(a) over pairs of outputs; infinite when shapes or finiteness differ."""
+    worst = 0.0
+    if len(a) != len(b) or not a:
+        return float("inf")
+    for x, y in zip(a, b, strict=True):
+        if x.shape != y.shape or not (x.isfinite().all() and y.isfinite().all()):
+            return float("inf")
+        scale = float(x.std()) if x.numel() > 1 else float(x.abs().max())
+        gap = float((x - y).abs().max()) if x.numel() else 0.0
+        worst = max(worst, gap / scale if scale > 0 else (float("inf") if gap else 0.0))
+    return worst
+
+
+def stand_ins(
+    originals: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+    plan: Plan | None,
+    seed: int,
+) -> dict[int, Callable[[], torch.Tensor]]:
+    """Make randomised parameters and statistics, generated anew at each use (no copy is kept).
+
+    Values are multiplied by 1 + 0.3 n; a constant tensor (beta = 0, gamma = 1) gets 0.2 n added.
+    """
+
+    def maker(name: str) -> Callable[[], torch.Tensor]:
+        def make() -> torch.Tensor:
+            t = originals[name].detach()
+            rng = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+            noise = torch.randn(t.shape, generator=rng).to(t)
+            constant = t.numel() < 2 or float(t.std()) == 0
+            new = t + 0.2 * noise if constant else t * (1 + 0.3 * noise)
+            if "var" in name.rsplit(".", 1)[-1]:
+                new = new.abs() + 0.1
+            kept = plan.tensors.get(name) if plan is not None else None
+            return slice_tensor(new, kept) if kept is not None else new
+
+        return make
+
+    return {id(t): maker(n) for n, t in tensors.items() if n in originals and _is_float(t)}
