@@ -244,7 +244,7 @@ def export(
     model: Model = None,
     weights: Weights = None,
     inputs: Inputs = None,
-    to: Annotated[str, typer.Option(metavar="onnx|torch", help="Format.")] = "onnx",
+    to: Annotated[str, typer.Option(metavar="onnx", help="Format.")] = "onnx",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Must not exist.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference allowed.")] = 1e-4,
     json: Json = False,

@@ -1,0 +1,179 @@
+"""The end of a run: figures, picture, summary, model card and the next command to type."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+from torch import nn
+
+from gancompress.commands.console import SCHEMA, emit, note, stdout
+from gancompress.commands.subject import EMBEDDED, Subject
+from gancompress.errors import DataError
+from gancompress.recipes.schema import Recipe
+
+SAMPLES = 2000
+"""How many samples the closing figures are measured on."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished run hands to its closing."""
+
+    kind: str
+    recipe: Recipe
+    teacher: nn.Module | None
+    student: Subject
+    run: Path
+    steps: int
+    seconds: float
+    verified: dict[str, Any] | None
+    device: str
+
+
+def close(done: Finished, *, json: bool) -> dict[str, Any]:
+    """Measure, draw and write what the run leaves; print the table, or the summary as JSON."""
+    from gancompress.reporting.pictures import before_after_grid, sample_grid, save_png
+
+    subject, teacher = done.student, done.teacher
+    student = subject.generator.cpu().eval()
+    n_classes = subject.n_classes
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": done.kind,
+        "recipe": done.recipe.name,
+        "model": subject.spec,
+        "seed": done.recipe.seed,
+        "device": done.device,
+        "precision": done.recipe.precision,
+        "steps": done.steps,
+        "images_seen": done.steps * done.recipe.batch,
+        "seconds": round(done.seconds, 1),
+        "run": str(done.run),
+        "model_folder": str(done.run / "model"),
+    }
+    note(f"measuring on {SAMPLES} samples")
+    quality = {"student": quality_of(student, subject)}
+    if teacher is None:
+        picture = done.run / "samples.png"
+        save_png(sample_grid(student, subject.sampler, n_classes=n_classes), picture)
+        table: Any = single_table(done, quality["student"])
+    else:
+        teacher = teacher.cpu().eval()
+        picture = done.run / "before_after.png"
+        image = before_after_grid(teacher, student, subject.sampler, n_classes=n_classes)
+        save_png(image, picture)
+        quality["teacher"] = quality_of(teacher, subject)
+        table = comparison(done, teacher, student, quality, summary)
+    summary |= {"quality": quality, "picture": str(picture), "verify": done.verified}
+    write_summary(done.run, summary)
+    if json:
+        emit(done.kind, summary)
+        return summary
+    console = stdout()
+    console.print(table)
+    for name, place in (("picture", picture), ("model", done.run / "model"), ("run", done.run)):
+        console.print(Text(f"{name:8s} {place}"), soft_wrap=True)
+    console.print(Text(f"next     {next_command(done)}", style="bold"), soft_wrap=True)
+    return summary
+
+
+def quality_of(generator: nn.Module, subject: Subject) -> dict[str, Any]:
+    """Return the metrics of ``generator``, or why there are none for images of this kind."""
+    from gancompress.metrics.evaluate import evaluate
+
+    if subject.spec != EMBEDDED:
+        return {"skipped": "the embedded metrics judge images of the embedded data only"}
+    try:
+        return evaluate(generator, subject.sampler, n=SAMPLES, seed=0)
+    except DataError as error:
+        return {"skipped": str(error)}
+
+
+def comparison(
+    done: Finished,
+    teacher: nn.Module,
+    student: nn.Module,
+    quality: dict[str, dict[str, Any]],
+    summary: dict[str, Any],
+) -> Any:
+    """Return the before/after table, and put its figures into ``summary``."""
+    import gancompress as gc
+    from gancompress.reporting.tables import before_after, fewer
+
+    example = done.student.example(1)
+    measured = gc.report(teacher, student, example=example)
+    figures = measured.to_dict()
+    summary["compression"] = figures.pop("compression")
+    summary["size"] = figures
+    goal = done.recipe.target
+    if goal is not None:
+        reached = off_target(goal, measured.teacher, measured.small)
+        summary |= {"target": goal, "off_target": reached}
+    base = measured.table()
+    rows = list(base.rows)
+    was, now = quality["teacher"], quality["student"]
+    if "skipped" not in was and "skipped" not in now:
+        key = "frechet_classifier"
+        rows.append((
+            f"Frechet distance (real: {now['frechet_floor']:.2f})",
+            f"{was[key]:.2f}", f"{now[key]:.2f}", fewer(was[key], now[key], "lower"),
+        ))  # fmt: skip
+        for key in ("precision", "recall", "conditional_accuracy"):
+            if was[key] is not None:
+                gap = f"{now[key] - was[key]:+.3f}"
+                rows.append((key.replace("_", " "), f"{was[key]:.3f}", f"{now[key]:.3f}", gap))
+    if done.verified is not None:
+        rows.append(("cut, largest error (float64)", "", "", f"{done.verified['max_error']:.1e}"))
+    protocol = base.note
+    if "skipped" not in now:
+        protocol += (
+            f" Quality: {now['n']} samples, seed {now['seed']}, features {now['features']} "
+            "(not an FID)."
+        )
+    title = f"{done.recipe.name}: before and after, {done.steps} steps in {_clock(done.seconds)}"
+    return before_after(title, rows, protocol)
+
+
+def off_target(goal: str, teacher: Any, small: Any) -> float:
+    """Return how far the size is from ``goal``: 0.01 is 1 % larger than asked."""
+    what, _, amount = goal.partition("=")
+    before, after = getattr(teacher, what), getattr(small, what)
+    wanted = before / float(amount[:-1]) if amount.endswith("x") else before * float(amount)
+    return after / wanted - 1
+
+
+def single_table(done: Finished, quality: dict[str, Any]) -> Any:
+    """Return the table of a generator that has no teacher."""
+    from gancompress.commands.evaluation import quality_table
+    from gancompress.metrics.cost import footprint
+    from gancompress.reporting.tables import Table, si
+
+    size = footprint(done.student.generator, done.student.example(1))
+    title = f"{done.recipe.name}: {done.steps} steps in {_clock(done.seconds)}"
+    if "skipped" in quality:
+        rows = (("parameters", si(size.params)), ("MACs an image", si(size.macs)))
+        return Table(title, ("", "generator"), rows, quality["skipped"])
+    return quality_table(title, quality, size.params, size.macs)
+
+
+def next_command(done: Finished) -> str:
+    """Return what to type next."""
+    model = "" if done.student.spec == EMBEDDED else f" --model {done.student.spec}"
+    if done.teacher is not None and not model:
+        return f"gancompress sample {done.run} --compare --out more.png"
+    return f"gancompress sample {done.run}{model} --out more.png"
+
+
+def write_summary(run: Path, summary: dict[str, Any]) -> None:
+    """Write ``summary.json``, whole or not at all."""
+    draft = run / ".summary.json.tmp"
+    draft.write_text(jsonlib.dumps(summary, indent=2, allow_nan=False) + "\n")
+    draft.replace(run / "summary.json")
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
