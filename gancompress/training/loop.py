@@ -93,22 +93,27 @@ def train(
                 for group in optim.param_groups:
                     group["lr"] = numbers.lr * factor
 
-            # Real images and latents: functions of (seed, step).
-            indices = batch_indices(len(dataset), batch=recipe.batch, seed=recipe.seed, step=step)
-            real, y_real = dataset.batch(indices)
-            real = real.to(device, memory_format=layout)
-            z, y = G.sample_inputs(recipe.batch, stream(recipe.seed, "latents", step))
-
-            # Discriminator step.
+            # Discriminator steps. The last one keeps the graph of its fake images: one generator
+            # forward then serves the generator step too.
             D.requires_grad_(True)
-            with autocast():
-                fake = G(z, y)
-                real_logits = D(real, y_real).float()
-                fake_logits = D(fake.detach(), y).float()
-            d_loss = loss.discriminator(real_logits, fake_logits)
-            d_optim.zero_grad(set_to_none=True)
-            d_loss.backward()
-            d_optim.step()
+            rounds = recipe.discriminator.steps
+            for turn in range(rounds):
+                number = step * rounds + turn
+                indices = batch_indices(
+                    len(dataset), batch=recipe.batch, seed=recipe.seed, step=number
+                )
+                real, y_real = dataset.batch(indices)
+                real = real.to(device, memory_format=layout)
+                z, y = G.sample_inputs(recipe.batch, stream(recipe.seed, "latents", number))
+                with autocast():
+                    with torch.set_grad_enabled(turn == rounds - 1):
+                        fake = G(z, y)
+                    real_logits = D(real, y_real).float()
+                    fake_logits = D(fake.detach(), y).float()
+                d_loss = loss.discriminator(real_logits, fake_logits)
+                d_optim.zero_grad(set_to_none=True)
+                d_loss.backward()
+                d_optim.step()
 
             # Generator step, on the same images: one generator forward serves both.
             D.requires_grad_(False)
