@@ -3,7 +3,7 @@
 python benchmarks/make_assets.py IDX_FOLDER
 
 The folder is that of the Debian package dataset-fashion-mnist (usr/share/datasets/fashion-mnist).
-Make the classifier first: ``python -m gancompress.metrics.train_classifier IDX_FOLDER``; it
+Make the classifier first, with ``python benchmarks/train_classifier.py IDX_FOLDER``: it
 describes 2,000 more training images (the next 200 of each class), the metrics' real-vs-real floor.
 """
 

@@ -27,7 +27,7 @@ class Footprint:
 
 
 def state_bytes(module: nn.Module) -> int:
-    """Return the bytes of parameters and buffers, shared ones once (the weights file, no header)."""
+    """Return the bytes of parameters and buffers, shared ones once (no file header)."""
     tensors = {(t.data_ptr(), t.shape, t.stride()): t for t in module.state_dict().values()}
     return sum(t.numel() * t.element_size() for t in tensors.values())
 

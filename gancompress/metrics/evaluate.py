@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gancompress.data.arrays import Dataset
+from gancompress.errors import DataError
 from gancompress.metrics.accuracy import conditional_accuracy, per_class_accuracy
 from gancompress.metrics.features import EmbeddedFeatures, Features, describe_all
 from gancompress.metrics.frechet import FeatureStatistics, frechet_distance
 from gancompress.metrics.prdc import prdc
-from gancompress.metrics.reference import FASHION, real_pair
+from gancompress.metrics.reference import FASHION, Images, real_pair
 from gancompress.metrics.sampling import Sampler, draw
 
 NEIGHBOURS = 5  # the k of PRDC recommended by Naeem et al. 2020
@@ -23,7 +22,7 @@ def evaluate(
     generator: nn.Module,
     sampler: Sampler,
     *,
-    reference: str | Path | Dataset | nn.Module = FASHION,
+    reference: str | Images | nn.Module = FASHION,
     n: int = 2000,
     seed: int = 0,
     batch: int = 100,
@@ -35,16 +34,19 @@ def evaluate(
     Returns ``frechet_classifier`` (lower is better; not an FID, its scale is that of ``features``),
     ``precision recall density coverage`` (k = 5), ``conditional_accuracy`` and
     ``per_class_accuracy`` (``None`` without labels), the protocol ``n seed features reference
-    prdc_k``, and what ``n`` other reference images score in the generator's place:
-    ``frechet_floor`` and ``real`` (its PRDC). Compare at equal ``n``, ``seed`` and ``reference``.
+    classes prdc_k``, and what ``n`` other reference images score in the generator's place:
+    ``frechet_floor`` and ``real`` (its other figures). Where both know classes, the generator is
+    asked for those of the reference. Compare at equal ``n``, ``seed`` and ``reference``.
 
     Raises:
-        DataError: the images do not fit the features, or the reference is too small for ``n``.
+        DataError: the images do not fit the features, the reference is too small for ``n``, or its
+            classes are not the generator's.
     """
     features = EmbeddedFeatures() if features is None else features
     pair = real_pair(reference, n=n, seed=seed, features=features, sampler=sampler, device=device)
+    labels = classes_to_ask(sampler, pair.labels)
     fake, predicted, wanted = describe_all(
-        draw(generator, sampler, n, seed=seed, batch=batch, device=device), features
+        draw(generator, sampler, n, seed=seed, labels=labels, batch=batch, device=device), features
     )
     real = FeatureStatistics.of(pair.first)
     quality = prdc(pair.first, fake, k=NEIGHBOURS)
@@ -61,6 +63,9 @@ def evaluate(
             "recall": floor.recall,
             "density": floor.density,
             "coverage": floor.coverage,
+            "conditional_accuracy": None
+            if pair.labels is None
+            else conditional_accuracy(pair.predicted, pair.labels),
         },
         "conditional_accuracy": None if wanted is None else conditional_accuracy(predicted, wanted),
         "per_class_accuracy": None
@@ -70,5 +75,24 @@ def evaluate(
         "seed": seed,
         "features": features.name,
         "reference": pair.name,
+        "classes": "as drawn" if labels is None else "as in the reference",
         "prdc_k": NEIGHBOURS,
     }
+
+
+def classes_to_ask(sampler: Sampler, labels: Tensor | None) -> Tensor | None:
+    """Return the reference's ``labels`` (n,) when the generator takes labels, else ``None``.
+
+    Raises:
+        DataError: the two have another number of classes.
+    """
+    drawn = sampler.labels(sampler(2, torch.Generator().manual_seed(0)))
+    if labels is None or drawn is None:
+        return None
+    known, found = getattr(sampler, "n_classes", None), int(labels.max()) + 1
+    if known is not None and known != found:
+        raise DataError(
+            f"the generator has {known} classes, the reference images have {found}: give reference "
+            "images of the generator's classes"
+        )
+    return labels

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 
-from gancompress.data.arrays import Dataset
-from gancompress.data.folders import open_images
 from gancompress.errors import CheckpointError, DataError
 from gancompress.metrics.extras import require
+from gancompress.metrics.reference import TEACHER_SEED, Images, set_name
 from gancompress.metrics.sampling import Sampler, draw
 
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -87,25 +86,23 @@ def to_rgb_bytes(images: Tensor) -> Tensor:
 
 
 def _reference_bytes(
-    reference: str | Path | Dataset | nn.Module, sampler: Sampler, n: int, seed: int, device: Any
+    reference: Images | nn.Module, sampler: Sampler, n: int, seed: int, device: Any
 ) -> tuple[Tensor, str]:
     if isinstance(reference, nn.Module):
-        drawn = draw(reference, sampler, n, seed=seed + 7_000_003, device=device)
+        drawn = draw(reference, sampler, n, seed=seed + TEACHER_SEED, device=device)
         name = f"samples of {type(reference).__name__}"
         return torch.cat([to_rgb_bytes(images) for images, _ in drawn]), name
-    if isinstance(reference, str | Path):
-        data, name = open_images(reference), f"images of {Path(reference).name}"
-    else:
-        data, name = reference, type(reference).__name__
-    parts = torch.arange(len(data)).split(500)
-    return torch.cat([to_rgb_bytes(data.batch(part)[0]) for part in parts]), name
+    parts = torch.arange(len(reference)).split(500)
+    return torch.cat([to_rgb_bytes(reference.batch(part)[0]) for part in parts]), set_name(
+        reference
+    )
 
 
 def fidelity(
     generator: nn.Module,
     sampler: Sampler,
     *,
-    reference: str | Path | Dataset | nn.Module,
+    reference: Images | nn.Module,
     weights: str | Path | None = None,
     n: int = 50_000,
     seed: int = 0,

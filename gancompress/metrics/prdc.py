@@ -66,6 +66,6 @@ def prdc(real: Tensor, fake: Tensor, *, k: int = 5) -> PRDC:
     return PRDC(
         precision=float((inside > 0).double().mean()),
         recall=float(torch.cat(recalled).double().mean()),
-        density=float(inside.sum() / (k * len(fake))),
+        density=int(inside.sum()) / (k * len(fake)),
         coverage=float(torch.cat(covered).double().mean()),
     )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gancompress import assets
-from gancompress.data.arrays import Dataset
-from gancompress.data.embedded import embedded_images
-from gancompress.data.folders import open_images
 from gancompress.errors import DataError
 from gancompress.metrics.classifier import describe
 from gancompress.metrics.features import EmbeddedFeatures, Features, describe_all
@@ -24,101 +21,153 @@ FASHION = "fashion"
 TEACHER_SEED = 7_000_003  # added to the seed, so that teacher and student never share latents
 
 
+class Images(Protocol):
+    """A set of images as the metrics read it, for example any data set of ``gancompress.data``."""
+
+    @property
+    def n_classes(self) -> int | None:
+        """Number of classes, ``None`` without labels."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return float images (n, c, h, w) in [-1, 1] and int64 labels (n,) or ``None``."""
+        ...
+
+
 @dataclass(frozen=True)
 class RealPair:
-    """Features of two disjoint real sets (n, d) of equal size, and where they come from."""
+    """Features of two disjoint real sets (n, d); of the first also true and predicted labels."""
 
     name: str
     first: Tensor
     second: Tensor
+    labels: Tensor | None
+    predicted: Tensor
 
 
-def balanced_order(labels: Tensor | None, n: int, rng: torch.Generator) -> Tensor:
-    """Return a random order of 0 .. n-1 whose every prefix is as class-balanced as can be."""
-    order = torch.randperm(n, generator=rng)
-    if labels is None:
-        return order
-    shuffled = labels[order]
-    rank = torch.empty_like(order)
-    for value in shuffled.unique():
-        here = (shuffled == value).nonzero().flatten()
-        rank[here] = torch.arange(len(here))
-    return order[rank.argsort(stable=True)]
+def ranked(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Return a random order of 0 .. n-1 in which the classes take turns, and each turn's number."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    turn = torch.empty_like(order)
+    for value in labels.unique():
+        here = (labels[order] == value).nonzero().flatten()
+        turn[here] = torch.arange(len(here))
+    by_turn = turn.argsort(stable=True)
+    return order[by_turn], turn[by_turn]
+
+
+def class_halves(labels: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return two disjoint random picks of ``n`` with the same share of each class.
+
+    Classes come equally often as long as they last. Shares that differ by chance would as much as
+    double the Frechet distance of two real sets.
+    """
+    order, turn = ranked(labels, seed)
+    first, second = order[turn % 2 == 0], order[turn % 2 == 1]
+    # Classes of odd size make the first half the longer one: its last images complete the second.
+    return first[:n], torch.cat([second, first[n:]])[:n]
 
 
 @cache
-def _embedded_pair() -> tuple[Tensor, Tensor, Tensor]:
-    pixels, labels = embedded_images()
-    features, _ = describe(pixels.float() / 127.5 - 1)
+def _embedded_pair() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    with np.load(assets.path("fashion2000.npz"), allow_pickle=False) as file:
+        pixels, labels = torch.from_numpy(file["x"]), torch.from_numpy(file["y"]).long()
+    features, predicted = describe(
+        F.pad(pixels[:, None].float() / 127.5 - 1, (2, 2, 2, 2), value=-1.0)
+    )
     with np.load(assets.path("fashion_floor.npz"), allow_pickle=False) as file:
-        return features, torch.from_numpy(file["features"]).double(), labels
-
-
-def _batches(data: Dataset, indices: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
-    return (data.batch(part) for part in indices.split(250))
+        second = torch.from_numpy(file["features"]).double()
+    return features, second, labels, predicted
 
 
 def _fashion_pair(n: int, seed: int) -> RealPair:
-    first, second, labels = _embedded_pair()
+    first, second, labels, predicted = _embedded_pair()
     if n > len(first):
         raise DataError(
-            f"the embedded reference holds {len(first)} images, n={n} was asked; lower n or give "
-            "a larger reference by path"
+            f"the embedded reference holds {len(first)} images, n={n} was asked; give a larger "
+            "reference or lower n"
         )
-    # Both sets come class by class, so one balanced order serves both.
-    pick = balanced_order(labels, len(first), torch.Generator().manual_seed(seed))[:n]
-    return RealPair("fashion-mnist train, 2,000 embedded images", first[pick], second[pick])
+    # Both sets lie class by class, 200 each, so one pick serves both.
+    pick = ranked(labels, seed)[0][:n]
+    name = "fashion-mnist train, 2,000 embedded images"
+    return RealPair(name, first[pick], second[pick], labels[pick], predicted[pick])
 
 
-def _dataset_pair(data: Dataset, name: str, n: int, seed: int, features: Features) -> RealPair:
+def _dataset_pair(data: Images, n: int, seed: int, features: Features) -> RealPair:
     if 2 * n > len(data):
         raise DataError(
-            f"reference {name} holds {len(data)} images; n={n} and a floor at the same count need "
-            f"{2 * n}: use n={len(data) // 2} or less"
+            f"the reference {set_name(data)} is too small: n={n} and a floor at the same count "
+            f"need {2 * n}; use n={len(data) // 2} or less"
         )
-    every = torch.arange(len(data))
-    labels = None
-    if data.n_classes is not None:
-        given = [y for part in every.split(1000) if (y := data.batch(part)[1]) is not None]
-        labels = torch.cat(given)
-    order = balanced_order(labels, len(data), torch.Generator().manual_seed(seed))
-    first, _, _ = describe_all(_batches(data, order[:n]), features)
-    second, _, _ = describe_all(_batches(data, order[n : 2 * n]), features)
-    return RealPair(name, first, second)
+    if data.n_classes is None:
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        labels, picks = None, (order[:n], order[n : 2 * n])
+    else:
+        parts = torch.arange(len(data)).split(1000)
+        every = torch.cat([y for part in parts if (y := data.batch(part)[1]) is not None])
+        picks = class_halves(every, n, seed)
+        labels = every[picks[0]]
+    (first, predicted, _), (second, _, _) = (
+        describe_all((data.batch(part) for part in pick.split(250)), features) for pick in picks
+    )
+    return RealPair(set_name(data), first, second, labels, predicted)
+
+
+def _teacher_pair(
+    teacher: nn.Module,
+    sampler: Sampler,
+    n: int,
+    seed: int,
+    features: Features,
+    device: str | torch.device,
+) -> RealPair:
+    seeds = seed + TEACHER_SEED, seed + 2 * TEACHER_SEED
+    first, predicted, labels = describe_all(
+        draw(teacher, sampler, n, seed=seeds[0], device=device), features
+    )
+    second, _, _ = describe_all(
+        draw(teacher, sampler, n, seed=seeds[1], labels=labels, device=device), features
+    )
+    return RealPair(f"samples of {type(teacher).__name__}", first, second, labels, predicted)
 
 
 def real_pair(
-    reference: str | Path | Dataset | nn.Module,
+    reference: str | Images | nn.Module,
     *,
     n: int,
     seed: int,
     features: Features,
-    sampler: Sampler | None = None,
+    sampler: Sampler,
     device: str | torch.device = "cpu",
 ) -> RealPair:
     """Return the features of ``n`` reference images and of ``n`` other ones.
 
-    ``reference`` is ``"fashion"`` (embedded), the path of a .npz or an image folder, a ``Dataset``,
-    or a teacher generator, whose samples then stand for real images.
+    ``reference`` is ``"fashion"`` (embedded), a set of images such as
+    ``gancompress.data.folders.open_images(path)``, or a teacher generator, whose samples then
+    stand for real images.
 
     Raises:
         DataError: too few images for ``n`` and its floor, or features that do not fit them.
     """
     if isinstance(reference, nn.Module):
-        if sampler is None:
-            raise DataError("a teacher as reference needs the sampler that draws its inputs")
-        batches = draw(reference, sampler, 2 * n, seed=seed + TEACHER_SEED, device=device)
-        both, _, _ = describe_all(batches, features)
-        return RealPair(f"samples of {type(reference).__name__}", both[:n], both[n:])
-    if reference == FASHION:
-        if not isinstance(features, EmbeddedFeatures):
-            raise DataError(
-                f"the embedded reference is described by {EmbeddedFeatures.name}, not by "
-                f"{features.name}; give the reference images by path"
-            )
-        return _fashion_pair(n, seed)
-    if isinstance(reference, str | Path):
-        return _dataset_pair(
-            open_images(reference), f"images of {Path(reference).name}", n, seed, features
+        return _teacher_pair(reference, sampler, n, seed, features, device)
+    if not isinstance(reference, str):
+        return _dataset_pair(reference, n, seed, features)
+    if reference != FASHION:
+        raise DataError(
+            f"no embedded reference {reference!r}, only {FASHION!r}; open images of your own with "
+            f"gancompress.data.folders.open_images({reference!r})"
         )
-    return _dataset_pair(reference, type(reference).__name__, n, seed, features)
+    if not isinstance(features, EmbeddedFeatures):
+        raise DataError(
+            f"the embedded reference is described by {EmbeddedFeatures.name}, not by "
+            f"{features.name}; give reference images of your own"
+        )
+    return _fashion_pair(n, seed)
+
+
+def set_name(images: Images) -> str:
+    """Return what a result calls a reference set: its own ``name``, or its class, and its size."""
+    return f"{getattr(images, 'name', type(images).__name__)}, {len(images):,} images"

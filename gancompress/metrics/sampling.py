@@ -22,8 +22,21 @@ class Sampler(Protocol):
         ...
 
     def labels(self, inputs: Sequence[Tensor]) -> Tensor | None:
-        """Return the int64 labels (n,) among ``inputs``, ``None`` when unconditional."""
+        """Return the element of ``inputs`` that holds int64 labels (n,), ``None`` without any."""
         ...
+
+
+def with_labels(sampler: Sampler, inputs: Sequence[Tensor], wanted: Tensor) -> tuple[Tensor, ...]:
+    """Return ``inputs`` with the labels replaced by ``wanted`` (n,).
+
+    Raises:
+        DataError: the sampler draws no labels.
+    """
+    labels = sampler.labels(inputs)
+    if labels is None:
+        raise DataError("classes were asked for, but the sampler draws no labels")
+    assert any(part is labels for part in inputs), "Sampler.labels must return one of the inputs"
+    return tuple(wanted.to(labels.dtype) if part is labels else part for part in inputs)
 
 
 def check_images(images: Tensor) -> None:
@@ -52,13 +65,15 @@ def draw(
     n: int,
     *,
     seed: int,
+    labels: Tensor | None = None,
     batch: int = 100,
     device: str | torch.device = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield ``n`` images in batches, float32 on the CPU (b, c, h, w) in [-1, 1], and labels (b,).
 
-    The inputs depend on ``seed`` and ``n`` only, not on ``batch``. The generator runs in eval mode
-    (restored at the end) and must already lie on ``device``.
+    The inputs depend on ``seed`` and ``n`` only, not on ``batch``; ``labels`` (n,), if given, take
+    the place of the drawn ones. The generator runs in eval mode (restored at the end) and must
+    already lie on ``device``.
 
     Raises:
         DataError: the generator is elsewhere, or its images cannot be read.
@@ -73,30 +88,13 @@ def draw(
     with evaluating(generator):
         for start in range(0, n, DRAW):
             inputs = sampler(min(DRAW, n - start), rng)
-            labels = sampler.labels(inputs)
+            if labels is not None:
+                inputs = with_labels(sampler, inputs, labels[start : start + DRAW])
+            asked = sampler.labels(inputs)
             for at in range(0, len(inputs[0]), batch):
                 images = generator(*(part[at : at + batch].to(device) for part in inputs))
                 check_images(images)
                 yield (
                     images.float().cpu(),
-                    None if labels is None else labels[at : at + batch].cpu(),
+                    None if asked is None else asked[at : at + batch].cpu(),
                 )
-
-
-def draw_all(
-    generator: nn.Module,
-    sampler: Sampler,
-    n: int,
-    *,
-    seed: int,
-    batch: int = 100,
-    device: str | torch.device = "cpu",
-) -> tuple[Tensor, Tensor | None]:
-    """Return all ``n`` images (n, c, h, w) and labels (n,) of ``draw`` at once.
-
-    Raises:
-        DataError: the generator is elsewhere, or its images cannot be read.
-    """
-    parts = list(draw(generator, sampler, n, seed=seed, batch=batch, device=device))
-    labels = [label for _, label in parts if label is not None]
-    return torch.cat([images for images, _ in parts]), torch.cat(labels) if labels else None

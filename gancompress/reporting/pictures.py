@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import DataError, StorageError
 from gancompress.metrics.modes import evaluating
-from gancompress.metrics.sampling import Sampler, check_images
+from gancompress.metrics.sampling import Sampler, check_images, with_labels
 
 PAD = 2  # pixels between images, before scaling
 INK, PAPER = (30, 30, 30), (255, 255, 255)
@@ -103,13 +103,9 @@ def inputs_by_class(
         DataError: ``n_classes`` is given but the sampler draws no labels.
     """
     inputs = sampler(rows * columns, torch.Generator().manual_seed(seed))
-    labels = sampler.labels(inputs)
     if n_classes is None:
         return inputs
-    if labels is None:
-        raise DataError(f"{n_classes} classes asked, but the sampler draws no labels")
-    wanted = (torch.arange(columns) % n_classes).repeat(rows).to(labels.dtype)
-    return tuple(wanted if part is labels else part for part in inputs)
+    return with_labels(sampler, inputs, (torch.arange(columns) % n_classes).repeat(rows))
 
 
 @torch.no_grad()

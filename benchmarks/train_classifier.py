@@ -1,4 +1,4 @@
-"""Make the embedded classifier: ``python -m gancompress.metrics.train_classifier IDX_FOLDER``."""
+"""Make the embedded classifier: ``python benchmarks/train_classifier.py IDX_FOLDER``."""
 
 from __future__ import annotations
 
