@@ -60,9 +60,7 @@ class ArrayDataset:
             least, most = int(labels.min()), int(labels.max())
             n_classes = most + 1 if n_classes is None else n_classes
             if least < 0 or most >= n_classes:
-                raise DataError(
-                    f"labels must lie in 0..{n_classes - 1}; found {least}..{most}"
-                )
+                raise DataError(f"labels must lie in 0..{n_classes - 1}; found {least}..{most}")
         self.images = images
         self.labels = labels
         self._n_classes = n_classes if labels is not None else None

@@ -155,8 +155,14 @@ def train(
 
             # Samples and checkpoint.
             last = step == steps or stop.requested is not None
-            if run is not None and recipe.sample_every and (last or step % recipe.sample_every == 0):
-                save_grid(_samples(ema, recipe.seed), run.samples / f"step_{step:06d}.png", columns=10)
+            if (
+                run is not None
+                and recipe.sample_every
+                and (last or step % recipe.sample_every == 0)
+            ):
+                save_grid(
+                    _samples(ema, recipe.seed), run.samples / f"step_{step:06d}.png", columns=10
+                )
             if run is not None and (
                 last or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0)
             ):
