@@ -130,8 +130,11 @@ class LatentDirection(nn.Module):
         losses: list[Tensor] = []
         for s, t in self.pairs:
             a, b = batch.pair(s)
+            # The batch holds dead channels at zero; our own pass does not know them.
+            living = a.detach().transpose(0, 1).flatten(1).any(dim=1)
+            shifted = widen(own[s]) * living.view(1, -1, *[1] * (a.dim() - 2))
             with full_precision(a):
-                losses.append(relation_divergence(a[:n], widen(own[s]), b[:n], widen(theirs[t])))
+                losses.append(relation_divergence(a[:n], shifted, b[:n], widen(theirs[t])))
         return torch.stack(losses).mean()
 
     def shifted(self, z: Tensor) -> Tensor:
