@@ -1,1 +1,21 @@
-"""masks."""
+"""Learnable channel masks: relaxations, penalties, importances, schedules, budget."""
+
+from __future__ import annotations
+
+from gancompress.masks.budget import Budget, Target
+from gancompress.masks.importance import IMPORTANCES
+from gancompress.masks.mask import ChannelMask, Gate
+from gancompress.masks.penalty import PENALTIES
+from gancompress.masks.relax import RELAXATIONS
+from gancompress.masks.schedule import SCHEDULES
+
+__all__ = [
+    "IMPORTANCES",
+    "PENALTIES",
+    "RELAXATIONS",
+    "SCHEDULES",
+    "Budget",
+    "ChannelMask",
+    "Gate",
+    "Target",
+]

@@ -1,0 +1,94 @@
+"""Importances: which channels are worth keeping, as one positive number a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gancompress.graph.groups import Group
+from gancompress.masks.mask import ChannelMask
+from gancompress.registry import Registry
+
+Importance = Callable[[Group, ChannelMask, Mapping[str, Tensor], int], np.ndarray]
+"""(group, its mask, raw tensors by name, seed) -> float64 (c,), larger is better."""
+
+IMPORTANCES = Registry("importance")
+
+
+@IMPORTANCES.register("scores")
+def learned_scores(
+    group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
+) -> np.ndarray:
+    """The learned scores, through a softplus so that closed channels rank last (ours)."""
+    return torch.nn.functional.softplus(4 * mask.scores.detach().double()).cpu().numpy()
+
+
+@IMPORTANCES.register("fisher")
+def fisher(
+    group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
+) -> np.ndarray:
+    """Mean squared gradient of the training loss by the gate (Theis et al. 2018, Eq. 8).
+
+    Comparable across groups; falls back to magnitude until a gradient was seen.
+    """
+    seen = mask.sensitivity.detach().double().cpu().numpy()
+    if not seen.any():
+        return magnitude(group, mask, tensors, seed)
+    return seen + 1e-3 * seen.mean()
+
+
+@IMPORTANCES.register("learned_fisher")
+def learned_fisher(
+    group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
+) -> np.ndarray:
+    """Sensitivity times the learned score: what the loss says twice (ours)."""
+    scores = learned_scores(group, mask, tensors, seed)
+    return fisher(group, mask, tensors, seed) * scores
+
+
+@IMPORTANCES.register("magnitude")
+def magnitude(
+    group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
+) -> np.ndarray:
+    """L2 norm of everything a channel owns, relative to its group's mean (Li et al. 2017, grouped)."""
+    total = np.zeros(group.size)
+    for (name, dim), index in group.slots.items():
+        t = tensors[name].detach()
+        if not t.is_floating_point() or not isinstance(t, torch.Tensor):
+            continue
+        square = t.double().pow(2).movedim(dim, 0).reshape(t.shape[dim], -1).mean(1).cpu().numpy()
+        mean = square.mean()
+        if mean > 0:
+            total += square[index].sum(1) / mean
+    norm = np.sqrt(total)
+    return norm / norm.mean() if norm.any() else np.ones(group.size)
+
+
+@IMPORTANCES.register("random")
+def random_order(
+    group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
+) -> np.ndarray:
+    """A fixed random order: the control every method must beat."""
+    import zlib
+
+    rng = np.random.default_rng([seed, zlib.crc32(group.name.encode())])
+    return rng.uniform(0.5, 1.5, group.size)
+
+
+@IMPORTANCES.register("norm_scale")
+def norm_scale(
+    group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
+) -> np.ndarray:
+    """|gamma| of the norms that carry the channels (network slimming, CAT); magnitude without one."""
+    found = [
+        tensors[n].detach().abs().double().cpu().numpy()[index].sum(1)
+        for (n, d), index in group.slots.items()
+        if tensors[n].dim() == 1 and n.rsplit(".", 1)[-1] in ("weight", "gain", "gamma")
+    ]
+    if not found:
+        return magnitude(group, mask, tensors, seed)
+    total = np.sum(found, axis=0)
+    return total / max(total.mean(), 1e-12)

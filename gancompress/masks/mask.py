@@ -1,0 +1,156 @@
+"""ChannelMask holds the learnable choice over a group; Gate applies it to a raw weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gancompress.masks.relax import RELAXATIONS
+
+
+class ChannelMask(nn.Module):
+    """The learnable choice over one channel group ("learnable mask layer" in PPCD).
+
+    Args:
+        name: of the group.
+        size: channels c.
+        relaxation: registry name; turns scores into gate values.
+
+    Attributes:
+        scores: parameter (c,), open while > 0.
+        alive: bool buffer (c,); a dead channel never comes back.
+        sensitivity: buffer (c,), running mean of the squared gradient of the loss by the gate
+            (a Fisher estimate of what removing the channel costs).
+        progress: buffer (), fraction of the run in [0, 1], for annealed relaxations.
+        settled: bool buffer (); when set, gates are exactly ``alive`` (after `Masked.apply`).
+    """
+
+    is_gancompress_mask = True
+
+    def __init__(self, name: str, size: int, relaxation: str = "ste") -> None:
+        super().__init__()
+        self.name, self.size = name, size
+        self.relaxation = relaxation
+        RELAXATIONS.get(relaxation)
+        self.scores = nn.Parameter(torch.ones(size))
+        self.register_buffer("alive", torch.ones(size, dtype=torch.bool))
+        self.register_buffer("sensitivity", torch.zeros(size))
+        self.register_buffer("progress", torch.zeros(()))
+        self.register_buffer("settled", torch.zeros((), dtype=torch.bool))
+        # Python mirrors: reading a scalar tensor in each forward would stall an accelerator.
+        self._progress, self._settled = 0.0, False
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, {int(self.alive.sum())}/{self.size} alive, {self.relaxation}"
+
+    def set_progress(self, progress: float) -> None:
+        """Move the annealing of the relaxation to ``progress`` in [0, 1]."""
+        self._progress = progress
+        self.progress.fill_(progress)
+
+    def settle(self, alive: Tensor) -> None:
+        """Fix the gates at exactly ``alive`` (c,) bool."""
+        self.alive.copy_(alive)
+        self.settled.fill_(True)
+        self._settled = True
+
+    def sync(self) -> None:
+        """Take the Python mirrors from the buffers (after loading a state dict)."""
+        self._progress, self._settled = float(self.progress), bool(self.settled)
+
+    def gate(self) -> Tensor:
+        """Return the gate values (c,) in [0, 1], differentiable by ``scores``."""
+        alive = self.alive.to(self.scores.dtype)
+        if self._settled:
+            return alive
+        values = RELAXATIONS.get(self.relaxation)(self.scores, self._progress) * alive
+        if values.requires_grad:
+            values.register_hook(self._note)
+        return values
+
+    def hard(self) -> Tensor:
+        """Return the 0/1 decision (c,) without gradient: what a cut now would keep."""
+        with torch.no_grad():
+            if self._settled:
+                return self.alive.to(self.scores.dtype)
+            return ((self.scores > 0) & self.alive).to(self.scores.dtype)
+
+    def _note(self, grad: Tensor) -> None:
+        with torch.no_grad():
+            self.sensitivity.lerp_(grad.to(self.sensitivity.dtype) ** 2, 0.05)
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+        self.sync()
+
+
+@dataclass(frozen=True)
+class GatePart:
+    """One dimension of a gated tensor: which mask, and which channel owns each index (-1: none)."""
+
+    mask: ChannelMask
+    dim: int
+    owner: np.ndarray
+    learned: bool
+
+
+class Gate(nn.Module):
+    """Parametrization ``raw -> raw * gate`` along one or more dimensions.
+
+    Gating the raw weight (before spectral or weight norm) is the same function as gating the
+    reader's input, costs nothing per pixel, and lets norms of the weight see true zeros. A mask is
+    registered at the first gate that uses it, so that its scores appear once in the generator.
+    """
+
+    is_gancompress_gate = True
+
+    def __init__(self, parts: Sequence[GatePart], owned: Sequence[ChannelMask]) -> None:
+        super().__init__()
+        self.owned = nn.ModuleList(owned)
+        rows = []
+        for i, part in enumerate(parts):
+            straight = np.array_equal(part.owner, np.arange(part.mask.size))
+            if not straight:
+                index = np.where(part.owner < 0, part.mask.size, part.owner)
+                self.register_buffer(f"index{i}", torch.from_numpy(index), persistent=False)
+            rows.append((part.mask, part.dim, part.learned, straight))
+        self.order: list[str] = []  # the owner's parameters before wrapping
+        # A plain attribute: a mask is registered once, with its owner.
+        self._rows = tuple(rows)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Return the gated tensor, same shape as ``raw``."""
+        for i, (mask, dim, learned, straight) in enumerate(self._rows):
+            values = (mask.gate() if learned else mask.hard()).to(raw.dtype)
+            if not straight:
+                values = torch.cat([values, values.new_ones(1)])[getattr(self, f"index{i}")]
+            raw = raw * values.view([-1 if d == dim else 1 for d in range(raw.dim())])
+        return raw
+
+    @property
+    def masks(self) -> list[ChannelMask]:
+        """The masks that this gate applies."""
+        return [row[0] for row in self._rows]
+
+
+class OutputGate(nn.Module):
+    """The paper's literal placement: multiply what a layer writes, after the layer (PPCD).
+
+    A forward hook (bound method, so that copies carry masks of their own).
+    """
+
+    is_gancompress_gate = True
+
+    def __init__(self, mask: ChannelMask, dim: int) -> None:
+        super().__init__()
+        self._mask, self._dim = (mask,), dim
+
+    def gate_output(self, module: nn.Module, args: object, out: Tensor) -> Tensor:
+        """Forward hook: return ``out`` times the gate along its channel dimension."""
+        values = self._mask[0].gate().to(out.dtype)
+        dim = self._dim % out.dim()
+        return out * values.view([-1 if d == dim else 1 for d in range(out.dim())])

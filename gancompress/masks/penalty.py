@@ -1,0 +1,51 @@
+"""Penalties: what an open channel costs the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gancompress.masks.mask import ChannelMask
+from gancompress.masks.relax import band
+from gancompress.registry import Registry
+
+Penalty = Callable[[Sequence[ChannelMask], Sequence[float]], Tensor]
+"""(masks, relative cost of one channel of each) -> scalar."""
+
+PENALTIES = Registry("penalty")
+
+
+@PENALTIES.register("cost")
+def expected_cost(masks: Sequence[ChannelMask], price: Sequence[float]) -> Tensor:
+    """Sum of open gates times the share of the network's cost one channel has now (ours).
+
+    A parameter target then presses on the layers that hold the parameters, a MACs target on those
+    that do the work. The value is about 1 when everything is open.
+    """
+    return torch.stack([m.gate().sum() * p for m, p in zip(masks, price, strict=True)]).sum()
+
+
+@PENALTIES.register("l1")
+def l1(masks: Sequence[ChannelMask], price: Sequence[float]) -> Tensor:
+    """Mean absolute score of living channels (network slimming's sparsity term, Liu et al. 2017)."""
+    total = torch.stack([(m.scores.abs() * m.alive).sum() for m in masks]).sum()
+    return total / sum(m.size for m in masks)
+
+
+@PENALTIES.register("band")
+def in_band(masks: Sequence[ChannelMask], price: Sequence[float]) -> Tensor:
+    """DMAD's sparsity loss: sum of (m + b) over scores inside the band [-b, b] (Li et al. 2020)."""
+    terms = []
+    for m in masks:
+        b = band(m._progress)
+        inside = (m.scores.detach().abs() <= b) & m.alive
+        terms.append(((m.scores + b) * inside).sum())
+    return torch.stack(terms).sum()
+
+
+@PENALTIES.register("none")
+def no_penalty(masks: Sequence[ChannelMask], price: Sequence[float]) -> Tensor:
+    """No pressure: importance and schedule alone decide."""
+    return masks[0].scores.new_zeros(())
