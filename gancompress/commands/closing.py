@@ -140,10 +140,10 @@ def comparison(
 
 def off_target(goal: str, teacher: Any, small: Any) -> float:
     """Return how far the size is from ``goal``: 0.01 is 1 % larger than asked."""
-    what, _, amount = goal.partition("=")
-    before, after = getattr(teacher, what), getattr(small, what)
-    wanted = before / float(amount[:-1]) if amount.endswith("x") else before * float(amount)
-    return after / wanted - 1
+    from gancompress.masks.budget import Target
+
+    target = Target.parse(goal)
+    return target.of(small) / (target.fraction * target.of(teacher)) - 1
 
 
 def single_table(done: Finished, quality: dict[str, Any]) -> Any:

@@ -1,15 +1,21 @@
-"""The networks and images that come with the package."""
+"""The networks that come with the package."""
 
 from __future__ import annotations
 
 import json
 
 from safetensors.torch import load_file
+from torch import Tensor
 
 from gancompress import assets
-from gancompress.data.arrays import ArrayDataset, padded
-from gancompress.data.embedded import embedded_images
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
+
+NETWORKS = {
+    "biggan-fashion32": BigGANConfig.fashion32,
+    "biggan-cifar": BigGANConfig.cifar,
+    "biggan-imagenet128": BigGANConfig.imagenet128,
+}
+"""Networks that a training recipe may name in its field ``network``."""
 
 
 def embedded_config() -> BigGANConfig:
@@ -31,14 +37,7 @@ def embedded_discriminator() -> BigGANDiscriminator:
     return discriminator
 
 
-def embedded_dataset() -> ArrayDataset:
-    """Return the 2,000 embedded images with their labels."""
-    images, labels = embedded_images()
-    return ArrayDataset(padded(images, 32), labels, 10)
-
-
-def _read(name: str) -> dict:
-    return {
-        k: v.float() if v.is_floating_point() else v
-        for k, v in load_file(assets.path(name)).items()
-    }
+def _read(name: str) -> dict[str, Tensor]:
+    # Weights ship in half precision to keep the package small.
+    state = load_file(str(assets.path(name)))
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}

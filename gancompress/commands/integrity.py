@@ -90,9 +90,8 @@ def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
 
 
 def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
     with open(file, "rb") as stream:
-        return (
-            hashlib.file_digest(stream, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(stream.read()).hexdigest()
-        )
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

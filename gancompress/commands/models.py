@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gancompress.errors import CheckpointError, ConfigError, closest
 
 
-def load_builder(spec: str) -> Callable[[], nn.Module]:
+def load_builder(spec: str) -> Callable[[], Any]:
     """Return the function or class called ``package.module:name``; the current folder is searched.
 
     Only what the user typed is imported: a specification never comes out of a file.
@@ -151,9 +151,11 @@ def _some(names: list[str], limit: int = 3) -> str:
 
 
 def where(error: BaseException) -> str:
-    """Say the error in one line, with the place in the user's code."""
+    """Say ``error`` in one line, with the last place in the user's own code."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).resolve().parent.parent)
-    theirs = [f for f in frames if not f.filename.startswith((ours, "<frozen"))]
+    called = [f for f in frames if not f.filename.startswith((ours, "<frozen"))]
+    theirs = [f for f in called if f"{os.sep}site-packages{os.sep}" not in f.filename] or called
     place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
-    return f"{type(error).__name__}: {error}{place}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{place}"

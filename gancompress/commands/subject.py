@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,38 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.commands.console import note
+from gancompress.commands.embedded import embedded_generator
 from gancompress.commands.models import build, load_builder, load_weights
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
 
 EMBEDDED = "embedded"
+BIGGAN = "biggan"
 RECORD = "subject.json"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A generator with everything that a verb needs to use it."""
+    """A generator with everything that a verb needs to use it.
 
-    spec: str  # "embedded", or the package.module:build_fn that the user typed
+    ``origin["model"]`` is ``embedded``, ``biggan`` (then ``origin["config"]`` has its sizes), or
+    the ``package.module:build_fn`` that the user typed.
+    """
+
+    origin: Mapping[str, Any]
     generator: nn.Module
     sampler: InputSampler
     run: Path | None = None  # the run folder that it came from
 
     @property
+    def spec(self) -> str:
+        """What to call it in a message."""
+        return str(self.origin["model"])
+
+    @property
     def label(self) -> str:
-        """Name for folders and tables."""
+        """Name for folders and files."""
         return self.spec.rpartition(":")[2].lower().replace("_", "-").replace(".", "-")
 
     @property
@@ -44,19 +55,15 @@ class Subject:
         """Return the arguments of one forward pass of ``n`` images."""
         return self.sampler(n, torch.Generator().manual_seed(seed))
 
-    def fresh(self) -> nn.Module:
-        """Return the network at its original size, as the builder makes it."""
-        return original(self.spec)()
 
-
-def original(spec: str) -> Callable[[], nn.Module]:
-    """Return the function that builds ``spec`` at its original size."""
-    if spec == EMBEDDED:
-        from gancompress.models import embedded_generator
-
+def original(origin: Mapping[str, Any]) -> Callable[[], nn.Module]:
+    """Return the function that builds the network of ``origin`` at its original size."""
+    if origin["model"] == EMBEDDED:
         return embedded_generator
-    load_builder(spec)
-    return lambda: build(spec)
+    if origin["model"] == BIGGAN:
+        return lambda: BigGANGenerator(BigGANConfig.from_dict(origin["config"]))
+    load_builder(origin["model"])
+    return lambda: build(origin["model"])
 
 
 def resolve(
@@ -73,17 +80,24 @@ def resolve(
         ConfigError: nothing answers to the words, or inputs cannot be drawn.
         CheckpointError: weights do not fit.
     """
-    run = None if what is None or ":" in what or what == EMBEDDED else Path(what)
-    if run is not None:
-        subject = _from_run(run, model, inputs)
-        if weights is not None:
-            raise ConfigError("--weights and a run folder: the folder brings its own weights")
-    else:
+    folder = None if what is None or what == EMBEDDED else Path(what)
+    if folder is not None and ":" in str(folder) and not folder.exists():
+        folder = None
+    if folder is None:
         if what is not None and model is not None and what != model:
             raise ConfigError(f"the model is given twice: {what!r} and --model {model!r}")
         subject = _from_builder(what or model or EMBEDDED, weights, inputs)
+    else:
+        if weights is not None:
+            raise ConfigError(f"{folder} brings its own weights; leave --weights out")
+        subject = (_from_biggan if is_biggan(folder) else _from_run)(folder, model, inputs)
     subject.generator.to(resolved_device(device)).eval()
     return subject
+
+
+def is_biggan(folder: Path) -> bool:
+    """Return whether ``folder`` is a published BigGAN checkpoint, or one that we converted."""
+    return (folder / "biggan.json").is_file() or (folder / "G_ema.pth").is_file()
 
 
 def resolved_device(name: str) -> torch.device:
@@ -103,13 +117,8 @@ def resolved_device(name: str) -> torch.device:
     return device
 
 
-def record(subject: Subject, **more: Any) -> dict[str, Any]:
-    """Return what a run folder remembers of ``subject``: text for people, never imported by us."""
-    return {"model": subject.spec, "input": subject.sampler.specs, **more}
-
-
 def read_record(run: Path) -> dict[str, Any]:
-    """Return the record of the run folder ``run``.
+    """Return what the run folder ``run`` remembers of its subject: text, never imported.
 
     Raises:
         ConfigError: ``run`` is no run folder.
@@ -125,8 +134,8 @@ def read_record(run: Path) -> dict[str, Any]:
         raise ConfigError(f"{run} is no run folder: it has no {RECORD}")
     try:
         found = json.loads((run / RECORD).read_bytes())
-        if not isinstance(found["model"], str):
-            raise TypeError("model is not text")
+        if not isinstance(found["model"], str) or not isinstance(found["input"], list):
+            raise TypeError("model must be text, and input a list")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{run / RECORD} is damaged ({error!r})") from error
     return found
@@ -138,27 +147,34 @@ def _from_run(run: Path, model: str | None, inputs: Sequence[str] | None) -> Sub
     if run.name == "model" and (run.parent / RECORD).is_file():
         run = run.parent
     found = read_record(run)
-    spec = found["model"]
-    if spec != EMBEDDED and model is None:
-        # A folder may come from anywhere; what it names is not imported unless the user types it.
-        raise ConfigError(
-            f"{run} holds a generator of {spec!r}. Confirm that code by typing it: "
-            f"{' '.join(_typed())} --model {spec}"
-        )
+    if found["model"] not in (EMBEDDED, BIGGAN):
+        if model is None:
+            # A folder may come from anywhere; what it names is imported only if the user types it.
+            raise ConfigError(
+                f"{run} was made from {found['model']!r}. Type that name to let its code run: "
+                f"--model {found['model']}"
+            )
+        found["model"] = model
     if not (run / "model").is_dir():
         raise ConfigError(
             f"{run} has no finished model. Go on with: gancompress prune --resume {run}"
         )
-    generator = gc.load(original(model or spec), run / "model")
-    specs = list(inputs or found.get("input") or ())
-    return Subject(model or spec, generator, sampler_for(generator, specs), run)
+    generator = gc.load(original(found), run / "model")
+    return Subject(found, generator, sampler_for(generator, inputs or found["input"]), run)
+
+
+def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
+    if model is not None:
+        raise ConfigError(f"the model is given twice: {str(folder)!r} and --model {model!r}")
+    note(f"model: the BigGAN checkpoint in {folder} (moving average)")
+    generator, _, _ = load_biggan_folder(folder)
+    origin = {"model": BIGGAN, "config": generator.config.to_dict(), "folder": str(folder)}
+    return Subject(origin, generator, sampler_for(generator, inputs))
 
 
 def _from_builder(spec: str, weights: str | None, inputs: Sequence[str] | None) -> Subject:
     if spec == EMBEDDED:
         note("model: the embedded BigGAN-32 teacher (Fashion-MNIST)")
-        from gancompress.models import embedded_generator
-
         generator: nn.Module = embedded_generator()
     else:
         generator = build(spec)
@@ -166,10 +182,10 @@ def _from_builder(spec: str, weights: str | None, inputs: Sequence[str] | None) 
             note(f"model: {spec}, with the weights that it builds (no --weights)")
     if weights is not None:
         load_weights(generator, weights)
-    return Subject(spec, generator, sampler_for(generator, list(inputs or ())))
+    return Subject({"model": spec}, generator, sampler_for(generator, inputs))
 
 
-def sampler_for(generator: nn.Module, specs: Sequence[str]) -> InputSampler:
+def sampler_for(generator: nn.Module, specs: Sequence[str] | None) -> InputSampler:
     """Return the sampler of ``specs``, or of the generator's own ``sample_inputs``.
 
     Raises:
@@ -184,7 +200,3 @@ def sampler_for(generator: nn.Module, specs: Sequence[str]) -> InputSampler:
             "or give the class a method sample_inputs(n, rng)"
         )
     return InputSampler.of(generator)
-
-
-def _typed() -> list[str]:
-    return ["gancompress", *sys.argv[1:3]]

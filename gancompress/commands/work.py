@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+from rich.text import Text
 from torch import nn
 
-from gancompress.commands.closing import close
-from gancompress.commands.console import note
-from gancompress.commands.models import build, load_weights
-from gancompress.commands.planning import dry_run
+from gancompress.commands.console import note, quiet, stderr
+from gancompress.commands.models import load_weights
+from gancompress.commands.participants import dataset_of, discriminator_of, start_of
+from gancompress.commands.planning import show_prediction
 from gancompress.commands.probe import check_data, probe
-from gancompress.commands.subject import Subject, resolve
+from gancompress.commands.starting import CONFIG, check_same, new_folder, unfinished, write_start
+from gancompress.commands.subject import Subject, read_record, resolved_device
 from gancompress.data.arrays import Dataset
 from gancompress.errors import ConfigError
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
+from gancompress.training.loop import train
 
 
 def work(
@@ -45,4 +49,90 @@ def work(
     Raises:
         GancompressError: anything the user can put right.
     """
-    raise NotImplementedError
+    folder = None if resume in (None, "auto") else Path(str(resume))
+    if folder is not None:
+        if overrides or out is not None:
+            raise ConfigError(f"--resume {folder} keeps its recipe and folder; leave the rest out")
+        found = read_record(folder)
+        recipe, inputs, data = str(folder / CONFIG), inputs or found["input"], found.get("data")
+        what = what or found.get("folder")
+    chosen = load_recipe(recipe, overrides)
+    if chosen.kind != kind:
+        raise ConfigError(
+            f"recipe {chosen.name!r} is of kind {chosen.kind}: "
+            f"gancompress {chosen.kind} --recipe {recipe}"
+        )
+    torch.manual_seed(chosen.seed)
+    home = resolved_device(device)
+    subject = start_of(chosen, what, model, weights, inputs)
+    if init_from is not None:
+        load_weights(subject.generator, init_from)
+    judge = discriminator_of(subject, what, discriminator, discriminator_weights)
+    dataset = dataset_of(subject, chosen, data)
+    probe(subject)
+    if dataset is not None:
+        check_data(subject, dataset, judge)
+    if dry_run:
+        show_prediction(subject, chosen, kind=kind, json=json)
+        return 0
+
+    record = {**subject.origin, "input": list(inputs or ()), "data": data, "weights": weights}
+    if folder is not None:
+        check_same(folder, chosen, record)
+    elif resume == "auto":
+        folder = unfinished(chosen, record, out)
+        note(f"resuming {folder}" if folder else "nothing to resume: a new run")
+    going_on = folder is not None
+    if folder is None:
+        folder = new_folder(out, f"{chosen.name}-{subject.label}")
+        write_start(folder, chosen, record)
+    header(chosen, subject, judge, dataset, home, folder)
+    teacher = None if kind == "train" else copy.deepcopy(subject.generator)
+    started = time.monotonic()
+    result = train(
+        chosen,
+        generator=subject.generator,
+        discriminator=judge,
+        dataset=dataset,
+        sampler=subject.sampler,
+        out=folder,
+        resume="auto" if going_on else None,
+        device=str(home),
+        max_steps=max_steps,
+    )
+    if result.exit_code:
+        note(f"stopped. Go on with: gancompress {kind} --resume {folder}")
+        return result.exit_code
+    done = Finished(
+        kind=kind,
+        recipe=chosen,
+        teacher=teacher,
+        student=replace(subject, generator=result.generator, run=folder),
+        run=folder,
+        steps=int(result.history[-1]["step"]) if result.history else 0,
+        seconds=time.monotonic() - started,
+        verified=result.verified,
+        device=str(home),
+    )
+    close(done, json=json)
+    return 0
+
+
+def header(
+    recipe: Recipe,
+    subject: Subject,
+    judge: nn.Module | None,
+    dataset: Dataset | None,
+    device: torch.device,
+    folder: Path,
+) -> None:
+    """Say on stderr, once, what is about to run."""
+    if quiet():
+        return
+    images = "the teacher's images" if dataset is None else f"{len(dataset):,} images"
+    judged = "no discriminator" if judge is None else "with discriminator"
+    parts = (
+        f"{recipe.name} on {subject.spec}", recipe.target or "", images, judged, str(device),
+        recipe.precision, f"seed {recipe.seed}", str(folder),
+    )  # fmt: skip
+    stderr().print(Text("  ".join(p for p in parts if p), style="bold"), soft_wrap=True)
