@@ -14,6 +14,7 @@ and ``D.pth``, perhaps with a suffix (``G_ema_best0.pth``). Other files in it ar
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -71,11 +72,13 @@ def load_biggan_folder(
     files = {part: folder / f"{part}{'_' if suffix else ''}{suffix}.pth" for part in _PARTS}
     ema = load_biggan_generator(files["G_ema"], config=config)
     live = _generator(files["G"], ema.config, "the configuration" if config else "G_ema.pth")
-    return (
-        ema,
-        live,
-        load_biggan_discriminator(files["D"], config or ema.config, check=bool(config)),
+    discriminator = load_biggan_discriminator(
+        files["D"], config or ema.config, check=config is not None
     )
+    if discriminator.config.ch == ema.config.ch:  # then one configuration describes all three
+        both = dataclasses.replace(ema.config, d_attn=discriminator.config.d_attn)
+        ema.config = live.config = discriminator.config = both
+    return ema, live, discriminator
 
 
 def load_biggan_generator(
@@ -172,6 +175,7 @@ def _load_converted(folder: Path, config: BigGANConfig | None) -> Networks:
     if config is not None:
         _compare(generator, config, ("d_attn",), str(path))
         _compare(discriminator, config, ("g_attn",), str(path))
+        generator = discriminator = config
     states = {part: _read_part(folder / f"{part}.safetensors", sums[part]) for part in _PARTS}
     return (
         _fill(BigGANGenerator, generator, states["G_ema"], str(folder / "G_ema.safetensors")),
