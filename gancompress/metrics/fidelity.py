@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset as TorchDataset
 
 from gancompress.errors import CheckpointError, DataError
 from gancompress.metrics.extras import require
@@ -19,19 +20,6 @@ from gancompress.metrics.sampling import Sampler, draw
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
 WEIGHTS_TAG = "6726825d"  # first 8 hex digits of the file's SHA-256, the torch hub convention
 KID_SUBSET = 1000
-
-
-class _Bytes(TorchDataset[Tensor]):
-    """Images (n, 3, h, w) uint8, the form in which torch-fidelity reads a data set."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
 
 
 def inception_weights(file: str | Path | None = None) -> Path:
@@ -62,7 +50,9 @@ def inception_weights(file: str | Path | None = None) -> Path:
         )
     # torch-fidelity unpickles the file in full; what passes here names nothing but tensors.
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it would warn of is refused below
+            torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged or holds more than tensors: {error}") from error
     return path
@@ -85,17 +75,16 @@ def to_rgb_bytes(images: Tensor) -> Tensor:
     return scaled.expand(-1, 3, -1, -1).contiguous()
 
 
-def _reference_bytes(
-    reference: Images | nn.Module, sampler: Sampler, n: int, seed: int, device: Any
-) -> tuple[Tensor, str]:
-    if isinstance(reference, nn.Module):
-        drawn = draw(reference, sampler, n, seed=seed + TEACHER_SEED, device=device)
-        name = f"samples of {type(reference).__name__}"
-        return torch.cat([to_rgb_bytes(images) for images, _ in drawn]), name
-    parts = torch.arange(len(reference)).split(500)
-    return torch.cat([to_rgb_bytes(reference.batch(part)[0]) for part in parts]), set_name(
-        reference
-    )
+def _inception_features(
+    extractor: Any, batches: Iterable[Tensor], device: str | torch.device
+) -> tuple[Tensor, Tensor]:
+    pools, logits = [], []
+    with torch.no_grad():
+        for images in batches:
+            pool, logit = extractor(to_rgb_bytes(images).to(device))
+            pools.append(pool.cpu())
+            logits.append(logit.cpu())
+    return torch.cat(pools), torch.cat(logits)
 
 
 def fidelity(
@@ -111,8 +100,9 @@ def fidelity(
 ) -> dict[str, Any]:
     """Return FID, KID and Inception Score of ``n`` samples, the count in each name (``fid50k``).
 
-    ``reference`` is used whole (a teacher: ``n`` samples). Holds all images as bytes in memory.
-    Heusel et al. 2017, Binkowski et al. 2018, Salimans et al. 2016, as in torch-fidelity.
+    ``reference`` is used whole (a teacher: ``n`` samples). Images pass batch by batch, their 2048-d
+    features stay in memory. Heusel et al. 2017, Binkowski et al. 2018, Salimans et al. 2016, with
+    the extractor, formulas and subset seeds of torch-fidelity.
 
     Raises:
         ConfigError: torch-fidelity is not installed (extra ``metrics``).
@@ -120,25 +110,32 @@ def fidelity(
         CheckpointError: the weights are another or a damaged file.
     """
     torch_fidelity = require("torch_fidelity", "metrics")
-    path = inception_weights(weights)
-    drawn = draw(generator, sampler, n, seed=seed, batch=batch, device=device)
-    fake = torch.cat([to_rgb_bytes(images) for images, _ in drawn])
-    real, name = _reference_bytes(reference, sampler, n, seed, device)
-    subset = min(KID_SUBSET, n, len(real))
-    found = torch_fidelity.calculate_metrics(
-        input1=_Bytes(fake),
-        input2=_Bytes(real),
-        isc=True,
-        fid=True,
-        kid=True,
-        kid_subset_size=subset,
-        feature_extractor_weights_path=str(path),
-        batch_size=batch,
-        cuda=torch.device(device).type == "cuda",
-        rng_seed=seed,
-        cache=False,
-        verbose=False,
+    fid, kid, isc = (
+        require(f"torch_fidelity.metric_{m}", "metrics") for m in ("fid", "kid", "isc")
     )
+    extractor = torch_fidelity.FeatureExtractorInceptionV3(
+        "inception-v3-compat",
+        ["2048", "logits_unbiased"],
+        feature_extractor_weights_path=str(inception_weights(weights)),
+    ).to(device)
+    if isinstance(reference, nn.Module):
+        name = f"samples of {type(reference).__name__}"
+        drawn = draw(reference, sampler, n, seed=seed + TEACHER_SEED, batch=batch, device=device)
+        real_images = (images for images, _ in drawn)
+    else:
+        name = set_name(reference)
+        parts = torch.arange(len(reference)).split(batch)
+        real_images = (reference.batch(part)[0] for part in parts)
+    real, _ = _inception_features(extractor, real_images, device)
+    drawn = draw(generator, sampler, n, seed=seed, batch=batch, device=device)
+    fake, logits = _inception_features(extractor, (images for images, _ in drawn), device)
+    subset = min(KID_SUBSET, len(fake), len(real))
+    statistics = [fid.fid_features_to_statistics(features) for features in (fake, real)]
+    found = {
+        **fid.fid_statistics_to_metric(*statistics, verbose=False),
+        **kid.kid_features_to_metric(fake, real, kid_subset_size=subset, verbose=False),
+        **isc.isc_features_to_metric(logits),
+    }
     count = count_name(n)
     return {
         f"fid{count}": found[torch_fidelity.KEY_METRIC_FID],
