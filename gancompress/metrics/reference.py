@@ -105,14 +105,29 @@ def _dataset_pair(data: Images, n: int, seed: int, features: Features) -> RealPa
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
         labels, picks = None, (order[:n], order[n : 2 * n])
     else:
-        parts = torch.arange(len(data)).split(1000)
-        every = torch.cat([y for part in parts if (y := data.batch(part)[1]) is not None])
+        every = all_labels(data)
         picks = class_halves(every, n, seed)
         labels = every[picks[0]]
     (first, predicted, _), (second, _, _) = (
         describe_all((data.batch(part) for part in pick.split(250)), features) for pick in picks
     )
     return RealPair(set_name(data), first, second, labels, predicted)
+
+
+def all_labels(data: Images) -> Tensor:
+    """Return the labels (n,) of a labelled set, from its ``labels`` if it keeps them at hand.
+
+    Raises:
+        DataError: the set states classes but returns no labels.
+    """
+    kept = getattr(data, "labels", None)
+    if isinstance(kept, Tensor):
+        return kept
+    parts = [data.batch(part)[1] for part in torch.arange(len(data)).split(1000)]
+    found = [labels for labels in parts if labels is not None]
+    if len(found) < len(parts):
+        raise DataError(f"the set {set_name(data)} states {data.n_classes} classes without labels")
+    return torch.cat(found)
 
 
 def _teacher_pair(

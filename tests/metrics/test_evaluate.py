@@ -1,15 +1,21 @@
 """All figures in one call: right order, stated protocol, refusals."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from gancompress.data.embedded import embedded
+from gancompress.data.folders import open_images
+from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError
 from gancompress.metrics.evaluate import evaluate
 from gancompress.metrics.features import EmbeddedFeatures
 from gancompress.metrics.reference import class_halves, real_pair
+from gancompress.metrics.sampling import with_labels
 from tests.metrics.fakes import HELD_OUT, Replay, ReplaySampler, Set, load
 
 
@@ -208,3 +214,41 @@ def test_the_floor_images_are_not_the_reference_images():
     nearest = torch.cdist(pair.second, pair.first).min(1).values
     # The store is half precision: a twin would lie within its rounding.
     assert (nearest < 1e-2).sum() <= 2
+
+
+class Counting(Set):
+    """Counts the images that were read."""
+
+    read = 0
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        self.read += len(indices)
+        return super().batch(indices)
+
+
+def test_only_the_images_needed_are_read():
+    reference = Counting(*load(HELD_OUT))
+    evaluate(Replay(), ReplaySampler(), reference=reference, n=50)
+    assert reference.read == 100
+    mute = Set(*load(HELD_OUT))
+    mute.batch = lambda indices: (mute.images[indices], None)  # type: ignore[method-assign]
+    mute.labels, mute.n_classes = None, 10
+    with pytest.raises(DataError, match="states 10 classes without labels"):
+        evaluate(Replay(), ReplaySampler(), reference=mute, n=50)
+
+
+def test_the_project_s_own_data_sets_and_sampler_fit(tmp_path: Path):
+    sampler = InputSampler.parse(["index=labels(200)", "y=normal(1)"])
+    drawn = sampler(5, torch.Generator().manual_seed(0))
+    replaced = with_labels(sampler, drawn, torch.arange(5))
+    assert replaced[0].tolist() == [0, 1, 2, 3, 4]
+    assert replaced[1] is drawn[1]
+    found = evaluate(Replay(), ReplaySampler(), reference=embedded(), n=300)
+    assert found["reference"] == "ArrayDataset, 2,000 images"
+    assert found["classes"] == "as in the reference"
+    with np.load(HELD_OUT, allow_pickle=False) as file:
+        pad = np.pad(file["x"], ((0, 0), (2, 2), (2, 2)))
+        np.savez(tmp_path / "t10k.npz", x=pad, y=file["y"])
+    held = evaluate(Replay(), ReplaySampler(), reference=open_images(tmp_path / "t10k.npz"), n=100)
+    assert held["n"] == 100
+    assert held["frechet_classifier"] <= 3 * held["frechet_floor"]
