@@ -36,12 +36,14 @@ class ClassBank(nn.Module):
         return mixed + (means - means.detach())
 
     def _grow(self, count: int, like: Tensor) -> None:
+        if self.rows.device != like.device or self.rows.dtype != like.dtype:
+            self.rows = self.rows.to(like.device, like.dtype)
+            self.seen = self.seen.to(like.device)
         missing = count - self.rows.shape[0]
         if missing > 0:
-            rows = self.rows.to(like.device, like.dtype).reshape(-1, like.shape[1])
+            rows = self.rows.reshape(-1, like.shape[1])
             self.rows = torch.cat([rows, rows.new_zeros(missing, like.shape[1])])
-            seen = self.seen.to(like.device)
-            self.seen = torch.cat([seen, seen.new_zeros(missing)])
+            self.seen = torch.cat([self.seen, self.seen.new_zeros(missing)])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # The bank has as many rows as classes were met: take the size of what was saved.

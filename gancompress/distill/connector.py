@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gancompress.errors import ConfigError
 
@@ -45,7 +46,8 @@ class Connector(nn.Module):
         weight = self.weight
         if self.alive.numel() != weight.shape[1]:
             weight = weight.index_select(1, self.alive)
-        return torch.einsum("oi,ni...->no...", weight.to(x.dtype), x)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[x.dim() - 3]
+        return convolve(x, weight.to(x.dtype).view(*weight.shape, *[1] * (x.dim() - 2)))
 
     def shrink(self, kept: Tensor) -> None:
         """Keep the channels ``kept`` (indices into the current ones)."""
