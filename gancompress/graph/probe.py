@@ -2,34 +2,45 @@
 
 Slicing parameters is not enough where a forward holds sizes (`view(-1, 512, 4, 4)`, asserted shapes). The trial
 runs a copy with about half of every group removed and compares the shape of every operator's output
-with what the plan says. The first difference names the line, and the groups it touches are kept whole.
+with what the plan says. The first difference names the line, and what it touches is kept whole.
 """
 
 from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gancompress.graph.atoms import Reason
-from gancompress.graph.groups import ChannelGraph, count_alive
-from gancompress.graph.repair import attribute_changes, set_attributes
-from gancompress.graph.tracer import _OURS, _TORCH, OpRecord, tensors_in
+from gancompress.graph.atoms import Dim, Factor, Reason
+from gancompress.graph.groups import ChannelGraph, Group, count_alive
+from gancompress.graph.repair import Change, attribute_changes, set_attributes
+from gancompress.graph.sizes import AttributeKey, SizeUse, leaf
+from gancompress.graph.tracer import _OURS, _TORCH, UNSTEADY, OpRecord, steady_name, tensors_in
 from gancompress.graph.twin import named_tensors
 
 if TYPE_CHECKING:
     from gancompress.graph.trace import Workbench
 
 
-class Mismatch(Exception):
-    """The trial run left the recorded path at operator ``index``."""
+@dataclass
+class Findings:
+    """What a trial cut taught: atoms to keep, with the reason, and attributes that follow a group."""
 
-    def __init__(self, index: int, text: str) -> None:
+    freezes: list[tuple[np.ndarray, Reason]] = field(default_factory=list)
+    uses: list[SizeUse] = field(default_factory=list)
+
+
+class Mismatch(Exception):
+    """The trial run left the recorded path at operator ``index``; ``dims`` are at fault."""
+
+    def __init__(self, index: int, text: str, dims: Sequence[Dim] = ()) -> None:
         super().__init__(text)
-        self.index, self.text = index, text
+        self.index, self.text, self.dims = index, text, dims
 
 
 class CheckMode(TorchDispatchMode):
@@ -43,41 +54,45 @@ class CheckMode(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        name = func._schema.name.split("::")[-1]
         tensors = tensors_in(out)
-        if not tensors:
+        if not tensors or name in UNSTEADY:
             return out
         if self.index >= len(self.ops):
             raise Mismatch(len(self.ops) - 1, "the forward takes another path")
         op = self.ops[self.index]
-        name = func._schema.name.split("::")[-1]
-        if name != op.name:
+        if steady_name(name) != op.name:
             raise Mismatch(self.index, f"the forward takes another path ({name} for {op.name})")
         for position, dim in op.counts:
-            want = count_alive(dim, self.alive)
-            if position < len(args) and args[position] != want:
-                raise Mismatch(self.index, f"{op.name} fixes the number of groups in Python")
+            if position < len(args) and args[position] != count_alive(dim, self.alive):
+                text = f"{op.name} fixes the number of groups in Python"
+                raise Mismatch(self.index, text, (dim,))
         for tensor, dims, old in zip(tensors, op.outputs, op.shapes, strict=True):
-            want_shape = tuple(count_alive(d, self.alive) for d in dims)
-            if tuple(tensor.shape) != want_shape:
+            off = [
+                d for d, n in zip(dims, tensor.shape, strict=True) if count_alive(d, self.alive) != n
+            ] if len(dims) == tensor.dim() else list(dims)  # fmt: skip
+            if off:
                 text = f"{op.name} fixes a size in Python (shape {list(old)})"
-                raise Mismatch(self.index, text)
+                raise Mismatch(self.index, text, off)
         self.index += 1
         return out
 
 
-def trial_plan(graph: ChannelGraph, seed: int) -> dict[str, list[int]]:
-    """Keep about half of every group, by chance, at least one and never all."""
+def trial_plan(graph: ChannelGraph, seed: int, only: Iterable[str] | None = None) -> dict[str, list[int]]:
+    """Keep about half of every group (or of those named), by chance, at least one and never all."""
     rng = np.random.default_rng(seed)
     keep = {}
+    chosen = set(graph.widths if only is None else only)
     for group in graph.groups:
-        n = min(max(1, group.size // 2 + int(rng.integers(-1, 2))), group.size - 1)
-        keep[group.name] = sorted(int(i) for i in rng.permutation(group.size)[:n])
+        least = 2 if group.size >= 4 else 1
+        n = min(max(least, group.size // 2 + int(rng.integers(-1, 2))), group.size - 1)
+        kept = sorted(int(i) for i in rng.permutation(group.size)[:n])
+        if group.name in chosen:
+            keep[group.name] = kept
     return keep
 
 
-def kept_indices(
-    graph: ChannelGraph, alive: np.ndarray
-) -> dict[str, list[np.ndarray | None]]:
+def kept_indices(graph: ChannelGraph, alive: np.ndarray) -> dict[str, list[np.ndarray | None]]:
     """Return, for each parameter and buffer that changes, the indices kept in each dimension."""
     changes: dict[str, list[np.ndarray | None]] = {}
     for (name, d), factor in graph.slots.items():
@@ -89,38 +104,44 @@ def kept_indices(
     return changes
 
 
-def probe(bench: Workbench, graph: ChannelGraph) -> list[tuple[np.ndarray, Reason]]:
-    """Run one trial cut; return freezes for the groups that Python holds, or nothing."""
+def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
+    """Run trial cuts; say what Python holds, or nothing when all groups can go."""
     if not graph.groups:
-        return []
+        return Findings()
     for seed in (0, 1):
-        found = _trial(bench, graph, seed)
-        if found:
-            return found
-    return []
+        keep = trial_plan(graph, seed)
+        stop = _trial(bench, graph, keep)
+        if stop is None:
+            continue
+        if isinstance(stop, Mismatch):
+            return Findings(_blame(graph, stop))
+        return _search(bench, graph, seed, stop)
+    return Findings()
 
 
-def _trial(bench: Workbench, graph: ChannelGraph, seed: int) -> list[tuple[np.ndarray, Reason]]:
-    alive = graph.alive(trial_plan(graph, seed))
+def _trial(
+    bench: Workbench,
+    graph: ChannelGraph,
+    keep: dict[str, list[int]],
+    changes: Sequence[Change] = (),
+) -> Exception | None:
+    """Run one sliced copy; return what stopped it."""
+    alive = graph.alive(keep)
     tensors = dict(named_tensors(bench.generator))
-    keep = {id(tensors[n]): k for n, k in kept_indices(graph, alive).items()}
-    twin = bench.copy(keep)
-    set_attributes(twin, attribute_changes(graph, alive))
+    sliced = {id(tensors[n]): k for n, k in kept_indices(graph, alive).items()}
+    twin = bench.copy(sliced)
+    set_attributes(twin, [*attribute_changes(graph, alive), *changes])
     args, kwargs = bench.inputs()
     check = CheckMode(graph.ops, alive)
     try:
         with bench.running(), check:
             twin(*args, **kwargs)
-    except Mismatch as stop:
-        op = graph.ops[stop.index]
-        return _blame(graph, stop.index, Reason(op.name, op.where, stop.text))
     except Exception as error:
-        index = min(check.index, len(graph.ops) - 1)
-        text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return _blame(
-            graph, index, Reason(graph.ops[index].name, _line(error), f"fails when sliced: {text}")
-        )
-    return []
+        # The traceback holds the frames, and they the copy: keep the words only.
+        error.__dict__["index"] = getattr(error, "index", min(check.index, len(graph.ops) - 1))
+        error.__dict__["line"] = _line(error)
+        return error.with_traceback(None)
+    return None
 
 
 def _line(error: Exception) -> str:
@@ -131,22 +152,100 @@ def _line(error: Exception) -> str:
     return ""
 
 
-def _blame(
-    graph: ChannelGraph, index: int, reason: Reason
-) -> list[tuple[np.ndarray, Reason]]:
-    """Freeze the groups that the failing operator touches; failing that, the ones just before it."""
-    for back in range(index, -1, -1):
-        op = graph.ops[back]
-        found = []
-        for dims in (*op.inputs, *op.outputs):
-            for factor in (f for d in dims for f in d):
-                if factor.atoms is None:
-                    continue
-                free = factor.atoms[graph.owners(factor.atoms) >= 0]
-                if free.size:
-                    found.append((free, reason))
+def _blame(graph: ChannelGraph, stop: Mismatch) -> list[tuple[np.ndarray, Reason]]:
+    """Keep what the differing dimensions (or a literal position) touch; failing that, all around."""
+    op = graph.ops[stop.index]
+    reason = Reason(op.name, op.where, stop.text)
+    pinned = [(p[graph.owners(p) >= 0], reason) for p in op.pins]
+    pinned = [(p, r) for p, r in pinned if p.size]
+    if stop.dims and pinned:
+        return pinned
+    found = _free(graph, stop.dims, reason)
+    for back in range(stop.index, -1, -1):
         if found:
             return found
-    return [(g.atoms, reason) for g in graph.groups]
+        near = graph.ops[back]
+        found = _free(graph, [d for dims in (*near.inputs, *near.outputs) for d in dims], reason)
+    return found or [(g.atoms, reason) for g in graph.groups]
 
 
+def _free(graph: ChannelGraph, dims: Iterable[Dim], reason: Reason) -> list[tuple[np.ndarray, Reason]]:
+    found = []
+    for factor in (f for d in dims for f in d):
+        if factor.atoms is not None:
+            atoms = factor.atoms[graph.owners(factor.atoms) >= 0]
+            if atoms.size:
+                found.append((atoms, reason))
+    return found
+
+
+def _search(bench: Workbench, graph: ChannelGraph, seed: int, stop: Exception) -> Findings:
+    """Bisect for the groups that make the forward raise; mend by attributes or keep them whole."""
+    full = trial_plan(graph, seed)
+
+    def culprits(names: list[str]) -> list[tuple[str, Exception]]:
+        error = _trial(bench, graph, {n: full[n] for n in names})
+        if error is None:
+            return []
+        if len(names) == 1:
+            return [(names[0], error)]
+        half = len(names) // 2
+        return culprits(names[:half]) + culprits(names[half:])
+
+    findings = Findings()
+    found = culprits(list(full)) or [(n, stop) for n in full]
+    for name, error in found:
+        if isinstance(error, Mismatch):
+            findings.freezes += _blame(graph, error)
+            continue
+        use = _attribute(bench, graph, graph[name], full[name], error)
+        if use:
+            findings.uses += use
+            continue
+        word = "assert" if isinstance(error, AssertionError) else type(error).__name__
+        text = f"fails when sliced: {str(error).splitlines()[0] if str(error) else word}"
+        findings.freezes.append((graph[name].atoms, Reason(word, _tag(error, "line"), text)))
+    return findings
+
+
+def _tag(error: Exception, name: str) -> Any:
+    return error.__dict__.get(name, "")
+
+
+def _attribute(
+    bench: Workbench, graph: ChannelGraph, group: Group, kept: list[int], error: Exception
+) -> list[SizeUse]:
+    """Find integer attributes, of the size of the group, that the forward compares with it."""
+    used = {k for u in graph.uses for k in u.value.keys}
+    path = graph.ops[int(_tag(error, "index") or 0)].module
+    near = {path, *(path.rsplit(".", i)[0] for i in range(1, path.count(".") + 1)), ""}
+    sizes = {group.size, *(i.size for i in group.slots.values())}
+    keys = [
+        k for k, v in graph.attributes.items() if k not in used and k[0] in near and v in sizes
+    ]
+    for chosen in [[k] for k in keys] + ([keys] if len(keys) > 1 else []):
+        if _trial(bench, graph, {group.name: kept}, _changes(graph, chosen, group, kept)) is None:
+            atoms = group.atoms
+            factor = Factor(len(atoms), atoms)
+            return [
+                SizeUse(
+                    leaf(k, graph.attributes[k]),
+                    lambda count, r=graph.attributes[k] // group.size: count((factor,)) * max(r, 1),
+                )
+                for k in chosen
+            ]
+    return []
+
+
+def _changes(
+    graph: ChannelGraph, keys: Sequence[AttributeKey], group: Group, kept: Sequence[int]
+) -> list[Change]:
+    changes: dict[tuple[str, str], Any] = {}
+    for key in keys:
+        path, name, index = key
+        value: Any = graph.attributes[key] // group.size * len(kept)
+        if index is not None:
+            old = changes.get((path, name), graph.sequences[(path, name)])
+            value = type(old)(value if i == index else v for i, v in enumerate(old))
+        changes[(path, name)] = value
+    return [(p, a, v) for (p, a), v in changes.items()]

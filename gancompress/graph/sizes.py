@@ -101,17 +101,19 @@ def _traced(x: Any) -> Iterator[TracedInt]:
 class SizeWatch(TorchFunctionMode):
     """Notes which tensor dimension each traced integer sizes.
 
-    ``dims_of(tensor)`` gives the tracer's dimensions of a tensor; ``prefix(dim, n)`` its first n indices.
+    ``dims_of(tensor)`` gives the tracer's dimensions of a tensor, ``prefix(dim, n)`` the first n
+    indices of one, ``counted()`` the dimension whose groups the last operator counted.
     """
 
     def __init__(
         self,
         dims_of: Callable[[torch.Tensor], Sequence[Any]],
         prefix: Callable[[Any, int], Any],
+        counted: Callable[[], Any],
         uses: list[SizeUse],
     ) -> None:
         super().__init__()
-        self._dims_of, self._prefix, self._uses = dims_of, prefix, uses
+        self._dims_of, self._prefix, self._counted, self._uses = dims_of, prefix, counted, uses
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
@@ -131,24 +133,40 @@ class SizeWatch(TorchFunctionMode):
         if name == "__getitem__":
             self._note_slices(args[0], args[1])
             return
-        if name in ("group_norm", "conv1d", "conv2d", "conv3d") or "conv_transpose" in name:
-            return  # the operator rules know these counts exactly
+        if name == "group_norm" or "conv" in name:
+            # Only the number of groups can follow channels; the operator's rule knows its dimension.
+            groups = kwargs.get("groups", kwargs.get("num_groups"))
+            at = 1 if name == "group_norm" else 6
+            groups = args[at] if groups is None and len(args) > at else groups
+            dim = self._counted()
+            if isinstance(groups, TracedInt) and dim is not None:
+                self._add(groups, dim)
+            return
         tensors = [t for t in _flatten(out) if isinstance(t, torch.Tensor)]
-        sizes = args[1:] if name in _SHAPED else ()
+        sizes, offset = args[1:] if name in _SHAPED else (), 0
+        if name == "unflatten":
+            sizes = kwargs.get("sizes", args[-1])
+            dim_arg = int(kwargs.get("dim", args[1] if len(args) > 1 else 0))
+            offset = dim_arg if dim_arg >= 0 else args[0].dim() + dim_arg
         if len(sizes) == 1 and type(sizes[0]) in (tuple, list):
             sizes = sizes[0]
         for t in traced:
-            place = next((i for i, s in enumerate(sizes) if s is t), None)
+            place = next((i + offset for i, s in enumerate(sizes) if s is t), None)
             found: list[Any] = []
             for tensor in tensors:
                 dims = self._dims_of(tensor)
-                if place is not None and len(dims) == len(sizes):
+                if place is not None and place < len(dims):
                     found.append(dims[place])
-                else:
-                    found += [d for d, n in zip(dims, tensor.shape, strict=True) if n == t]
+                elif place is None:
+                    found += [
+                        d for d, n in zip(dims, tensor.shape, strict=True)
+                        if n == t and any(f.atoms is not None for f in d)
+                    ]  # fmt: skip
             if found:
-                dim = found[0]
-                self._uses.append(SizeUse(t, lambda count, dim=dim: count(dim)))
+                self._add(t, found[0])
+
+    def _add(self, value: TracedInt, dim: Any) -> None:
+        self._uses.append(SizeUse(value, lambda count: count(dim)))
 
     def _note_slices(self, x: torch.Tensor, index: Any) -> None:
         dims, at = self._dims_of(x), 0
@@ -182,17 +200,18 @@ def plant(module: nn.Module) -> None:
         for name, value in list(vars(sub).items()):
             if name.startswith("_") or name == "training":
                 continue
-            if ours and name not in ("num_heads",):
+            if ours and name not in ("num_heads", "unflattened_size"):
                 continue
             if type(value) is int and value > 1:
-                vars(sub)[name] = _leaf((path, name, None), value)
+                vars(sub)[name] = leaf((path, name, None), value)
             elif type(value) in (tuple, list) and value and all(type(v) is int for v in value):
                 vars(sub)[name] = type(value)(
-                    _leaf((path, name, i), v) if v > 1 else v for i, v in enumerate(value)
+                    leaf((path, name, i), v) if v > 1 else v for i, v in enumerate(value)
                 )
 
 
-def _leaf(key: AttributeKey, value: int) -> TracedInt:
+def leaf(key: AttributeKey, value: int) -> TracedInt:
+    """Return the traced integer of one attribute."""
     return TracedInt.of(value, frozenset([key]), lambda env: env.get(key, value))
 
 

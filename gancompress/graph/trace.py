@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map
 
 from gancompress.errors import GraphError
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
 from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.nested import map_tensors, tensors_of
 from gancompress.graph.probe import probe
 from gancompress.graph.sizes import AttributeKey, SizeUse, SizeWatch, plant
-from gancompress.graph.tracer import RecordMode, Tracer, tensors_in
+from gancompress.graph.tracer import RecordMode, Tracer
 from gancompress.graph.twin import copy_with, named_tensors
 
 
@@ -46,8 +46,8 @@ class Workbench:
 
     def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the example inputs for a run."""
-        change = lambda x: self._convert(x) if isinstance(x, torch.Tensor) else x  # noqa: E731
-        return tree_map(change, self.example[0]), tree_map(change, self.example[1])
+        args, kwargs = self.example
+        return map_tensors(args, self._convert), map_tensors(kwargs, self._convert)
 
     def copy(self, keep: Mapping[int, list[np.ndarray | None]] | None = None) -> nn.Module:
         """Return an eval-mode copy; ``keep`` maps id(tensor) to the indices kept in each dimension."""
@@ -73,10 +73,13 @@ class Workbench:
     def running(self) -> Iterator[None]:
         """Run without gradients, with all random states put back afterwards."""
         states = random.getstate(), np.random.get_state()
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no rule can open
         with torch.random.fork_rng(devices=[]), torch.no_grad(), self.mode or contextlib.nullcontext():
             try:
                 yield
             finally:
+                torch.backends.mha.set_fastpath_enabled(fast)
                 random.setstate(states[0])
                 np.random.set_state(states[1])
 
@@ -135,23 +138,27 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
     attributes = _planted(twin)
     tracer.watch_modules(twin)
     args, kwargs = bench.inputs()
-    for t in tensors_in((args, kwargs)):
+    for t in tensors_of((args, kwargs)):
         tracer.remember(t, tuple(opaque(n, "an input") for n in t.shape), static=False)
 
     def prefix(dim: tuple[Factor, ...], n: int) -> tuple[Factor, ...]:
         flat = tracer.space.flat(dim, Reason("slice", "", "sliced"))
         return () if flat.atoms is None else (Factor(n, flat.atoms[:n]),)
 
-    watch = SizeWatch(tracer.dims, prefix, uses)
+    def counted() -> Any:
+        recent = next((op for op in reversed(tracer.ops[-4:]) if op.counts), None)
+        return recent.counts[0][1] if recent is not None else None
+
+    watch = SizeWatch(tracer.dims, prefix, counted, uses)
     before = {n: id(p) for n, p in twin.named_parameters()}
     with bench.running(), RecordMode(tracer), watch:
         out = twin(*args, **kwargs)
-    for t in tensors_in(out):
+    for t in tensors_of(out):
         for dim in tracer.dims(t):
             tracer.space.freeze_dim(dim, Reason("output", "", "is an output of the network"))
-    if tensors_in(out) and tensors_in(out)[0].dim() > 1:
-        tracer.batch = tensors_in(out)[0].shape[0]
-    if not tensors_in(out):
+    if tensors_of(out) and tensors_of(out)[0].dim() > 1:
+        tracer.batch = tensors_of(out)[0].shape[0]
+    if not tensors_of(out):
         raise GraphError(f"the forward of {type(twin).__name__} returns no tensor")
     for name, p in twin.named_parameters():
         if before.get(name) != id(p):
@@ -194,10 +201,11 @@ def _settle(
             extra += unheard
             continue
         graph = _graph(bench, tracer, solution, uses, attributes)
-        vetoes = probe(bench, graph)
-        if not vetoes:
+        found = probe(bench, graph)
+        if not found.freezes and not found.uses:
             return graph
-        extra += vetoes
+        extra += found.freezes
+        uses += found.uses
 
 
 def _graph(

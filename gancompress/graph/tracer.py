@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from gancompress.graph.atoms import AtomSpace, Dim, Dims, Factor, Reason, Slot, opaque
+from gancompress.graph.nested import tensors_of
 
 _TORCH = os.path.dirname(torch.__file__)
 _OURS = os.path.dirname(os.path.dirname(__file__))
@@ -40,6 +41,7 @@ class OpRecord:
     shapes: list[tuple[int, ...]]
     counts: list[tuple[int, Dim]] = field(default_factory=list)  # argument position -> its dim
     counted: str = ""  # the attribute of ``module`` that holds that count
+    pins: list[np.ndarray] = field(default_factory=list)  # atoms that a literal position holds
 
 
 @dataclass
@@ -79,6 +81,7 @@ class Tracer:
         self._info: dict[int, TensorInfo] = {}
         self._alive: list[torch.Tensor] = []
         self._modules: list[str] = []
+        self._storages: dict[int, torch.Tensor] = {}
 
     # -- tensors ---------------------------------------------------------------------------------
     def remember(self, tensor: torch.Tensor, dims: Dims, static: bool) -> None:
@@ -115,6 +118,12 @@ class Tracer:
                 self.slots[(name, d)] = factor
                 dims.append((factor,))
             self.remember(tensor, tuple(dims), static=True)
+            if name in params:
+                self._storages[tensor.untyped_storage()._cdata] = tensor
+
+    def parameter_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the parameter whose memory a tensor is (a view of), if any."""
+        return self._storages.get(tensor.untyped_storage()._cdata)
 
     # -- where we are ----------------------------------------------------------------------------
     @property
@@ -148,9 +157,9 @@ class _Leave(_Enter):
     def __call__(self, module: nn.Module, args: Any, out: Any = None) -> None:
         if self.tracer._modules:
             self.tracer._modules.pop()
-        first = next((t for t in tree_flatten(out)[0] if isinstance(t, torch.Tensor)), None)
-        if first is not None:
-            self.tracer.outputs[self.path] = self.tracer.dims(first)
+        found = tensors_of(out)
+        if found:
+            self.tracer.outputs[self.path] = self.tracer.dims(found[0])
 
 
 def user_frame() -> str:
@@ -188,6 +197,7 @@ class Op:
         self.ins = tensors_in(self.args)
         self.where = user_frame()
         self.counts: list[tuple[int, Dim]] = []
+        self.pins: list[np.ndarray] = []
 
     def reason(self, text: str) -> Reason:
         """Make a reason that names this operator and the user's line."""
@@ -242,6 +252,15 @@ class Op:
         self.tracer.macs.append(MacTerm(self.tracer.module, constant, dims))
 
 
+# Whether these run depends on strides, views and sizes, not on the network's path.
+UNSTEADY = {"detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous", "_to_copy"}
+
+
+def steady_name(name: str) -> str:
+    """One name for the operators that a reshape may turn into."""
+    return "view" if name in ("_unsafe_view", "reshape", "_reshape_alias") else name
+
+
 class RecordMode(TorchDispatchMode):
     """Applies the operator rules to everything that runs under it."""
 
@@ -261,15 +280,30 @@ class RecordMode(TorchDispatchMode):
         op = Op(self.tracer, func, args, kwargs, out)
         inputs = [self.tracer.dims(t) for t in op.ins]
         static = all(self.tracer.info(t).static for t in op.ins)
+        self._refuse_rewrites(op)
         outputs = apply_rule(op)
         for tensor, dims in zip(op.outs, outputs, strict=True):
             self.tracer.remember(tensor, dims, static)
+        if op.name in UNSTEADY:
+            return out
         shapes = [tuple(t.shape) for t in op.outs]
         path = self.tracer.module
         counted = self.tracer.count_attribute.get(path, "")
         self.tracer.ops.append(
-            OpRecord(op.name, op.where, path, inputs, outputs, shapes, op.counts, counted)
+            OpRecord(
+                steady_name(op.name), op.where, path, inputs, outputs, shapes, op.counts, counted, op.pins
+            )
         )
         return out
+
+    def _refuse_rewrites(self, op: Op) -> None:
+        """Keep the channels of a parameter that the forward writes into."""
+        for argument, value in zip(op.func._schema.arguments, op.args, strict=True):
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            if writes and isinstance(value, torch.Tensor):
+                original = self.tracer.parameter_of(value)
+                if original is not None:
+                    op.freeze(self.tracer.dims(original), "the forward rewrites this parameter")
+                    op.freeze(self.tracer.dims(value), "the forward rewrites this parameter")
 
 

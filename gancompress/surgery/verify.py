@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten, tree_map
 
+from gancompress.graph.nested import map_tensors, tensors_of
 from gancompress.graph.trace import call_arguments
 from gancompress.graph.twin import copy_with
 from gancompress.surgery.names import raw_tensors
@@ -68,7 +68,7 @@ def verify(
     big = run(masked_generator, fresh)
     error = distance(big, run(small, fresh))
     other = run(small, redraw((args, kw), seed + 1))
-    floats = [t for t in tree_flatten((args, kw))[0] if _is_float(t)]
+    floats = [t for t in tensors_of((args, kw)) if _is_float(t)]
     sensitivity = distance(run(small, fresh), other) if floats else 1.0
     worst = None
     if plan is not None:
@@ -100,7 +100,7 @@ def redraw(example: Any, seed: int) -> Any:
         noise = torch.randn(t.shape, generator=rng).to(t)
         return (noise * t.std() + t.mean()).clamp(low, high).to(t.dtype)
 
-    return tree_map(change, example)
+    return map_tensors(example, change)
 
 
 def run(
@@ -113,7 +113,7 @@ def run(
     states = random.getstate(), np.random.get_state()
     buffers = [(b, b.detach().clone()) for b in module.buffers() if b.numel() < 1 << 16]
     module.eval()
-    example = tree_map(lambda t: t.double() if _is_float(t) else t, example)
+    example = map_tensors(example, lambda t: t.double() if _is_float(t) else t)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             try:
@@ -129,7 +129,7 @@ def run(
                 buffer.copy_(old)
         random.setstate(states[0])
         np.random.set_state(states[1])
-    return [t for t in tree_flatten(out)[0] if _is_float(t)]
+    return [t for t in tensors_of(out) if _is_float(t)]
 
 
 def _seeded(module: nn.Module, example: Any, mode: contextlib.AbstractContextManager[Any]) -> Any:

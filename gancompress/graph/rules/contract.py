@@ -83,12 +83,10 @@ def _grouped(
         if multiplier == 1:
             op.space.tie_dims(x, dw[0], reason)
             return _either(dw[0], x)
-        rows, xf = op.space.flat(dw[0], reason), op.space.flat(x, reason)
-        if rows.atoms is not None and xf.atoms is not None:
-            op.space.tie(rows.atoms, np_repeat(xf, multiplier), reason)
-        else:
-            op.freeze((rows, xf), "depthwise on channels that stay")
-        return (rows,)
+        # Whole groups go with the channels; where those stay, position j of every group can go.
+        wg, wi = _split_first(op, dw[0], groups, what)
+        op.space.tie_dims(x, wg, reason)
+        return (*_either(wg, x), *wi)
     wg, wi = _split_first(op, dw[0], groups, what)
     op.freeze(xg, "a group of a grouped convolution")
     op.freeze(wg, "a group of a grouped convolution")
@@ -98,12 +96,6 @@ def _grouped(
         return (*_either(wg, xg), *dw[1])
     op.contract(xi, dw[1], x_static, w_static)
     return (*_either(wg, xg), *wi)
-
-
-def np_repeat(factor: Factor, times: int) -> Any:
-    """Each atom of ``factor`` repeated ``times``, in order."""
-    assert factor.atoms is not None
-    return factor.atoms.repeat(times)
 
 
 def _either(a: Dim, b: Dim) -> Dim:
@@ -215,5 +207,9 @@ def attention(op: Op) -> list[Dims]:
                      if len(x) == len(z) else x)  # fmt: skip
     op.macs(1, *batch, dq[-2], dk[-2], dq[-1])
     op.macs(1, *batch, dq[-2], dk[-2], dv[-1])
-    rest = op.blank("statistics of attention")[1:]
+    blank = op.blank("statistics of attention")[1:]
+    rest = [
+        (*batch, dq[-2]) if t.dim() == q.dim() - 1 and t.dtype.is_floating_point else b
+        for t, b in zip(op.outs[1:], blank, strict=True)
+    ]
     return [(*batch, dq[-2], dv[-1]), *rest]

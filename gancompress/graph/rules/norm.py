@@ -40,7 +40,16 @@ def batch_norm(op: Op) -> list[Dims]:
         op, dims[1], named.get("weight"), named.get("bias"),
         named.get("running_mean"), named.get("running_var"),
     )  # fmt: skip
-    return [(dims[0], channel, *dims[2:]), *op.blank("statistics of a norm")[1:]]
+    return [(dims[0], channel, *dims[2:]), *_statistics(op, x.shape[1], (channel,))]
+
+
+def _statistics(op: Op, size: int, dims: Dims) -> list[Dims]:
+    """Saved means and variances follow the channels or groups they belong to."""
+    blank = op.blank("statistics of a norm")[1:]
+    return [
+        dims if t.dim() == len(dims) and t.dim() > 0 and t.shape[-1] == size else b
+        for t, b in zip(op.outs[1:], blank, strict=True)
+    ]
 
 
 @rule("native_group_norm", "group_norm")
@@ -51,15 +60,18 @@ def group_norm(op: Op) -> list[Dims]:
     weight, bias = (op.args[1:3]) if op.name == "native_group_norm" else op.args[2:4]
     dims = op.dims(x)
     channel = _affine(op, dims[1], weight, bias)
+    group_dim: Dim = ()
     if groups == 1:
         op.freeze(channel, "normalised over all channels together (one group)")
     elif groups < x.shape[1]:
         parts = regroup(op, (channel,), (groups, x.shape[1] // groups))
         op.freeze(parts[1], "channels of one group of a group norm")
-        op.counts.append((6 if op.name == "native_group_norm" else 1, parts[0]))
+        group_dim = parts[0]
     else:
-        op.counts.append((6 if op.name == "native_group_norm" else 1, channel))
-    return [(dims[0], channel, *dims[2:]), *op.blank("statistics of a norm")[1:]]
+        group_dim = channel
+    if group_dim:
+        op.counts.append((6 if op.name == "native_group_norm" else 1, group_dim))
+    return [(dims[0], channel, *dims[2:]), *_statistics(op, groups, (dims[0], group_dim))]
 
 
 @rule("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm", "native_rms_norm")

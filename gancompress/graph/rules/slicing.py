@@ -53,6 +53,7 @@ def slice_(op: Op) -> Dims:
         whole = op.space.flat(dims[at], op.reason("sliced"))
         if whole.atoms is not None:
             op.tracer.slices.append((whole.atoms, start, stop))
+            op.pins.append(whole.atoms[: stop if stop < n else start])
     dims[at] = _slice_outer(op, dims[at], start, stop, step)
     return tuple(dims)
 
@@ -94,7 +95,12 @@ def select(op: Op) -> Dims:
     x = op.args[0]
     at = op.args[1] % x.dim()
     dims = list(op.dims(x))
-    op.freeze(dims[at], "one index of it is picked by position")
+    i = int(op.args[2])
+    flat = op.space.flat(dims[at], op.reason("picked")) if dims[at] else None
+    if flat is not None and flat.atoms is not None:
+        # Index i keeps its meaning when everything up to it stays.
+        before = flat.atoms[: i + 1] if i >= 0 else flat.atoms[i:]
+        op.space.freeze(before, op.reason("an index of it is picked by position"))
     del dims[at]
     return tuple(dims)
 
@@ -173,8 +179,39 @@ def roll(op: Op) -> Dims:
     axes = op.args[2]
     if not axes:
         op.freeze(tuple(dims), "rolled over all dimensions")
-    for at in axes or ():
-        op.freeze(dims[at], "rolled by a fixed number of channels")
+    for at, shift in zip(axes or (), op.args[1], strict=False):
+        flat = op.space.flat(dims[at], op.reason("rolled")) if dims[at] else None
+        if flat is None or flat.atoms is None:
+            continue
+        # What wraps around must keep its number; the rest keeps its order.
+        shift = shift % flat.size if shift >= 0 else -(-shift % flat.size)
+        wrapped = flat.atoms[flat.size - shift :] if shift > 0 else flat.atoms[:-shift]
+        op.space.freeze(wrapped, op.reason("rolled by a fixed number of channels"))
+        dims[at] = (Factor(flat.size, np.roll(flat.atoms, shift), flat.zero),)
+    return tuple(dims)
+
+
+@rule("rot90")
+def rot90(op: Op) -> Dims:
+    """Quarter turns of two dimensions, which must not be channels."""
+    dims = list(op.dims(op.args[0]))
+    a, b = op.args[2]
+    op.freeze((dims[a], dims[b]), "turned by quarters")
+    if op.args[1] % 2:
+        dims[a], dims[b] = dims[b], dims[a]
+    return tuple(dims)
+
+
+@rule("glu")
+def glu(op: Op) -> Dims:
+    """First half times sigmoid of the second: the halves lose the same positions."""
+    x = op.args[0]
+    dims, at = list(op.dims(x)), op.args[1] % x.dim()
+    half = x.shape[at] // 2
+    first = _slice_outer(op, dims[at], 0, half, 1)
+    second = _slice_outer(op, dims[at], half, 2 * half, 1)
+    op.space.tie_dims(first, second, op.reason("halves of glu"))
+    dims[at] = first
     return tuple(dims)
 
 
