@@ -25,7 +25,7 @@ class Prediction:
 
 
 def predict(subject: Subject, recipe: Recipe) -> Prediction:
-    """Let the schedule run to its end on untrained scores, on a copy of the generator.
+    """Let the schedule run to its end on a copy of the generator, by weight magnitude.
 
     The sizes are those of the finished run to within its 2 %; which group gives how many channels
     depends on what training finds.
@@ -91,8 +91,8 @@ def show_prediction(subject: Subject, recipe: Recipe, *, kind: str, json: bool) 
     rows.append(("parameters", si(old.params), si(new.params), fewer(old.params, new.params)))
     rows.append(("MACs an image", si(old.macs), si(new.macs), fewer(old.macs, new.macs)))
     protocol = (
-        f"Target {recipe.target}: reachable, {found.off_target:+.2%} off. Widths are those of "
-        "untrained scores; training decides which groups give more. MACs = FLOPs / 2."
+        f"Target {recipe.target}: reachable, {found.off_target:+.2%} off. Widths by weight "
+        "magnitude; training decides which groups give more. MACs = FLOPs / 2."
     )
     title = f"{recipe.name} on {subject.spec}: plan (dry run, nothing is written)"
     stdout().print(Table(title, ("group", "channels", "planned", "change"), tuple(rows), protocol))

@@ -11,6 +11,7 @@ from gancompress.commands.models import where
 from gancompress.commands.subject import Subject
 from gancompress.data.arrays import Dataset
 from gancompress.errors import ConfigError, DataError
+from gancompress.training.judge import judge
 
 _PROBE = 4
 
@@ -86,16 +87,16 @@ def _check_discriminator(
     subject: Subject, discriminator: nn.Module, images: Tensor, example: tuple[Tensor, ...]
 ) -> None:
     labels = subject.sampler.labels(example)
-    arguments = (images.cpu(),) if labels is None else (images.cpu(), labels)
-    shown = ", ".join(str(tuple(part.shape)) for part in arguments)
     try:
         with torch.no_grad():
             # A copy: a forward pass may change spectral norm's or batch norm's state.
-            logits = copy.deepcopy(discriminator).cpu().eval()(*arguments)
+            logits = judge(copy.deepcopy(discriminator).cpu().eval(), images.cpu(), labels)
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(
-            f"the discriminator's forward failed on {shown}: {where(error)}. "
-            "It gets the images, and the labels when the generator has any"
+            f"the discriminator's forward failed on images {tuple(images.shape)}: {where(error)}. "
+            "It gets the images, and the labels when it takes them"
         ) from error
     if not isinstance(logits, Tensor) or logits.shape[0] != len(images):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gancompress.commands.subject import RECORD, read_record
 from gancompress.errors import CheckpointError, ConfigError, StorageError
-from gancompress.recipes.load import load_recipe
+from gancompress.recipes.load import dump_recipe, load_recipe
 from gancompress.recipes.schema import Recipe
 from gancompress.training.run_folder import RunFolder
 
@@ -45,8 +43,7 @@ def new_folder(out: Path | None, label: str) -> Path:
 
 def write_start(run: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
     """Write the resolved recipe and the record of the subject, before anything else happens."""
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    (run / CONFIG).write_text(text, encoding="utf-8")
+    (run / CONFIG).write_text(dump_recipe(recipe), encoding="utf-8")
     (run / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

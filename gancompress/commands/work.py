@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,11 @@ import torch
 from rich.text import Text
 from torch import nn
 
+from gancompress.commands.closing import Finished, close
 from gancompress.commands.console import note, quiet, stderr
 from gancompress.commands.models import load_weights
 from gancompress.commands.participants import dataset_of, discriminator_of, start_of
-from gancompress.commands.planning import show_prediction
+from gancompress.commands.planning import predict, show_prediction
 from gancompress.commands.probe import check_data, probe
 from gancompress.commands.starting import CONFIG, check_same, new_folder, unfinished, write_start
 from gancompress.commands.subject import Subject, read_record, resolved_device
@@ -84,6 +87,7 @@ def work(
         note(f"resuming {folder}" if folder else "nothing to resume: a new run")
     going_on = folder is not None
     if folder is None:
+        plan_line(subject, chosen)
         folder = new_folder(out, f"{chosen.name}-{subject.label}")
         write_start(folder, chosen, record)
     header(chosen, subject, judge, dataset, home, folder)
@@ -116,6 +120,24 @@ def work(
     )
     close(done, json=json)
     return 0
+
+
+def plan_line(subject: Subject, recipe: Recipe) -> None:
+    """Say on stderr what the target leads to.
+
+    Raises:
+        TargetError: it is out of reach; nothing has been written then.
+    """
+    if recipe.target is None:
+        return
+    from gancompress.reporting.tables import si
+
+    found = predict(subject, recipe)
+    old, new = found.cost_before, found.cost_after
+    note(
+        f"plan: {si(old.params)} -> {si(new.params)} parameters, {si(old.macs)} -> {si(new.macs)} "
+        f"MACs an image, {len(found.before)} groups"
+    )
 
 
 def header(
