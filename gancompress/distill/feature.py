@@ -17,7 +17,7 @@ from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
 class Feature(nn.Module):
     """Squared error of connected features over the teacher's squared norm, mean over pairs.
 
-    The form of GAN Compression (Li et al. 2020, Section 3.1: MSE behind 1x1 convolutions); dividing
+    The form of GAN Compression (Li et al. 2020: MSE behind 1x1 convolutions); dividing
     by the teacher's norm is ours and makes one weight fit all taps. Scale: 1 when the student's
     features are zero.
     """
