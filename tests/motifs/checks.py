@@ -131,7 +131,7 @@ def error(
 
 def backward(module: nn.Module, args: Any, kwargs: Any) -> int:
     """Run forward and backward in training mode; return how many parameters got a gradient."""
-    state = {name: value.clone() for name, value in module.state_dict().items()}
+    state = copy.deepcopy(module.state_dict())
     module.train()
     module.zero_grad()
     loss = sum(out.abs().square().mean() for out in run(module, args, kwargs))

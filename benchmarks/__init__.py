@@ -1,0 +1,1 @@
+"""Experiments in, one JSON result out, tables made from the results."""

@@ -1,0 +1,86 @@
+"""What every benchmark writes beside its numbers, and how a table is made of them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def version(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_hash() -> str:
+    """Return the commit the numbers belong to, with '+' when tracked files differ from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + (
+        "+" if git("status", "--porcelain", "--untracked-files=no", "gancompress") else ""
+    )
+
+
+def protocol(seed: int, packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Describe the conditions of a run; a number travels with them."""
+    names = ("torch", "torchvision", "torch-pruning", *packages)
+    return {
+        "git": git_hash(),
+        "seed": seed,
+        "device": "cpu",
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {n: v for n in names if (v := version(n)) is not None},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def peak_mb() -> float:
+    """Return this process's peak resident memory in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def write(path: Path, data: dict[str, Any]) -> None:
+    """Write one JSON result, one row a line so that differences read well."""
+    rows = data.pop("rows")
+    head = json.dumps(data, indent=1)[:-2]
+    body = ",\n".join("  " + json.dumps(row) for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{head},\n "rows": [\n{body}\n ]\n}}\n')
+    data["rows"] = rows
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def place(document: Path, marker: str, text: str) -> None:
+    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in a document."""
+    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    old = document.read_text() if document.exists() else f"{begin}\n{end}\n"
+    if begin not in old:
+        old = old.rstrip("\n") + f"\n\n{begin}\n{end}\n"
+    head, _, rest = old.partition(begin)
+    _, _, tail = rest.partition(end)
+    document.write_text(f"{head}{begin}\n{text}{end}{tail}")

@@ -1,0 +1,86 @@
+"""Every motif is cut exactly, loses what is free to go, and says why the rest stays."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+from torch import nn
+
+import gancompress as gc
+from gancompress.errors import GraphError
+from gancompress.graph.groups import ChannelGraph
+
+from .checks import backward, error, randomise, size
+from .zoo import MOTIFS, Motif, locate
+
+ALL = [pytest.param(m, id=name) for name, m in MOTIFS.items()]
+CUT = [
+    pytest.param(m, seed, id=f"{name}-{seed}")
+    for name, m in MOTIFS.items()
+    if m.free
+    for seed in m.seeds
+]
+
+Traced = tuple[nn.Module, tuple[Any, ...], dict[str, Any], ChannelGraph]
+
+
+def traced(motif: Motif) -> Traced:
+    module, args, kwargs = motif.build()
+    randomise(module)
+    return module, args, kwargs, gc.trace(module, args, kwargs)
+
+
+def prunable(graph: ChannelGraph, slot: tuple[str, int]) -> int:
+    """Count the rows of one weight that some group owns."""
+    return len({int(i) for g in graph.groups for i in g.slots.get(slot, [[]]) for i in i})
+
+
+@pytest.mark.parametrize("motif", ALL)
+def test_share_that_could_go(motif: Motif) -> None:
+    module, _, _, graph = traced(motif)
+    for key, free in motif.free.items():
+        slot = locate(module, key)
+        assert prunable(graph, slot) >= free, f"{key}: {graph.reason(slot)}"
+
+
+@pytest.mark.parametrize("motif", [p for p in ALL if p.values[0].kept])
+def test_what_stays_is_named(motif: Motif) -> None:
+    module, _, _, graph = traced(motif)
+    for key, words in motif.kept.items():
+        reason = str(graph.reason(locate(module, key)))
+        assert any(word in reason for word in words), f"{key}: {reason}"
+        boundary = any(word in ("output", "input", "size 1") for word in words)
+        assert boundary or re.search(r"\w+\.py:\d+|packs", reason), f"{key}: {reason}"
+
+
+@pytest.mark.parametrize(("motif", "seed"), CUT)
+def test_cut_is_exact(motif: Motif, seed: int) -> None:
+    module, args, kwargs, graph = traced(motif)
+    plan = gc.random_plan(graph, keep=0.5, seed=seed)
+    small = gc.cut(module, plan, graph=graph)
+    masked = gc.wrap(module, args, kwargs)
+    masked.apply(plan)
+
+    worst, follows = error(module, small, args, kwargs)
+    assert worst <= 1e-9
+    assert follows > 1e-3, "a network that ignores its input passes any test"
+    assert gc.verify(module, small, args, kwargs, plan=plan).passed
+    assert size(small) < size(motif.build()[0])
+    for key in motif.free:
+        name, dim = locate(small, key)
+        whole = dict(motif.build()[0].named_parameters(remove_duplicate=False))[name]
+        left = dict(small.named_parameters(remove_duplicate=False))[name]
+        assert left.shape[dim] < whole.shape[dim], f"{key} was not cut"
+    assert backward(small, args, kwargs) > 0
+    assert backward(copy.deepcopy(module), args, kwargs) > 0
+
+
+@pytest.mark.parametrize("motif", [p for p in ALL if not p.values[0].free])
+def test_nothing_to_cut_is_an_error_with_a_reason(motif: Motif) -> None:
+    module, args, kwargs, graph = traced(motif)
+    assert not graph.groups
+    with pytest.raises(GraphError, match="inspect"):
+        gc.wrap(module, args, kwargs)
