@@ -87,7 +87,7 @@ def curves(
         raise DataError(f"no record holds {x!r} and any of {list(names)}; found {known}")
     axes.set(xlabel=x, title=title or None)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=9)
     return _svg(figure)
 
 
@@ -142,9 +142,10 @@ def pareto(
         )
     if level is not None:
         axes.axhline(level, color="#333333", linestyle="--", linewidth=1, label=level_name or None)
+    axes.xaxis.set_major_formatter(require("matplotlib.ticker", "report").EngFormatter())
     axes.set(xlabel=x_label, ylabel=y_label, title=title or None)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=9)
     return _svg(figure)
 
 

@@ -38,7 +38,8 @@ th, td { padding: .3rem .7rem .3rem 0; text-align: right; border-bottom: 1px sol
 th:first-child, td:first-child { text-align: left; }
 .note, figcaption, footer { color: #555; font-size: .85rem; }
 figure { margin: 0; }
-figure img { max-width: 100%; height: auto; image-rendering: pixelated; }
+/* Below this width the titles inside a picture cannot be read: let it scroll instead. */
+figure img { max-width: 100%; min-width: min(34rem, var(--w)); height: auto; }
 figure svg { max-width: 100%; height: auto; }
 pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; }
 </style>
@@ -56,7 +57,8 @@ pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; 
 {% endfor %}
 {% for picture in page.pictures %}
 <h2>{{ picture.title }}</h2>
-<figure><img alt="{{ picture.title }}" src="data:image/png;base64,{{ encode(picture.image) }}">
+<figure><div class="scroll"><img alt="{{ picture.title }}" style="--w: {{ picture.image.width }}px"
+ src="data:image/png;base64,{{ encode(picture.image) }}"></div>
 {% if picture.caption %}<figcaption>{{ picture.caption }}</figcaption>{% endif %}</figure>
 {% endfor %}
 {% for title, svg in page.curves %}

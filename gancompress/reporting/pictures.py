@@ -77,7 +77,7 @@ def _titled(
     if not (row_titles or column_titles or caption):
         return body
     font = ImageFont.load_default(size=12)
-    margin = 8 + int(max((font.getlength(title) for title in row_titles), default=0))
+    margin = 10 + int(max((font.getlength(title) for title in row_titles), default=0))
     header = (16 if column_titles else 0) + (18 if caption else 0)
     width = max(margin + body.width, int(font.getlength(caption)) + 12)
     page = Image.new("RGB", (width, header + body.height), PAPER)
