@@ -1,24 +1,189 @@
-"""Read a recipe: strict YAML, overrides, then the schema."""
+"""Read a recipe: strict YAML, ``key=value`` overrides, the schema, and every error at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
-import yaml
+from pydantic import BaseModel, ValidationError
 
+from gancompress.errors import ConfigError, closest
+from gancompress.recipes.names import known_names
 from gancompress.recipes.schema import Recipe
+from gancompress.recipes.strict_yaml import dump_yaml, key_lines, parse_yaml
+
+_NAME = re.compile(r"^[A-Za-z0-9_-]+$")
+_KEY = re.compile(r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe."""
-    path = Path(__file__).parent / f"{name_or_path}.yaml"
-    data = yaml.safe_load(path.read_text())
-    for item in overrides:
-        key, _, value = item.partition("=")
-        node = data
-        *parents, last = key.split(".")
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = yaml.safe_load(value)
-    return Recipe.model_validate(data)
+    """Return a shipped recipe by name, or the one in a ``.yaml`` file, with ``overrides`` applied.
+
+    An override is ``key=value`` with a dotted key (``ema.decay=0.99``, ``distill.0.weight=2``) and
+    a YAML value.
+
+    Raises:
+        ConfigError: no such recipe, or anything in it is wrong; every fault is in the message,
+            with its line and, for an unknown key or name, the nearest one.
+    """
+    text, source = _text(name_or_path)
+    data = parse_yaml(text, source=source)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source} is not a table of keys and values")
+    faults: list[str] = []
+    for override in overrides:
+        _apply(data, override, faults)
+    lines = key_lines(text)
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        for fault in error.errors():
+            faults.append(_explain(fault, data, lines))
+    faults += [_at(lines, path) + text for path, text in wrong_names(data)]
+    if faults or recipe is None:
+        raise ConfigError(f"{source}: " + "\n  ".join(["", *faults] if faults[1:] else faults))
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return ``recipe`` as YAML with every field; ``load_recipe`` of it gives the same recipe."""
+    return dump_yaml(recipe.model_dump(mode="json"))
+
+
+def wrong_names(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield (place, message) for each plug-in name in a recipe's data that no registry holds."""
+    asked: list[tuple[str, tuple[str | int, ...], Any]] = []
+    for key in ("relaxation", "penalty", "importance", "schedule"):
+        asked.append((key, (key, "name"), _name_of(data.get(key))))
+    adversarial = data.get("adversarial")
+    loss = adversarial.get("loss") if isinstance(adversarial, dict) else None
+    asked.append(("adversarial loss", ("adversarial", "loss"), loss))
+    for index, entry in enumerate(_items(data.get("distill"))):
+        asked.append(("distiller", ("distill", index, "name"), _name_of(entry)))
+    for index, name in enumerate(_items(data.get("augment"))):
+        asked.append(("augmentation", ("augment", index), name))
+    for kind, path, name in asked:
+        # What is no text at all is the schema's complaint.
+        if isinstance(name, str) and name not in (known := known_names(kind)):
+            yield path, f"{_dotted(path)}: no {kind} named {name!r}.{closest(name, known)}"
+
+
+def _name_of(entry: Any) -> Any:
+    return entry.get("name") if isinstance(entry, dict) else entry
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(name_or_path: str | Path) -> tuple[str, str]:
+    folder = Path(__file__).parent
+    name = str(name_or_path)
+    if _NAME.match(name):
+        shipped = {file.stem: file for file in sorted(folder.rglob("*.yaml"))}
+        if name not in shipped:
+            hint = (
+                " A recipe of your own needs its path, with .yaml." if Path(name).exists() else ""
+            )
+            raise ConfigError(f"no recipe {name!r}.{closest(name, shipped)}{hint}")
+        return shipped[name].read_text("utf-8"), f"recipe {name}"
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{name!r} is neither the name of a recipe nor a .yaml file")
+    try:
+        return path.read_text("utf-8"), name
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"cannot read recipe {name!r}: {error}") from error
+
+
+def _apply(data: dict[str, Any], override: str, faults: list[str]) -> None:
+    key, equals, value = override.partition("=")
+    if key[:1] in ("+", "~"):
+        faults.append(f"override {override!r}: no key can be added or dropped; write key=value")
+        return
+    if not equals or not _KEY.match(key):
+        faults.append(f"override {override!r} is not key=value, for example ema.decay=0.99")
+        return
+    try:
+        parsed = parse_yaml(value, source=f"override {key}")
+    except ConfigError as error:
+        faults.append(str(error))
+        return
+    *parents, last = key.split(".")
+    # Shared aliases in the file must not change together.
+    node: Any = data
+    for parent in parents:
+        if isinstance(node, list) and parent.isdecimal() and int(parent) < len(node):
+            child = copy.deepcopy(node[int(parent)])
+            node[int(parent)] = child
+        elif isinstance(node, dict):
+            child = copy.deepcopy(node.get(parent))
+            # `penalty: cost` in the file and penalty.weight=1 typed: both hold.
+            child = {"name": child} if isinstance(child, str) else {} if child is None else child
+            node[parent] = child
+        else:
+            faults.append(f"override {override!r}: there is nothing at {parent!r} to set")
+            return
+        node = child
+    if isinstance(node, dict):
+        node[last] = parsed
+    elif isinstance(node, list) and last.isdecimal() and int(last) < len(node):
+        node[int(last)] = parsed
+    else:
+        faults.append(f"override {override!r}: there is nothing at {last!r} to set")
+
+
+def _explain(fault: Mapping[str, Any], data: Any, lines: Mapping[tuple, int]) -> str:
+    path = tuple(part for part in fault["loc"] if _present(part))
+    where = _at(lines, path)
+    if fault["type"] == "extra_forbidden":
+        known = _siblings(path)
+        word = str(path[-1])
+        near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(known))}."
+        return f"{where}unknown key {_dotted(path)!r}.{hint}"
+    if fault["type"] == "missing":
+        return f"{where}{_dotted(path)} is missing"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    given = fault.get("input")
+    shown = "" if isinstance(given, dict | list) else f", not {given!r}"
+    return f"{where}{_dotted(path)}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _present(part: object) -> bool:
+    # Pydantic adds the names of validators and union members to the path of a fault.
+    return isinstance(part, int) or (isinstance(part, str) and "[" not in part and "(" not in part)
+
+
+def _siblings(path: tuple[str | int, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in path[:-1]:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part) if isinstance(model, type) else None
+        if field is None:
+            return []
+        model = next(iter(_models_in(field.annotation)), None)
+    return list(model.model_fields) if model is not None else []
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _at(lines: Mapping[tuple, int], path: tuple[str | int, ...]) -> str:
+    while path and path not in lines:
+        path = path[:-1]
+    return f"line {lines[path]}: " if path else ""
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path)) or "the recipe"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -12,16 +13,24 @@ Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 
 
+_TARGET = re.compile(r"^(?P<what>params|macs)=(?P<amount>\d+(\.\d+)?|\.\d+)(?P<times>x?)$")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Named(_Strict):
-    """A plug-in by its registry name, with its options beside it."""
+    """A plug-in by its registry name, with its options beside it; a bare name has none."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     name: Name = Field(description="registry name of the plug-in")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @property
     def options(self) -> dict[str, Any]:
@@ -42,11 +51,24 @@ class Schedule(_Strict):
     start: Fraction = Field(0.0, description="progress at which channels begin to go")
     end: Fraction = Field(0.75, description="progress at which the target is reached")
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Schedule:
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end} must come after start {self.start}")
+        return self
+
 
 class Shrink(_Strict):
     """Live shrink: cut the dead channels while training goes on."""
 
     events: tuple[Fraction, ...] = Field((), description="progress of each cut, rising")
+
+    @field_validator("events")
+    @classmethod
+    def _rising(cls, events: tuple[float, ...]) -> tuple[float, ...]:
+        if any(a >= b for a, b in zip(events, events[1:], strict=False)):
+            raise ValueError("events must rise")
+        return events
 
 
 class Adversarial(_Strict):
@@ -59,10 +81,15 @@ class Adversarial(_Strict):
 class Discriminator(_Strict):
     """Where the discriminator comes from, and how often it learns."""
 
-    policy: Literal["given", "frozen", "scratch"] = Field(
-        "given",
-        description="given: start from the one passed in; frozen: never update it; "
+    policy: Literal["teacher", "frozen", "scratch"] = Field(
+        "teacher",
+        description="teacher: go on from the teacher's discriminator; frozen: never update it; "
         "scratch: same network, fresh weights",
+    )
+    real: Literal["auto", "data", "teacher"] = Field(
+        "auto",
+        description="what counts as real: the data, or the teacher's samples (data-free); "
+        "auto: the data when there is any",
     )
     steps: Annotated[int, Field(ge=1, le=16)] = Field(
         1, description="discriminator steps for each generator step"
@@ -148,3 +175,45 @@ class Recipe(_Strict):
     log_every: Annotated[int, Field(ge=1)] = Field(10, description="steps between log lines")
     sample_every: Count = Field(250, description="steps between sample grids; 0: none")
     checkpoint_every: Count = Field(250, description="steps between checkpoints; 0: only the last")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_names(cls, data: Any) -> Any:
+        # `penalty: {weight: 1}` keeps the default penalty and changes its weight.
+        if not isinstance(data, dict):
+            return data
+        defaults = {"relaxation": "ste", "penalty": "cost", "importance": "scores"}
+        for key, name in defaults.items():
+            if isinstance(data.get(key), dict) and "name" not in data[key]:
+                data = {**data, key: {"name": name, **data[key]}}
+        return data
+
+    @field_validator("target")
+    @classmethod
+    def _readable_target(cls, target: str | None) -> str | None:
+        match = None if target is None else _TARGET.match(target)
+        if target is not None and match is None:
+            raise ValueError("a target is params=5.2x (times smaller) or macs=0.2 (what stays)")
+        if match is not None:
+            amount = float(match["amount"])
+            if not (amount >= 1.0 if match["times"] else 0.0 < amount <= 1.0):
+                raise ValueError("a target is at least 1x, or a fraction above 0 and at most 1")
+        return target
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Recipe:
+        if self.kind == "prune" and self.target is None:
+            raise ValueError("kind prune needs a target, for example target: params=5.2x")
+        if self.kind == "distill" and self.target is None and self.student.init != "teacher":
+            raise ValueError(f"student.init {self.student.init} needs a target for its size")
+        if self.kind == "distill" and self.target is not None and self.student.init == "teacher":
+            raise ValueError("kind distill with a target needs student.init narrow or scratch")
+        if self.kind == "train" and (self.target is not None or self.distill):
+            raise ValueError("kind train has no teacher: no target and no distill")
+        if self.kind != "prune" and (self.finetune_steps or self.shrink.events):
+            raise ValueError("finetune_steps and shrink.events belong to kind prune")
+        if self.steps + self.finetune_steps < 1:
+            raise ValueError("steps must be at least 1")
+        if self.adversarial.weight == 0.0 and not self.distill:
+            raise ValueError("nothing to learn from: adversarial.weight is 0 and distill is empty")
+        return self

@@ -20,7 +20,7 @@ def parse_yaml(text: str, *, source: str) -> Any:
     """Return plain Python data of one YAML document.
 
     ``1e-4`` is a float, ``no`` and ``12:30`` are strings (YAML 1.2), a repeated key is an error,
-    tags are refused, and size, nesting and aliases are limited. ``source`` names the text in errors.
+    tags are refused, and size, nesting and aliases are limited. ``source`` is for messages.
 
     Raises:
         ConfigError: the text is not such a document; line and column are in the message.
@@ -111,3 +111,35 @@ _StrictLoader.yaml_constructors = {
     if tag is not None and tag.rpartition(":")[2] in _PLAIN
 }
 _StrictLoader.yaml_constructors[None] = _StrictLoader.refuse
+
+
+def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
+    """Return the line (from 1) of every key and list item of a document that parses."""
+    found: dict[tuple[str | int, ...], int] = {}
+    root = yaml.compose(text, Loader=_StrictLoader)
+
+    def walk(node: Node | None, path: tuple[str | int, ...]) -> None:
+        if isinstance(node, MappingNode):
+            for key, value in node.value:
+                found[(*path, key.value)] = key.start_mark.line + 1
+                walk(value, (*path, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                found[(*path, index)] = value.start_mark.line + 1
+                walk(value, (*path, index))
+
+    walk(root, ())
+    return found
+
+
+def dump_yaml(data: Any) -> str:
+    """Return plain data as YAML that ``parse_yaml`` reads back to the same data."""
+    return yaml.dump(data, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _StrictDumper(yaml.SafeDumper):
+    # The loader's own rules: what it would read as a number gets quotes when it is text.
+    yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

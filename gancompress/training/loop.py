@@ -1,12 +1,10 @@
-"""The training loop, read top to bottom."""
+"""The training loop, read top to bottom: for teachers, pruning, fine-tuning and distilling."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import sys
-import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +12,37 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.data.arrays import Dataset
-from gancompress.errors import DivergedError
+from gancompress.data.inputs import InputSampler
+from gancompress.errors import ConfigError, DivergedError, StorageError
+from gancompress.export.package import save
+from gancompress.masks.attach import detach
 from gancompress.recipes.schema import Recipe
-from gancompress.training.checkpoint import latest_checkpoint, save_checkpoint
-from gancompress.training.ema import update_ema
+from gancompress.training.augment import augment
+from gancompress.training.cast import Cast, Parts, alive_plan, clone_parts, finite_parts
+from gancompress.training.checkpoint import Checkpoint, save_checkpoint
+from gancompress.training.fit import check_fit
+from gancompress.training.guard import BufferGuard, finite_step
+from gancompress.training.judge import autocast, judge
+from gancompress.training.lessons import Lessons
+from gancompress.training.log import Log, PlainScreen, Screen
 from gancompress.training.losses import ADVERSARIAL
-from gancompress.training.order import batch_indices, stream
-from gancompress.training.run_folder import RunFolder, environment
-from gancompress.training.samples import save_grid
+from gancompress.training.order import batch_indices, derived_seed, stream
+from gancompress.training.run_folder import RunFolder
+from gancompress.training.samples import sample_images, save_grid
+from gancompress.training.setup import (
+    TrainResult,
+    check_recipe,
+    lr_factor,
+    run_lengths,
+    starting_point,
+)
 from gancompress.training.signals import Stop
-from gancompress.training.state import load_optimizer_state, optimizer_state
+from gancompress.training.student import fresh, narrow_student
+from gancompress.wrapping import Masked, wrap
 
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run leaves: the averaged generator, the plan, the metrics lines, the folder."""
-
-    generator: nn.Module
-    plan: Any
-    history: list[dict[str, float]]
-    run_dir: Path | None
-    exit_code: int = 0
+MAX_SKIPS = 3  # non-finite steps in a row before rolling back
+MAX_ROLLBACKS = 2
+MAX_FAILED_SAVES = 3
 
 
 def train(
@@ -42,168 +50,339 @@ def train(
     *,
     generator: nn.Module,
     discriminator: nn.Module | None = None,
-    dataset: Dataset,
+    teacher: nn.Module | None = None,
+    dataset: Dataset | None = None,
+    sampler: InputSampler | None = None,
     out: str | Path | None = None,
-    resume: str | None = None,
-    device: str = "cpu",
+    resume: str | Path | None = None,
+    device: str | torch.device = "cpu",
     max_steps: int | None = None,
+    screen: Screen | None = None,
 ) -> TrainResult:
-    """Train ``generator`` by ``recipe`` and return its moving average."""
-    assert discriminator is not None
+    """Train, prune or distil ``generator`` by ``recipe``; it is worked on in place.
+
+    Everything random is a function of (recipe.seed, step), so a resumed run goes on as if it had
+    never stopped: bit for bit on a CPU with the same number of threads.
+
+    Args:
+        recipe: from `load_recipe`.
+        generator: with trained weights, unless ``recipe.kind`` is train.
+        discriminator: the teacher's; without one only the distillers teach.
+        teacher: frozen original; default: a copy of ``generator`` as given.
+        dataset: real images; without, the teacher's samples stand in (data-free).
+        sampler: how inputs are drawn; default: ``generator.sample_inputs``.
+        out: run folder, made if absent; ``None`` writes nothing.
+        resume: ``"auto"`` goes on from the newest good checkpoint in ``out`` if there is one; a
+            path goes on from that checkpoint folder.
+        device: where to compute.
+        max_steps: shorten the run to so many steps in all, pruning and fine-tuning in proportion.
+        screen: shows progress; default: plain lines on stderr.
+
+    Raises:
+        ConfigError: the recipe and what is given do not go together, or ``out`` holds another run.
+        DataError: networks, inputs and images do not fit (before step 0).
+        TargetError: the target is out of reach (before step 0), or the cut is refused.
+        CheckpointError: there is a checkpoint to resume from, and none that is good.
+        DivergedError: losses stay non-finite after rolling back.
+        StorageError: nothing can be written.
+    """
+    steps, finetune = run_lengths(recipe, max_steps)
+    total = steps + finetune
+    device = torch.device(device)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    G = generator.to(device, memory_format=layout).train()
-    D = discriminator.to(device, memory_format=layout).train()
+    run = RunFolder(Path(out)) if out is not None else None
+    log = Log(run, PlainScreen() if screen is None else screen)
+    if resume is not None and run is None:
+        raise ConfigError("resume needs the run folder: give out=...")
+
+    # Who takes part, and whether they fit: one probe batch through all of them.
+    check_recipe(recipe, discriminator, dataset, log)
+    sampler = InputSampler.of(generator) if sampler is None else sampler
+    generator.to(device, memory_format=layout)
+    if discriminator is not None:
+        discriminator.to(device, memory_format=layout)
+    example = check_fit(generator, sampler, discriminator=discriminator, dataset=dataset)
+    if recipe.kind != "train":
+        if teacher is None or teacher is generator:
+            teacher = copy.deepcopy(generator)
+        teacher.to(device, memory_format=layout).eval().requires_grad_(False)
+        check_fit(teacher, sampler, dataset=dataset)
+    # Whose samples stand in for real images, and whom the distillers listen to.
+    elder = generator if teacher is None else teacher
+
+    # The student: the generator itself under masks, or a narrower one of fixed shape.
+    G, plan, verified = generator, None, None
+    if recipe.kind == "distill" and recipe.target is not None:
+        assert teacher is not None
+        G, plan, verified = narrow_student(teacher, example, recipe)
+        G.requires_grad_(True)
+        if recipe.student.init == "scratch":
+            G = fresh(G, recipe.seed)
+        G.to(device, memory_format=layout)
+    masked: Masked | None = None
+    if recipe.kind == "prune":
+        masked = wrap(
+            G,
+            example,
+            target=recipe.target,
+            relaxation=recipe.relaxation.name,
+            penalty=recipe.penalty.name,
+            importance=recipe.importance.name,
+            schedule=recipe.schedule.name,
+            window=(recipe.schedule.start, recipe.schedule.end),
+            site=recipe.site,
+            round_to=recipe.round_to,
+            min_channels=recipe.min_channels,
+            seed=recipe.seed,
+        )
+        first_graph = masked.graph
+    G.train()
     ema = copy.deepcopy(G)
-    g_optim = _adam(G, recipe.generator_optim)
-    d_optim = _adam(D, recipe.discriminator_optim)
-    loss = ADVERSARIAL.get(recipe.adversarial.loss)()
-    steps = recipe.steps if max_steps is None else min(recipe.steps, max_steps)
-    history: list[dict[str, float]] = []
-    step = 0
+    lessons = Lessons(
+        recipe.distill,
+        teacher=elder,
+        student=G,
+        discriminator=discriminator,
+        example=example,
+    )
+    lessons.to(device)
+    # The distillers have their copy of the teacher's discriminator; this one learns.
+    D = discriminator if recipe.adversarial.weight > 0 else None
+    if D is not None:
+        D = fresh(D, recipe.seed) if recipe.discriminator.policy == "scratch" else D
+        D.train(recipe.discriminator.policy != "frozen")
+    learns_D = D is not None and recipe.discriminator.policy != "frozen"
+    adversarial = ADVERSARIAL.get(recipe.adversarial.loss)()
+    arithmetic = partial(autocast, device, recipe.precision)
 
-    run = RunFolder(Path(out)) if out else None
-    if run is not None:
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.write_json("config.json", recipe.model_dump(mode="json"))
-        run.write_json("env.json", environment())
-        if resume is not None:
-            found, _ = latest_checkpoint(run.checkpoints)
-            if found is not None:
-                G.load_state_dict(found.parts["generator"])
-                D.load_state_dict(found.parts["discriminator"])
-                ema.load_state_dict(found.parts["ema"])
-                load_optimizer_state(g_optim, found.parts["g_optim"], found.state["g_optim"])
-                load_optimizer_state(d_optim, found.parts["d_optim"], found.state["d_optim"])
-                step = found.step
+    with contextlib.ExitStack() as stack:
+        stack.callback(lessons.remove)
 
-    def autocast() -> contextlib.AbstractContextManager[Any]:
-        if recipe.precision == "bf16":
-            return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
-        return contextlib.nullcontext()
+        # Start, or go on: the shape of the saved networks first, then their tensors.
+        step = skips = rollbacks = failed_saves = 0
+        frozen_masks: dict[str, Any] | None = None
+        found: Checkpoint | None = None
+        if run is not None:
+            run.begin(recipe, resume=resume is not None)
+            stack.callback(run.release)
+            found = starting_point(run, resume, log)
+        if found is not None and masked is not None:
+            masked.load_state_dict(found.state["masks"], copies=[ema])
+            if masked.history is not None:
+                cut = masked.history
+                lessons.shrink(lambda path: first_graph.kept(cut, path))
+        cast = Cast.gather(
+            recipe, generator=G, ema=ema, discriminator=D, masked=masked, lessons=lessons
+        )
+        if found is not None:
+            if found.state["total"] != total:
+                raise ConfigError(
+                    f"{found.path} belongs to a run of {found.state['total']} steps, this one has "
+                    f"{total}: resume with the same max_steps"
+                )
+            step, rollbacks = found.step, found.state["rollbacks"]
+            verified = found.state["verified"] or verified
+            if masked is not None and found.state["plain"]:
+                plan, frozen_masks = masked.history, found.state["masks"]
+                _unmask(cast)
+            cast.restore(found.parts)
+            _mute(cast)
+            log.resume(step)
+            log.event("resume", f"resuming at step {step} of {total}", step=step)
 
-    shown, since = 0, time.monotonic()
-    with Stop() as stop:
-        while step < steps and stop.requested is None:
-            # Learning rates.
-            factor = _lr_factor(step / steps, recipe.lr_decay)
-            for optim, numbers in (
-                (g_optim, recipe.generator_optim),
-                (d_optim, recipe.discriminator_optim),
-            ):
-                for group in optim.param_groups:
-                    group["lr"] = numbers.lr * factor
+        def snapshot() -> tuple[int, Parts, dict[str, Any]]:
+            masks = frozen_masks if cast.masked is None else cast.masked.state_dict()
+            return (
+                step,
+                clone_parts(cast.parts()),
+                {
+                    "total": total,
+                    "rollbacks": rollbacks,
+                    "plain": cast.masked is None,
+                    "verified": verified,
+                    "masks": masks,
+                },
+            )
+
+        good = snapshot()
+        shrinks = [event for event in recipe.shrink.events if masked and event * steps > step]
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stop = stack.enter_context(Stop())
+        while step < total and stop.requested is None:
+            # Randomness and learning rates of this step; a rollback changes both.
+            torch.manual_seed(derived_seed(recipe.seed, "torch", step, rollbacks))
+            factor = lr_factor(step / total, recipe.lr_decay) * 0.5**rollbacks
+            cast.set_learning_rates(recipe, factor)
+            guard = BufferGuard(G, *([] if D is None else [D]))
+            figures: dict[str, Tensor] = {}
+            sound = True
 
             # Discriminator steps. The last one keeps the graph of its fake images: one generator
             # forward then serves the generator step too.
-            D.requires_grad_(True)
-            rounds = recipe.discriminator.steps
+            rounds = recipe.discriminator.steps if learns_D else 1
             for turn in range(rounds):
                 number = step * rounds + turn
-                indices = batch_indices(
-                    len(dataset), batch=recipe.batch, seed=recipe.seed, step=number
-                )
-                real, y_real = dataset.batch(indices)
+                rng = stream(recipe.seed, "step", number, rollbacks)
+                inputs = tuple(part.to(device) for part in sampler(recipe.batch, rng))
+                y = sampler.labels(inputs)
+                with arithmetic(), torch.set_grad_enabled(turn == rounds - 1):
+                    fake = G(*inputs)
+                if D is None or not learns_D:
+                    continue
+                if dataset is not None and recipe.discriminator.real != "teacher":
+                    picked = batch_indices(
+                        len(dataset), batch=recipe.batch, seed=recipe.seed, step=number
+                    )
+                    real, y_real = dataset.batch(picked)
+                else:
+                    drawn = tuple(part.to(device) for part in sampler(recipe.batch, rng))
+                    y_real = sampler.labels(drawn)
+                    with torch.no_grad(), arithmetic():
+                        real = elder(*drawn)
                 real = real.to(device, memory_format=layout)
-                z, y = G.sample_inputs(recipe.batch, stream(recipe.seed, "latents", number))
-                with autocast():
-                    with torch.set_grad_enabled(turn == rounds - 1):
-                        fake = G(z, y)
-                    real_logits = D(real, y_real).float()
-                    fake_logits = D(fake.detach(), y).float()
-                d_loss = loss.discriminator(real_logits, fake_logits)
-                d_optim.zero_grad(set_to_none=True)
+                D.requires_grad_(True)
+                with arithmetic():
+                    real_logits = judge(D, augment(real, recipe.augment, rng), y_real)
+                    fake_logits = judge(D, augment(fake.detach(), recipe.augment, rng), y)
+                d_loss = adversarial.discriminator(real_logits, fake_logits)
+                cast.optimizers["discriminator"].zero_grad(set_to_none=True)
                 d_loss.backward()
-                d_optim.step()
+                sound = sound and finite_step(d_loss, D.parameters())
+                if not sound:
+                    break
+                cast.optimizers["discriminator"].step()
+                figures |= {"d_loss": d_loss, "real": real_logits, "fake": fake_logits}
 
-            # Generator step, on the same images: one generator forward serves both.
-            D.requires_grad_(False)
-            with autocast():
-                logits = D(fake, y).float()
-            g_loss = loss.generator(logits)
-            g_optim.zero_grad(set_to_none=True)
-            g_loss.backward()
-            g_optim.step()
+            # Generator step: adversarial, distillers and penalty together.
+            if sound:
+                g_loss = torch.zeros((), device=device)
+                if D is not None:
+                    D.requires_grad_(False)
+                    with arithmetic():
+                        logits = judge(D, augment(fake, recipe.augment, rng), y)
+                    figures["g_loss"] = adversarial.generator(logits)
+                    g_loss = g_loss + recipe.adversarial.weight * figures["g_loss"]
+                if len(lessons):
+                    with torch.no_grad(), arithmetic():
+                        model = elder(*inputs)
+                    figures["distill"] = lessons.loss(
+                        inputs=inputs, labels=y, student_images=fake, teacher_images=model
+                    )
+                    g_loss = g_loss + figures["distill"]
+                if cast.masked is not None and recipe.penalty.weight > 0:
+                    figures["penalty"] = cast.masked.penalty()
+                    g_loss = g_loss + recipe.penalty.weight * figures["penalty"]
+                cast.zero_grad()
+                g_loss.backward()
+                sound = finite_step(g_loss, cast.learners())
+                if sound:
+                    cast.step()
 
-            # Moving average.
+            # Non-finite: buffers go back, and nothing (more) is stepped. After several in a row,
+            # roll back to the last good state, with other noise and half the learning rate.
+            skips = 0 if sound else skips + 1
+            if not sound:
+                guard.restore()
+                log.event("skip", f"step {step}: a loss or gradient is not finite", step=step)
+            if skips == MAX_SKIPS:
+                if rollbacks == MAX_ROLLBACKS:
+                    raise DivergedError(
+                        f"losses are not finite at step {step}, after {rollbacks} rollbacks with "
+                        "half the learning rate each. Lower generator_optim.lr and "
+                        "discriminator_optim.lr, or set precision=float32"
+                    )
+                step, skips, rollbacks = good[0], 0, rollbacks + 1
+                cast.restore(good[1])
+                if cast.masked is not None:
+                    cast.masked.progress = float(good[2]["masks"]["progress"])
+                _mute(cast)
+                log.resume(step)
+                log.event("rollback", f"rolled back to step {step}", step=step)
+                continue
+
+            # Masks: kill down to what the schedule allows now. Then the moving average, which
+            # follows the masks.
             step += 1
-            update_ema(ema, G, decay=recipe.ema.decay if step > recipe.ema.start else 0.0)
+            if cast.masked is not None and cast.masked.advance(min(step / steps, 1.0)):
+                _mute(cast)
+            if sound:
+                cast.average(recipe.ema.decay if step > recipe.ema.start else 0.0)
 
-            # Log.
-            shown += recipe.batch
-            if step % recipe.log_every == 0 or step == steps:
-                line = {
-                    "step": step,
-                    "d_loss": d_loss.item(),
-                    "g_loss": g_loss.item(),
-                    "real": real_logits.mean().item(),
-                    "fake": fake_logits.mean().item(),
-                    "images_per_second": shown / (time.monotonic() - since),
-                }
-                shown, since = 0, time.monotonic()
-                history.append(line)
+            # Live shrink at its events; the last cut is verified first, and takes the masks off.
+            was_cut = False
+            if cast.masked is not None and (
+                step >= steps or (shrinks and step >= shrinks[0] * steps)
+            ):
+                shrinks = [event for event in shrinks if event * steps > step]
+                if step >= steps:
+                    cast.masked.prune()
+                    verified = _verification(cast.masked)
+                cost = cast.masked.cost()
+                was_cut = cast.shrink() or step >= steps
+                if step >= steps:
+                    plan, frozen_masks = cast.masked.history, cast.masked.state_dict()
+                    _unmask(cast)
+                text = f"step {step}: cut to {cost.params:,} parameters, {cost.macs:,} MACs"
+                log.event("shrink", text, step=step, params=cost.params, macs=cost.macs)
+
+            # Report.
+            last = step == total or stop.requested is not None
+            if step % recipe.log_every == 0 or last:
+                values = {k: v.detach().float().mean().item() for k, v in figures.items()}
+                if cast.masked is not None:
+                    cost = cast.masked.cost()
+                    values |= {"params": cost.params, "macs": cost.macs}
+                log.figures(step, total, recipe.batch, values)
+            shown = recipe.sample_every and (last or step % recipe.sample_every == 0)
+            if run is not None and shown:
+                grid = sample_images(ema, sampler, recipe.seed, device)
+                save_grid(grid, run.samples / f"step_{step:06d}.png", columns=10)
+
+            # Checkpoint, of finite numbers only. A rollback must not cross a cut.
+            due = recipe.checkpoint_every and step % recipe.checkpoint_every == 0
+            if last or due or was_cut:
+                good = snapshot()
+                if not finite_parts(good[1]):
+                    raise DivergedError(f"weights are not finite at step {step}")
                 if run is not None:
-                    run.metric(**line)
-                left = (steps - step) * recipe.batch / line["images_per_second"]
-                print(
-                    f"step {step}/{steps}  G {line['g_loss']:.3f}  D {line['d_loss']:.3f}  "
-                    f"real {line['real']:+.2f} fake {line['fake']:+.2f}  "
-                    f"{line['images_per_second']:.0f} img/s  ETA {left / 60:.1f} min",
-                    file=sys.stderr, flush=True,
-                )  # fmt: skip
-                if not all(v == v and abs(v) != float("inf") for v in line.values()):
-                    raise DivergedError(f"a loss is not finite at step {step}: {line}")
+                    try:
+                        save_checkpoint(run.checkpoints, *good)
+                        failed_saves = 0
+                    except StorageError as error:
+                        failed_saves += 1
+                        log.event("save_failed", str(error), step=step)
+                        if last or failed_saves == MAX_FAILED_SAVES:
+                            raise
 
-            # Samples and checkpoint.
-            last = step == steps or stop.requested is not None
-            if (
-                run is not None
-                and recipe.sample_every
-                and (last or step % recipe.sample_every == 0)
-            ):
-                save_grid(
-                    _samples(ema, recipe.seed), run.samples / f"step_{step:06d}.png", columns=10
-                )
-            if run is not None and (
-                last or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0)
-            ):
-                g_tensors, g_plain = optimizer_state(g_optim)
-                d_tensors, d_plain = optimizer_state(d_optim)
-                save_checkpoint(
-                    run.checkpoints,
-                    step,
-                    {
-                        "generator": G.state_dict(),
-                        "discriminator": D.state_dict(),
-                        "ema": ema.state_dict(),
-                        "g_optim": g_tensors,
-                        "d_optim": d_tensors,
-                    },
-                    {"g_optim": g_plain, "d_optim": d_plain},
-                )
-    D.requires_grad_(True)
-    return TrainResult(
-        ema.eval(), None, history, run.path if run else None,
-        exit_code=0 if stop.requested is None else stop.exit_code,
-    )  # fmt: skip
+    # Hand over the average.
+    if D is not None:
+        D.requires_grad_(True)
+    ema.requires_grad_(True).eval()
+    complete = step >= total
+    if run is not None and complete:
+        save(run.model, ema, plan=plan, replace=True)
+    exit_code = 0 if complete else stop.exit_code
+    run_dir = None if run is None else run.path
+    return TrainResult(ema, plan, log.history, run_dir, exit_code, verified)
 
 
-def _adam(module: nn.Module, numbers: Any) -> torch.optim.Adam:
-    return torch.optim.Adam(
-        module.parameters(), lr=numbers.lr, betas=numbers.betas, eps=numbers.eps
-    )
+def _mute(cast: Cast) -> None:
+    """Hide the channels that are dead now from the distillers."""
+    if cast.masked is not None:
+        graph, alive = cast.masked.graph, alive_plan(cast.masked)
+        cast.lessons.mute(lambda path: graph.kept(alive, path))
 
 
-def _lr_factor(progress: float, decay_from: float | None) -> float:
-    if decay_from is None or progress <= decay_from:
-        return 1.0
-    return (1.0 - progress) / (1.0 - decay_from)
+def _unmask(cast: Cast) -> None:
+    """Take the masks off the generator and its average, and their scores out of the optimisers."""
+    assert cast.masked is not None
+    cast.masked.unwrap()
+    detach(cast.ema)
+    cast.optimizers.pop("masks")
+    cast.masked = None
+    cast.check_optimizers()
 
 
-@torch.no_grad()
-def _samples(ema: nn.Module, seed: int, n: int = 100) -> Tensor:
-    rng = stream(seed, "samples")
-    ema.eval()
-    z, _ = ema.sample_inputs(n, rng)
-    images = ema(z, torch.arange(n) % 10)
-    ema.train()
-    return images
+def _verification(masked: Masked) -> dict[str, Any] | None:
+    found = masked.verification
+    return None if found is None else {"max_error": found.max_error, "passed": found.passed}

@@ -5,7 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from gancompress.data.inputs import InputSampler
+from gancompress.training.order import stream
+
+
+@torch.no_grad()
+def sample_images(
+    generator: nn.Module,
+    sampler: InputSampler,
+    seed: int,
+    device: torch.device,
+    *,
+    rows: int = 10,
+    columns: int = 10,
+) -> Tensor:
+    """Return images (rows * columns, c, h, w) of fixed latents in eval mode, a class a column.
+
+    With more classes than columns the first ones are shown.
+    """
+    n = rows * columns
+    inputs = sampler(n, stream(seed, "samples"))
+    if sampler.n_classes is not None and sampler.labels(inputs) is not None:
+        shown = min(columns, sampler.n_classes)
+        inputs = sampler.relabelled(inputs, torch.arange(n) % columns % shown)
+    training = generator.training
+    generator.eval()
+    images = generator(*(part.to(device) for part in inputs))
+    generator.train(training)
+    return images
 
 
 def save_grid(images: Tensor, file: Path, *, columns: int) -> None:

@@ -1,58 +1,77 @@
-"""Optimiser state as named tensors plus plain JSON, and back."""
+"""Optimiser state by parameter name, and back."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gancompress.errors import CheckpointError
 
+NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split an optimiser's state into tensors named ``"<index>.<key>"`` and JSON (ours).
+
+def optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: NamedParameters
+) -> dict[str, Tensor]:
+    """Return an optimiser's state as tensors called ``"<parameter>:<key>"`` (ours).
+
+    Names, not positions: masks and cuts reorder parameters. Learning rates and the like are not
+    state here; they come from the recipe.
 
     Raises:
-        TypeError: a state entry is neither a tensor nor plain JSON.
+        TypeError: a state entry is no tensor, or its parameter is not among ``parameters``.
     """
-    saved = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    plain: dict[str, Any] = {}
-    for index, entries in saved["state"].items():
+    names = {id(parameter): name for name, parameter in parameters}
+    found: dict[str, Tensor] = {}
+    for parameter, entries in optimizer.state.items():
         for key, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}.{key}"] = value
-            elif value is None or isinstance(value, int | float | str | bool):
-                plain[f"{index}.{key}"] = value
-            else:
+            if not isinstance(value, Tensor) or id(parameter) not in names:
                 raise TypeError(f"cannot save optimiser state {key!r} of type {type(value)}")
-    return tensors, {"plain": plain, "groups": saved["param_groups"]}
+            found[f"{names[id(parameter)]}:{key}"] = value
+    return found
 
 
 def load_optimizer_state(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], plain: dict[str, Any]
+    optimizer: torch.optim.Optimizer, parameters: NamedParameters, saved: Mapping[str, Tensor]
 ) -> None:
     """Put back what ``optimizer_state`` returned.
 
     Raises:
-        CheckpointError: it was saved from an optimiser over other parameters.
+        CheckpointError: it was saved for other parameters.
     """
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in (tensors | plain["plain"]).items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
-    groups = [
-        {k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in plain["groups"]
-    ]
-    try:
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"the optimiser state does not fit the networks: {error}") from error
-    for parameter, entries in optimizer.state.items():
-        for key, value in entries.items():
-            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
-                raise CheckpointError(
-                    f"optimiser state {key!r} is {tuple(value.shape)} for a parameter of "
-                    f"{tuple(parameter.shape)}"
-                )
+    by_name = dict(parameters)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    optimizer.state.clear()
+    for label, value in saved.items():
+        name, _, key = label.rpartition(":")
+        parameter = by_name.get(name)
+        if parameter is None or id(parameter) not in held:
+            raise CheckpointError(f"the checkpoint has optimiser state for an unknown {name!r}")
+        if value.ndim == 0:
+            optimizer.state[parameter][key] = value.clone()  # a step count, kept on the CPU
+        elif value.shape == parameter.shape:
+            optimizer.state[parameter][key] = torch.empty_like(parameter.detach()).copy_(value)
+        else:
+            raise CheckpointError(
+                f"optimiser state {key!r} of {name!r} is {tuple(value.shape)}; the parameter is "
+                f"{tuple(parameter.shape)}"
+            )
+
+
+def check_held_once(
+    optimizers: Iterable[torch.optim.Optimizer], parameters: Iterable[nn.Parameter]
+) -> None:
+    """Make sure that each live parameter is in exactly one optimiser group, and no dead one is.
+
+    Raises:
+        RuntimeError: a parameter would stop learning, or learn twice: a bug of ours.
+    """
+    held = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
+    live = [id(p) for p in parameters]
+    if sorted(held) != sorted(live):
+        raise RuntimeError(
+            f"{len(live)} live parameters, {len(held)} held by optimisers, "
+            f"{len(set(held) & set(live))} in common: the optimisers lost track"
+        )

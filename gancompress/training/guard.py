@@ -1,0 +1,38 @@
+"""Keep non-finite numbers out of the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def finite_step(loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
+    """Return whether ``loss`` and the norm of every gradient are finite (one sync on a device)."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norms = torch._foreach_norm(grads) if grads else []
+    return bool(torch.isfinite(torch.stack([loss.detach().float(), *norms])).all())
+
+
+def finite_tensors(tensors: Iterable[Tensor]) -> bool:
+    """Return whether every floating tensor holds finite numbers only."""
+    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
+
+
+class BufferGuard:
+    """Remembers the buffers of some modules, to undo a forward pass that went wrong.
+
+    A forward pass in training mode writes norm statistics and spectral vectors before any loss is
+    known; skipping the optimiser step alone would leave NaN there (ours).
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self._buffers = [b for module in modules for b in module.buffers()]
+        self._saved = [b.detach().clone() for b in self._buffers]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Write the remembered values back."""
+        for buffer, saved in zip(self._buffers, self._saved, strict=True):
+            buffer.copy_(saved)

@@ -1,0 +1,126 @@
+"""The distillers of a run, wired to the activations that they asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.distill import DistillBatch, Distiller, Taps, build_distiller
+from gancompress.recipes.schema import Weighted
+
+KeptChannels = Callable[[str], Tensor]
+"""Module path in the student -> indices (along dim 1) of the channels that live."""
+
+
+class Lessons:
+    """All distillers of a recipe with their weights and taps (ours).
+
+    ``teacher`` and ``student`` must be those that will run in training: hooks are attached here and
+    stay until ``remove``.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Weighted],
+        *,
+        teacher: nn.Module,
+        student: nn.Module,
+        discriminator: nn.Module | None,
+        example: tuple[Any, ...],
+    ) -> None:
+        self.weights = [entry.weight for entry in entries]
+        self.distillers: list[Distiller] = [
+            build_distiller(
+                entry.name,
+                teacher=teacher,
+                student=student,
+                discriminator=discriminator,
+                example=example,
+                **entry.options,
+            )
+            for entry in entries
+        ]
+        self._student = [Taps(student, [s for s, _ in d.pairs]) for d in self.distillers]
+        self._teacher = [Taps(teacher, dict(d.pairs)) for d in self.distillers]
+        self._kept: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.distillers)
+
+    def loss(
+        self,
+        *,
+        inputs: tuple[Any, ...],
+        labels: Tensor | None,
+        student_images: Tensor,
+        teacher_images: Tensor,
+    ) -> Tensor:
+        """Return the weighted sum of all distillers for the last forward of both networks."""
+        total = torch.zeros((), device=student_images.device)
+        for weight, distiller, ours, theirs in zip(
+            self.weights, self.distillers, self._student, self._teacher, strict=True
+        ):
+            batch = DistillBatch(
+                inputs=inputs,
+                labels=labels,
+                student_images=student_images,
+                teacher_images=teacher_images,
+                student=ours.take(self._kept),
+                teacher=theirs.take(),
+            )
+            total = total + weight * distiller(batch).float()
+        return total
+
+    def mute(self, kept: KeptChannels) -> None:
+        """Hide from the distillers the channels that have died since the last cut."""
+        self._kept = self._by_tap(kept)
+
+    def shrink(self, kept: KeptChannels) -> None:
+        """Follow a live cut: ``kept`` tells the channels that survived it."""
+        by_tap = self._by_tap(kept)
+        for distiller in self.distillers:
+            distiller.shrink({s: by_tap[s] for s, _ in distiller.pairs})
+        self._kept = {}
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the connectors' parameters with names."""
+        for index, distiller in enumerate(self.distillers):
+            for number, parameter in enumerate(distiller.parameters()):
+                yield f"{index}.{number}", parameter
+
+    def to(self, device: torch.device) -> None:
+        """Move the connectors to ``device``."""
+        for distiller in self.distillers:
+            if isinstance(distiller, nn.Module):
+                distiller.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return every distiller's tensors, prefixed with its number."""
+        return {
+            f"{index}.{name}": tensor
+            for index, distiller in enumerate(self.distillers)
+            for name, tensor in distiller.state_dict().items()
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Take up the state of a checkpoint."""
+        for index, distiller in enumerate(self.distillers):
+            own = {
+                name.partition(".")[2]: tensor
+                for name, tensor in saved.items()
+                if name.partition(".")[0] == str(index)
+            }
+            distiller.load_state_dict(own)
+
+    def remove(self) -> None:
+        """Take all hooks off both networks."""
+        for taps in (*self._student, *self._teacher):
+            taps.remove()
+
+    def _by_tap(self, kept: KeptChannels) -> dict[str, Tensor]:
+        taps = {s for distiller in self.distillers for s, _ in distiller.pairs}
+        # `encoder[1]` is one of several outputs of module `encoder`.
+        return {tap: kept(tap.partition("[")[0]) for tap in sorted(taps)}

@@ -1,0 +1,118 @@
+"""What a run tells: lines of figures and events, to files and to a screen."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gancompress.training.run_folder import RunFolder
+
+
+class Screen(Protocol):
+    """Shows a run while it goes on, for example the command line's progress bar (ours)."""
+
+    def update(self, line: Mapping[str, Any]) -> None:
+        """Show one line of figures; it has ``step`` and ``steps``, the rest as far as known."""
+        ...
+
+    def event(self, text: str) -> None:
+        """Show one event, in words."""
+        ...
+
+
+class Silent:
+    """A screen that shows nothing."""
+
+    def update(self, line: Mapping[str, Any]) -> None:
+        """Show nothing."""
+
+    def event(self, text: str) -> None:
+        """Show nothing."""
+
+
+class PlainScreen:
+    """Plain lines on stderr, at most one in ``seconds`` (ours)."""
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        self._seconds = seconds
+        self._shown = -seconds
+
+    def update(self, line: Mapping[str, Any]) -> None:
+        """Print the figures, unless the last ones are too fresh."""
+        now = time.monotonic()
+        if now - self._shown < self._seconds and line["step"] < line["steps"]:
+            return
+        self._shown = now
+        print(describe(line), file=sys.stderr, flush=True)
+
+    def event(self, text: str) -> None:
+        """Print the event."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class Log:
+    """Writes ``metrics.jsonl`` and ``events.jsonl`` of a run, keeps the history, feeds a screen.
+
+    ``history`` holds one mapping per logged step, without clock readings that differ between two
+    runs of the same seed: those are only in the file.
+    """
+
+    def __init__(self, run: RunFolder | None, screen: Screen) -> None:
+        self.history: list[dict[str, float]] = []
+        self._run = run
+        self._screen = screen
+        self._mark: tuple[int, float] | None = None
+
+    def figures(self, step: int, steps: int, batch: int, values: Mapping[str, float]) -> None:
+        """Record the figures of ``step``; speed is counted since the last call."""
+        now = time.monotonic()
+        self.history.append({"step": step, **values})
+        line: dict[str, Any] = {"step": step, "steps": steps, **values}
+        if self._mark is not None and now > self._mark[1]:
+            speed = (step - self._mark[0]) / (now - self._mark[1])
+            line["steps_per_second"] = round(speed, 4)
+            line["images_per_second"] = round(speed * batch, 2)
+            line["eta_seconds"] = round((steps - step) / speed, 1) if speed else None
+        self._mark = (step, now)
+        if self._run is not None:
+            self._run.append("metrics.jsonl", line)
+        self._screen.update(line)
+
+    def event(self, kind: str, text: str, **values: Any) -> None:
+        """Record an event: a word for programs, a sentence for people."""
+        if self._run is not None:
+            self._run.append("events.jsonl", {"event": kind, "text": text, **values})
+        self._screen.event(text)
+
+    def resume(self, step: int) -> None:
+        """Forget what was recorded after ``step``: it is about to be done again."""
+        self.history = [line for line in self.history if line["step"] <= step]
+        self._mark = None
+        if self._run is not None:
+            for line in self._run.rewind("metrics.jsonl", step):
+                clock = ("steps", "seconds", "steps_per_second", "images_per_second", "eta_seconds")
+                if not any(known["step"] == line["step"] for known in self.history):
+                    self.history.append({k: v for k, v in line.items() if k not in clock})
+
+
+def describe(line: Mapping[str, Any]) -> str:
+    """Return one line of figures in words."""
+    parts = [f"step {line['step']}/{line['steps']}"]
+    for key, text in (
+        ("g_loss", "G {:.3f}"),
+        ("d_loss", "D {:.3f}"),
+        ("real", "real {:+.2f}"),
+        ("fake", "fake {:+.2f}"),
+        ("distill", "distill {:.3f}"),
+        ("images_per_second", "{:.0f} img/s"),
+    ):
+        if line.get(key) is not None:
+            parts.append(text.format(line[key]))
+    if line.get("eta_seconds") is not None:
+        left = int(line["eta_seconds"])
+        parts.append(f"ETA {left // 60}:{left % 60:02d}")
+    if line.get("params") is not None:
+        parts.append(f"{line['params']:,.0f} params  {line['macs'] / 1e6:,.1f} M MACs")
+    return "  ".join(parts)

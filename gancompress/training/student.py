@@ -1,0 +1,131 @@
+"""Students of fixed, smaller shape, and networks with fresh weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from gancompress.errors import ConfigError
+from gancompress.graph.groups import ChannelGraph
+from gancompress.masks.budget import Budget, Target
+from gancompress.recipes.schema import Recipe
+from gancompress.surgery.plan import Plan
+from gancompress.training.order import derived_seed
+from gancompress.wrapping import wrap
+
+
+def narrow_student(
+    teacher: nn.Module, example: tuple[Any, ...], recipe: Recipe
+) -> tuple[nn.Module, Plan, dict[str, Any]]:
+    """Return ``teacher`` uniformly narrower, at ``recipe.target``, with its largest channels.
+
+    Every group keeps the same share of its channels, up to rounding (ours). Also returns the plan
+    and the verification of the cut; ``teacher`` is left alone.
+
+    Raises:
+        TargetError: the target is out of reach.
+    """
+    assert recipe.target is not None
+    masked = wrap(
+        copy.deepcopy(teacher),
+        example,
+        target=recipe.target,
+        importance="magnitude",
+        round_to=recipe.round_to,
+        min_channels=recipe.min_channels,
+        seed=recipe.seed,
+    )
+    widths = uniform_widths(masked.graph, recipe)
+    value = masked.importance()
+    keep = {
+        name: sorted(value[name].argsort(kind="stable")[::-1][:width].tolist())
+        for name, width in widths.items()
+    }
+    plan = Plan.of(masked.graph, keep)
+    small = masked.prune(plan)
+    return small, plan, {} if masked.verification is None else vars(masked.verification)
+
+
+def uniform_widths(graph: ChannelGraph, recipe: Recipe) -> dict[str, int]:
+    """Return the widths nearest below the target when every group keeps one share (ours)."""
+    assert recipe.target is not None
+    target = Target.parse(recipe.target)
+    original = graph.cost()
+    budget = Budget(target, original, recipe.round_to, recipe.min_channels)
+    unit = recipe.round_to
+
+    def widths(share: float) -> dict[str, int]:
+        return {
+            g.name: min(g.size, max(budget.floor(g.size), int(share * g.size / unit) * unit))
+            for g in graph.groups
+        }
+
+    # Widths change only where some share * size crosses a multiple of the unit.
+    shares = sorted(
+        {k * unit / g.size for g in graph.groups for k in range(1, g.size // unit + 1)} | {0.0}
+    )
+    low, high = 0, len(shares) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if target.of(graph.cost(widths(shares[middle] + 1e-9))) <= budget.goal:
+            low = middle
+        else:
+            high = middle - 1
+    chosen = widths(shares[low] + 1e-9)
+    # The next share widens several groups at once; take as many of them as still fit.
+    following = widths(shares[min(low + 1, len(shares) - 1)] + 1e-9)
+    for name in sorted(chosen, key=lambda n: -graph[n].size):
+        wider = {**chosen, name: following[name]}
+        if target.of(graph.cost(wider)) <= budget.goal:
+            chosen = wider
+    return chosen
+
+
+def fresh(network: nn.Module, seed: int) -> nn.Module:
+    """Return a copy of ``network`` with newly initialised weights, whatever its present widths.
+
+    Each module's own ``reset_parameters`` is used; norms without one (a gain and a bias) get 1 and
+    0. The global random state is left as it was.
+
+    Raises:
+        ConfigError: a module holds weights and cannot initialise them.
+    """
+    new = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "fresh"))
+        for path, module in new.named_modules():
+            own = dict(module.named_parameters(recurse=False))
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif own and own.keys() <= {"gain", "weight", "bias"} and _is_norm(module):
+                for name, parameter in own.items():
+                    nn.init.constant_(parameter, 0.0 if name == "bias" else 1.0)
+                _reset_statistics(module)
+            elif own:
+                raise ConfigError(
+                    f"{path or type(new).__name__} ({type(module).__name__}) has no "
+                    "reset_parameters(): its weights cannot be made afresh. Add that method, or "
+                    "choose another student.init or discriminator.policy"
+                )
+            else:
+                _reset_statistics(module)
+    return new
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return all(p.dim() == 1 for p in module.parameters(recurse=False)) and any(
+        "mean" in name for name, _ in module.named_buffers(recurse=False)
+    )
+
+
+@torch.no_grad()
+def _reset_statistics(module: nn.Module) -> None:
+    for name, buffer in module.named_buffers(recurse=False):
+        if name in ("stored_mean", "running_mean"):
+            buffer.zero_()
+        elif name in ("stored_var", "running_var"):
+            buffer.fill_(1.0)
