@@ -13,7 +13,7 @@ from gancompress.distill.maths import full_precision, unit, widen
 from gancompress.distill.pairing import Pairs, resolve_pairs
 from gancompress.distill.probe import evaluating, traceless
 from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
-from gancompress.distill.taps import Taps
+from gancompress.distill.taps import Taps, deafened
 from gancompress.errors import ConfigError, DataError
 
 _DRAWS = 8
@@ -159,6 +159,6 @@ def _latent(example: tuple[Any, ...]) -> int:
 
 
 def _activations(module: nn.Module, args: tuple[Any, ...], names: list[str]) -> dict[str, Tensor]:
-    with Taps(module, list(dict.fromkeys(names))) as taps:
+    with deafened(module), Taps(module, list(dict.fromkeys(names))) as taps:
         traceless(module, args)
         return taps.take()

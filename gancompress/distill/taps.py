@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -63,9 +64,10 @@ class _Reset:
 
     def __init__(self, taps: Sequence[_Tap]) -> None:
         self.taps = taps
+        self.deaf = False
 
     def begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        for tap in self.taps:
+        for tap in () if self.deaf else self.taps:
             tap.calls.clear()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Reset:
@@ -139,6 +141,32 @@ class Taps:
         trace: TracebackType | None,
     ) -> None:
         self.remove()
+
+
+@contextmanager
+def deafened(module: nn.Module) -> Iterator[None]:
+    """Let ``module`` run without its present taps noticing: they keep what they hold (ours).
+
+    For a distiller that runs a network again while other taps hold the activations of the step.
+    """
+    hooks = [
+        hook
+        for part in module.modules()
+        for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
+    ]
+    owners = [owner for hook in hooks if isinstance(owner := _owner(hook), (_Tap, _Reset))]
+    before = [owner.deaf for owner in owners]
+    for owner in owners:
+        owner.deaf = True
+    try:
+        yield
+    finally:
+        for owner, was in zip(owners, before, strict=True):
+            owner.deaf = was
+
+
+def _owner(hook: object) -> object:
+    return getattr(hook, "__self__", None)
 
 
 def tap_path(module: nn.Module, name: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gancompress.distill import DistillBatch, build_distiller
+from gancompress.distill import DistillBatch, Taps, build_distiller
 from gancompress.distill.latent_direction import latent_directions
 from gancompress.errors import ConfigError
 from tests.distill.toys import LATENT, bench
@@ -58,6 +58,24 @@ def test_only_the_first_samples_are_run_again():
     networks.student.register_forward_pre_hook(lambda module, args: sizes.append(args[0].shape[0]))
     distiller(networks.batch(distiller, n=6))
     assert sizes == [6, 3]
+
+
+def test_taps_of_other_distillers_keep_the_activations_of_the_step():
+    networks = bench(same=False)
+    distiller = networks.build("latent_direction")
+    batch = networks.batch(distiller)
+    z, y = batch.inputs
+    with (
+        Taps(networks.student, ["blocks.0"]) as ours,
+        Taps(networks.teacher, ["blocks.0"]) as theirs,
+    ):
+        networks.student(z, y)
+        networks.teacher(z, y)
+        distiller(batch)
+        for taps, net in ((ours, networks.student), (theirs, networks.teacher)):
+            found = taps.take()["blocks.0"]
+            net(z, y)
+            assert torch.equal(found, taps.take()["blocks.0"])
 
 
 def test_dead_channels_do_not_count_in_the_second_pass():
