@@ -23,7 +23,7 @@ _HOMES = {
     "random_plan": "gancompress.surgery.plan",
     "cut": "gancompress.surgery.cut",
     "verify": "gancompress.surgery.verify",
-    "inspect": "gancompress.surgery.inspection",
+    "inspect": "gancompress.inspection",
     "report": "gancompress.reporting.summary",
     "save": "gancompress.export.package",
     "load": "gancompress.export.package",

@@ -24,6 +24,7 @@ from gancompress.masks.schedule import build_schedule
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.operate import carried_channels, operate, sliced_copy
 from gancompress.surgery.plan import Plan
+from gancompress.surgery.vet import vetted_trace
 from gancompress.surgery.verify import Verification, verify
 
 
@@ -71,7 +72,7 @@ class Masked:
         self._begin(args, kwargs)
 
     def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        graph = trace(self.generator, tuple(args), kwargs)
+        graph = vetted_trace(self.generator, trace(self.generator, tuple(args), kwargs))
         self._original = graph.cost()
         chosen = self._choose(graph)
         if self._options["target"] is not None:

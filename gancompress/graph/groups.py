@@ -78,13 +78,14 @@ class ChannelGraph:
         batch: int,
         sequences: Mapping[tuple[str, str], Sequence[int]],
         example: tuple[tuple[object, ...], dict[str, object]],
+        keep: Sequence[tuple[np.ndarray, Reason]] = (),
     ) -> None:
         self.slots, self.shapes = dict(slots), dict(shapes)
         self.trainable = frozenset(trainable)
         self.solution, self.ops, self.reads = solution, list(ops), list(reads)
         self.outputs, self.uses, self.attributes = dict(outputs), list(uses), dict(attributes)
         self.fake, self.batch = fake, batch
-        self.sequences, self.example = dict(sequences), example
+        self.sequences, self.example, self.keep = dict(sequences), example, list(keep)
         self.groups: list[Group] = collect_groups(self.slots, solution)
         self._by_name = {g.name: g for g in self.groups}
         self._group_of = self._component_groups()

@@ -20,7 +20,7 @@ from gancompress.graph.atoms import Dim, Factor, Reason
 from gancompress.graph.groups import ChannelGraph, Group, count_alive
 from gancompress.graph.repair import Change, attribute_changes, set_attributes
 from gancompress.graph.sizes import AttributeKey, SizeUse, leaf
-from gancompress.graph.tracer import _OURS, _TORCH, UNSTEADY, OpRecord, steady_name, tensors_in
+from gancompress.graph.tracer import _OURS, _TORCH, UNSTEADY, OpRecord, scalars_of, steady_name, tensors_in
 from gancompress.graph.twin import named_tensors
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ class CheckMode(TorchDispatchMode):
             if off:
                 text = f"{op.name} fixes a size in Python (shape {list(old)})"
                 raise Mismatch(self.index, text, off)
+        if scalars_of(func, args, kwargs or {}) != op.scalars:
+            text = f"{op.name} computes with a number taken from a channel count"
+            raise Mismatch(self.index, text)
         self.index += 1
         return out
 
@@ -113,7 +116,7 @@ def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
         stop = _trial(bench, graph, keep)
         if stop is None:
             continue
-        if isinstance(stop, Mismatch):
+        if isinstance(stop, Mismatch) and stop.dims:
             return Findings(_blame(graph, stop))
         return _search(bench, graph, seed, stop)
     return Findings()
@@ -196,13 +199,17 @@ def _search(bench: Workbench, graph: ChannelGraph, seed: int, stop: Exception) -
     found = culprits(list(full)) or [(n, stop) for n in full]
     for name, error in found:
         if isinstance(error, Mismatch):
-            findings.freezes += _blame(graph, error)
+            op = graph.ops[error.index]
+            own = [(graph[name].atoms, Reason(op.name, op.where, error.text))]
+            findings.freezes += _blame(graph, error) if error.dims else own
             continue
         use = _attribute(bench, graph, graph[name], full[name], error)
         if use:
             findings.uses += use
             continue
-        word = "assert" if isinstance(error, AssertionError) else type(error).__name__
+        op_name = graph.ops[int(_tag(error, "index") or 0)].name
+        words = {AssertionError: "assert", RuntimeError: op_name}
+        word = words.get(type(error), type(error).__name__)
         text = f"fails when sliced: {str(error).splitlines()[0] if str(error) else word}"
         findings.freezes.append((graph[name].atoms, Reason(word, _tag(error, "line"), text)))
     return findings

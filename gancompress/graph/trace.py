@@ -16,7 +16,7 @@ from gancompress.errors import GraphError
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.nested import map_tensors, tensors_of
-from gancompress.graph.probe import probe
+from gancompress.graph.probe import Findings, probe
 from gancompress.graph.sizes import AttributeKey, SizeUse, SizeWatch, plant
 from gancompress.graph.tracer import RecordMode, Tracer
 from gancompress.graph.twin import copy_with, named_tensors
@@ -91,7 +91,12 @@ def _as_kind(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
 
 
 def trace(
-    generator: nn.Module, example: Any, kwargs: Mapping[str, Any] | None = None
+    generator: nn.Module,
+    example: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    keep: Sequence[tuple[np.ndarray, Reason]] = (),
+    trial: bool = True,
 ) -> ChannelGraph:
     """Run ``generator`` once (on a copy, in eval mode) and return its channel groups (ours).
 
@@ -100,6 +105,9 @@ def trace(
         example: the inputs of one call: a tensor, a tuple of positional arguments, or a mapping
             of keyword arguments. A batch of 2 is enough.
         kwargs: keyword arguments beside a tuple.
+        keep: atoms of an earlier trace of the same network to keep whole, each with its reason.
+        trial: cut copies for trial to find sizes that Python holds (skip only for a network that
+            has just been cut itself).
 
     Raises:
         GraphError: the forward fails on the example, or the module cannot be copied.
@@ -116,7 +124,7 @@ def trace(
             # Control flow that depends on data cannot run on fake tensors: run it for real.
             problem = error
             continue
-        return _settle(bench, tracer, uses, attributes)
+        return _settle(bench, tracer, uses, attributes, keep, trial)
     raise GraphError(
         f"the forward of {type(generator).__name__} fails on the example: "
         f"{type(problem).__name__}: {problem}. Check the example inputs by calling the generator."
@@ -180,11 +188,16 @@ def _planted(twin: nn.Module) -> dict[AttributeKey, int]:
 
 
 def _settle(
-    bench: Workbench, tracer: Tracer, uses: list[SizeUse], attributes: dict[AttributeKey, int]
+    bench: Workbench,
+    tracer: Tracer,
+    uses: list[SizeUse],
+    attributes: dict[AttributeKey, int],
+    keep: Sequence[tuple[np.ndarray, Reason]],
+    trial: bool,
 ) -> ChannelGraph:
     """Solve, freeze what cannot be silenced or is unused, and let the probe veto the rest."""
     _tie_tiles(tracer)
-    extra: list[tuple[np.ndarray, Reason]] = []
+    extra: list[tuple[np.ndarray, Reason]] = list(keep)
     for name in _unused(tracer):
         reason = Reason("", "", "is not used by this forward")
         for (n, _), factor in tracer.slots.items():
@@ -200,8 +213,8 @@ def _settle(
         if unheard:
             extra += unheard
             continue
-        graph = _graph(bench, tracer, solution, uses, attributes)
-        found = probe(bench, graph)
+        graph = _graph(bench, tracer, solution, uses, attributes, keep)
+        found = probe(bench, graph) if trial else Findings()
         if not found.freezes and not found.uses:
             return graph
         extra += found.freezes
@@ -214,6 +227,7 @@ def _graph(
     solution: Solution,
     uses: list[SizeUse],
     attributes: dict[AttributeKey, int],
+    keep: Sequence[tuple[np.ndarray, Reason]],
 ) -> ChannelGraph:
     return ChannelGraph(
         slots=tracer.slots,
@@ -230,6 +244,7 @@ def _graph(
         batch=tracer.batch,
         sequences=_sequences(bench.generator, attributes),
         example=bench.example,
+        keep=keep,
     )
 
 

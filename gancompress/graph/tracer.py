@@ -42,6 +42,7 @@ class OpRecord:
     counts: list[tuple[int, Dim]] = field(default_factory=list)  # argument position -> its dim
     counted: str = ""  # the attribute of ``module`` that holds that count
     pins: list[np.ndarray] = field(default_factory=list)  # atoms that a literal position holds
+    scalars: tuple[float, ...] = ()  # numbers the operator computes with
 
 
 @dataclass
@@ -261,6 +262,19 @@ def steady_name(name: str) -> str:
     return "view" if name in ("_unsafe_view", "reshape", "_reshape_alias") else name
 
 
+_ARITHMETIC = {"add", "sub", "rsub", "mul", "div", "pow", "remainder", "floor_divide", "true_divide"}
+
+
+def scalars_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the numbers that an operator computes with: floats, and integers of arithmetic."""
+    whole = func._schema.name.split("::")[-1].rstrip("_") in _ARITHMETIC
+    values = (*args, *kwargs.values())
+    return tuple(
+        float(v) for v in values
+        if isinstance(v, float) or (whole and isinstance(v, int) and not isinstance(v, bool))
+    )  # fmt: skip
+
+
 class RecordMode(TorchDispatchMode):
     """Applies the operator rules to everything that runs under it."""
 
@@ -291,8 +305,9 @@ class RecordMode(TorchDispatchMode):
         counted = self.tracer.count_attribute.get(path, "")
         self.tracer.ops.append(
             OpRecord(
-                steady_name(op.name), op.where, path, inputs, outputs, shapes, op.counts, counted, op.pins
-            )
+                steady_name(op.name), op.where, path, inputs, outputs, shapes, op.counts, counted,
+                op.pins, scalars_of(func, args, kwargs),
+            )  # fmt: skip
         )
         return out
 

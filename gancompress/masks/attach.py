@@ -38,6 +38,7 @@ def attach(
             learned = site == "reader" and slot in group.readers
             plan.setdefault(slot[0], []).append((group, slot[1], learned))
     registered: set[str] = set()
+    owners = _owners(generator)
     for name, rows in plan.items():
         owner, key = _owner(generator, name)
         parts: list[GatePart] = []
@@ -50,13 +51,9 @@ def attach(
             if group.name not in registered:
                 registered.add(group.name)
                 owned.append(masks[group.name])
-        gate = Gate(parts, owned)
-        gate.to(owner._parameters[key].device)  # type: ignore[union-attr]
-        gate.train(owner.training)
-        gate.order = next((g.order for g in _gates_of(owner)), list(owner._parameters))
-        if parametrize.is_parametrized(owner):
-            _own_class(owner)
-        parametrize.register_parametrization(owner, key, gate, unsafe=True)
+        # A parameter that several modules share is gated in each of them.
+        for place, (sharer, name_there) in enumerate(owners[id(owner._parameters[key])]):
+            _register(sharer, name_there, Gate(parts, [] if place else owned))
     missing = [n for n in masks if n not in registered]
     if missing:
         raise GraphError(f"groups {missing} have no weight to gate; exclude them")
@@ -64,6 +61,25 @@ def attach(
         for group in graph.groups:
             if group.name in masks:
                 _hook_outputs(generator, group, masks[group.name])
+
+
+def _owners(generator: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Return, by id, every place where a parameter is registered."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for sub in generator.modules():
+        for key, p in sub._parameters.items():
+            if p is not None:
+                found.setdefault(id(p), []).append((sub, key))
+    return found
+
+
+def _register(owner: nn.Module, key: str, gate: Gate) -> None:
+    gate.to(owner._parameters[key].device)  # type: ignore[union-attr]
+    gate.train(owner.training)
+    gate.order = next((g.order for g in _gates_of(owner)), list(owner._parameters))
+    if parametrize.is_parametrized(owner):
+        _own_class(owner)
+    parametrize.register_parametrization(owner, key, gate, unsafe=True)
 
 
 def _gates_of(owner: nn.Module) -> Iterator[Gate]:

@@ -69,7 +69,7 @@ def operate(
             changed then.
     """
     small, twins = sliced_copy(generator, plan, strip)
-    new_graph = trace(small, graph.example[0], graph.example[1])
+    new_graph = trace(small, *graph.example, trial=False)
     table = {id(t): plan.tensors[n] for n, t in raw_tensors(generator).items() if n in plan.tensors}
     moves = [plan_optimizer(o, table, twins) for o in optimizers]
     copy_twins = [sliced_copy(c, plan, strip)[1] for c in copies]

@@ -1,0 +1,144 @@
+"""save() and load(): weights and plan in a folder, rebuilt on the user's own class, no pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from gancompress.errors import CheckpointError, GraphError
+from gancompress.storage import read_folder, write_folder
+from gancompress.surgery.cut import cut
+from gancompress.surgery.plan import Plan
+
+FORMAT = 1
+
+
+def save(
+    path: str | Path,
+    module: nn.Module,
+    *,
+    plan: Plan | None = None,
+    info: Mapping[str, Any] | None = None,
+    replace: bool = False,
+) -> Path:
+    """Save a (pruned) module as ``config.json``, ``plan.json``, ``model.safetensors`` and hashes.
+
+    Args:
+        path: folder to make.
+        module: plain module, as `Masked.prune` or `cut` returned it.
+        plan: the cut that made it from its class (`Masked.history` composed with the last plan);
+            None when nothing was cut.
+        info: JSON-ready facts to keep beside it.
+        replace: overwrite an existing folder.
+
+    Raises:
+        CheckpointError: the module is still wrapped, or its tensors do not match the plan.
+        StorageError: the folder exists, or the disk is full or not writable.
+    """
+    if any(getattr(m, "is_gancompress_gate", False) for m in module.modules()):
+        raise CheckpointError("the module is still wrapped: save what Masked.prune() returns")
+    tensors, shared = _unshared(module)
+    check_widths(module, plan)
+    config = {
+        "format": FORMAT,
+        "class": type(module).__name__,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "shared": shared,
+        "info": dict(info or {}),
+    }
+    files = {
+        "model.safetensors": safetensors.torch.save(tensors),
+        "config.json": json.dumps(config, indent=1).encode(),
+        "plan.json": (plan or Plan({})).to_json().encode(),
+    }
+    path = Path(path)
+    write_folder(path, files, {"format": FORMAT}, replace=replace)
+    return path
+
+
+def check_widths(module: nn.Module, plan: Plan | None) -> None:
+    """Refuse a plan that does not lead to this module's shapes.
+
+    Raises:
+        CheckpointError: a tensor is absent or of another size.
+    """
+    have = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for name, row in (plan.tensors if plan is not None else {}).items():
+        shape = tuple(have[name].shape) if name in have else None
+        if shape is None or any(
+            k is not None and len(k) != n for k, n in zip(row, shape, strict=False)
+        ):
+            raise CheckpointError(
+                f"the plan does not fit the module: {name!r} is {shape}, the plan keeps "
+                f"{[None if k is None else len(k) for k in row]}. Pass the plan of the whole cut"
+            )
+
+
+def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
+    """Rebuild a saved module: ``build_fn()``, replay the plan, load the weights, bit for bit.
+
+    Args:
+        build_fn: makes the original, uncut module (its class and arguments are yours).
+        path: folder that `save` made.
+
+    Raises:
+        CheckpointError: the folder is damaged, of a newer format, or made from another class.
+    """
+    path = Path(path)
+    manifest, files = read_folder(path)
+    if manifest.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{path} has format {manifest['format']}; update gancompress")
+    try:
+        plan = Plan.from_json(files["plan.json"].decode())
+        config = json.loads(files["config.json"])
+        tensors = safetensors.torch.load(files["model.safetensors"])
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a saved generator: {error!r}") from error
+    module = build_fn()
+    if plan.tensors:
+        try:
+            module = cut(module, plan)
+        except GraphError as error:
+            raise CheckpointError(f"{path}: the plan does not fit {build_fn!r}: {error}") from error
+    for name, source in config.get("shared", {}).items():
+        tensors[name] = tensors[source]
+    _load_strictly(module, tensors, path)
+    return module
+
+
+def _load_strictly(module: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    want = module.state_dict()
+    missing = sorted(set(want) - set(tensors))
+    extra = sorted(set(tensors) - set(want))
+    if missing or extra:
+        raise CheckpointError(
+            f"{path} was made from another class than {type(module).__name__}: missing {missing[:3]}, "
+            f"unexpected {extra[:3]}"
+        )
+    for name, t in tensors.items():
+        if t.shape != want[name].shape:
+            raise CheckpointError(
+                f"{path}: {name!r} is {tuple(t.shape)} in the file and {tuple(want[name].shape)} in "
+                f"{type(module).__name__}: build it with the arguments it was made with"
+            )
+    module.load_state_dict(dict(tensors))
+
+
+def _unshared(module: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return contiguous tensors, and the names that share another name's tensor."""
+    seen: dict[int, str] = {}
+    tensors, shared = {}, {}
+    for name, t in module.state_dict(keep_vars=True).items():
+        if id(t) in seen:
+            shared[name] = seen[id(t)]
+            continue
+        seen[id(t)] = name
+        tensors[name] = t.detach().cpu().contiguous().clone()
+    return tensors, shared

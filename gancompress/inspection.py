@@ -1,0 +1,186 @@
+"""inspect(): for every layer, what can go, what cannot and why; and how small the whole can get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from gancompress.graph.atoms import Dim
+from gancompress.graph.groups import ChannelGraph, Cost
+from gancompress.graph.trace import trace
+from gancompress.surgery.vet import vetted_trace
+
+_CONVS = (nn.modules.conv._ConvNd,)
+_NORMS = (
+    nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer: ``status`` is prunable, partly, or kept; ``reason`` says why channels stay."""
+
+    layer: str
+    kind: str
+    channels: int
+    prunable: int
+    status: str
+    groups: tuple[str, ...]
+    params_per_channel: int
+    macs_per_channel: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Result of `inspect`; prints as a table, and `to_dict` is JSON-ready."""
+
+    rows: list[Row]
+    cost: Cost
+    smallest: Cost
+    predictions: dict[str, Cost]
+    graph: ChannelGraph
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: layers, cost, smallest reachable cost, predictions by keep ratio."""
+        return {
+            "layers": [asdict(r) for r in self.rows],
+            "cost": asdict(self.cost),
+            "smallest": asdict(self.smallest),
+            "predictions": {k: asdict(v) for k, v in self.predictions.items()},
+            "groups": {g.name: g.size for g in self.graph.groups},
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{'layer':<32} {'kind':<16} {'channels':>8} {'can go':>7}  group or reason"]
+        for r in self.rows:
+            tail = ", ".join(r.groups) if r.status == "prunable" else r.reason
+            if r.status == "partly":
+                tail = f"{', '.join(r.groups)}; the rest: {r.reason}"
+            lines.append(f"{r.layer:<32} {r.kind:<16} {r.channels:>8} {r.prunable:>7}  {tail}")
+        lines.append("")
+        lines.append(f"{'':<24}{'parameters':>14}{'MACs':>18}{'compression':>13}")
+        table = {"as it is": self.cost, **self.predictions, "smallest reachable": self.smallest}
+        for name, cost in table.items():
+            ratio = self.cost.params / max(cost.params, 1)
+            lines.append(f"{name:<24}{cost.params:>14,}{cost.macs:>18,}{ratio:>12.2f}x")
+        return "\n".join(lines)
+
+    def __rich__(self) -> Any:
+        from rich.console import Group as Stack
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name, right in (("layer", 0), ("kind", 0), ("channels", 1), ("can go", 1), ("group, or why kept", 0)):
+            table.add_column(name, justify="right" if right else "left", overflow="fold")
+        for r in self.rows:
+            style = {"prunable": "green", "partly": "yellow", "kept": ""}[r.status]
+            tail = ", ".join(r.groups) if r.status == "prunable" else r.reason
+            if r.status == "partly":
+                tail = f"{', '.join(r.groups)}; the rest: {r.reason}"
+            table.add_row(r.layer, r.kind, f"{r.channels:,}", Text(f"{r.prunable:,}", style), tail)
+        sizes = Table(box=None, pad_edge=False, header_style="bold")
+        for name, right in (("", 0), ("parameters", 1), ("MACs", 1), ("compression", 1)):
+            sizes.add_column(name, justify="right" if right else "left")
+        whole = {"as it is": self.cost, **self.predictions, "smallest reachable": self.smallest}
+        for name, cost in whole.items():
+            ratio = self.cost.params / max(cost.params, 1)
+            sizes.add_row(name, f"{cost.params:,}", f"{cost.macs:,}", f"{ratio:.2f}x")
+        return Stack(table, Text(""), sizes)
+
+
+def inspect(
+    generator: nn.Module, example: Any, kwargs: Mapping[str, Any] | None = None
+) -> Inspection:
+    """Say for every convolution, linear and norm whether its channels can go and, if not, why (ours).
+
+    Args:
+        generator: any module; it is not touched.
+        example: inputs of one call, as for `trace`.
+        kwargs: keyword arguments beside a tuple.
+
+    Raises:
+        GraphError: the forward fails on the example.
+    """
+    graph = vetted_trace(generator, trace(generator, example, kwargs))
+    price = {
+        kind: dict(zip(graph.widths, graph.marginal(graph.widths, kind), strict=True))
+        for kind in ("params", "macs")
+    }
+    rows = [
+        _row(graph, path, sub, price)
+        for path, sub in generator.named_modules()
+        if _counts(sub) and ".parametrizations." not in path
+    ]
+    predictions = {
+        f"keep {share:.0%} of each group": graph.cost(
+            {g.name: max(1, round(share * g.size)) for g in graph.groups}
+        )
+        for share in (0.75, 0.5, 0.25)
+    }
+    smallest = graph.cost(dict.fromkeys(graph.widths, 1))
+    return Inspection(rows, graph.cost(), smallest, predictions, graph)
+
+
+def _counts(sub: nn.Module) -> bool:
+    """Whether a module is a layer of its own: torch's, or one that owns a weight matrix."""
+    if isinstance(sub, (*_CONVS, nn.Linear, nn.Bilinear, nn.Embedding, nn.RNNBase, *_NORMS)):
+        return True
+    if isinstance(sub, nn.utils.parametrize.ParametrizationList):
+        return False
+    return any(p is not None and p.dim() >= 2 for p in sub._parameters.values())
+
+
+def _row(
+    graph: ChannelGraph, path: str, sub: nn.Module, price: Mapping[str, Mapping[str, float]]
+) -> Row:
+    kind = type(sub).__name__.removeprefix("Parametrized")
+    found = _written(graph, path, sub)
+    if found is None:
+        return Row(path, kind, 0, 0, "kept", (), 0, 0, "is not used by this forward")
+    channels, free, groups, reason = 1, 0, (), "has size 1"
+    if found:
+        channels = 1
+        share = 1.0
+        names: dict[str, None] = {}
+        reasons = []
+        for factor in found:
+            channels *= factor.size
+            if factor.atoms is None:
+                reasons.append(factor.why or "holds no channels")
+                continue
+            owners = graph.owners(factor.atoms)
+            share *= float((owners < 0).mean())
+            names.update({graph.groups[i].name: None for i in np.unique(owners[owners >= 0])})
+            if (owners < 0).any():
+                why = graph.solution.reason_of(factor.atoms)
+                reasons.append(str(why) if why is not None else "a single channel of its kind")
+        free = round(channels * (1 - share)) if names else 0
+        groups, reason = tuple(names), "; ".join(dict.fromkeys(reasons))
+    status = "prunable" if free == channels else "partly" if free else "kept"
+    return Row(
+        path, kind, channels, free, status, groups,
+        round(sum(price["params"][g] for g in groups)),
+        round(sum(price["macs"][g] for g in groups) / graph.batch),
+        "" if status == "prunable" else reason,
+    )  # fmt: skip
+
+
+def _written(graph: ChannelGraph, path: str, sub: nn.Module) -> Dim | None:
+    """Return the dimension of channels that a layer writes; None when it did not take part."""
+    if path in graph.outputs:
+        dims = graph.outputs[path]
+        last = isinstance(sub, (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase))
+        if not dims:
+            return ()
+        return dims[-1] if last or len(dims) == 1 else dims[1]
+    mine = [
+        (name, d) for name, d in graph.slots
+        if name.startswith(f"{path}.") and "." not in name[len(path) + 1 :] and d == 0
+    ] if path else [(n, d) for n, d in graph.slots if "." not in n and d == 0]  # fmt: skip
+    return (graph.slots[mine[0]],) if mine else None
