@@ -7,8 +7,6 @@ with what the plan says. The first difference names the line, and what it touche
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,9 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gancompress.graph.atoms import Dim, Factor, Reason
 from gancompress.graph.groups import ChannelGraph, Group, count_alive
 from gancompress.graph.repair import Change, attribute_changes, set_attributes
-from gancompress.graph.sizes import AttributeKey, SizeUse, leaf
-from gancompress.graph.tracer import _OURS, _TORCH, UNSTEADY, OpRecord, scalars_of, steady_name, tensors_in
+from gancompress.graph.sizes import AttributeKey, SizeUse, leaf, solve_attributes
+from gancompress.graph.tracer import UNSTEADY, OpRecord, scalars_of, steady_name, tensors_in
 from gancompress.graph.twin import named_tensors
+from gancompress.graph.where import failing_line
 
 if TYPE_CHECKING:
     from gancompress.graph.trace import Workbench
@@ -111,6 +110,9 @@ def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
     """Run trial cuts; say what Python holds, or nothing when all groups can go."""
     if not graph.groups:
         return Findings()
+    conflicts = _conflicts(graph)
+    if conflicts:
+        return Findings(conflicts)
     for seed in (0, 1):
         keep = trial_plan(graph, seed)
         stop = _trial(bench, graph, keep)
@@ -120,6 +122,32 @@ def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
             return Findings(_blame(graph, stop))
         return _search(bench, graph, seed, stop)
     return Findings()
+
+
+def _conflicts(graph: ChannelGraph) -> list[tuple[np.ndarray, Reason]]:
+    """Find attributes that size several groups at once (ch // 8 and ch // 2): no value fits them all.
+
+    Pure arithmetic over random widths: a trial run could meet a lucky pair.
+    """
+    found: dict[int, tuple[np.ndarray, Reason]] = {}
+    for seed in range(8):
+        alive = graph.alive(trial_plan(graph, seed))
+
+        def count(dim: Dim, alive: np.ndarray = alive) -> int:
+            return count_alive(dim, alive)
+
+        env = {**graph.attributes, **solve_attributes(graph.uses, graph.attributes, count)}
+        for use in graph.uses:
+            if use.value.fn(env) == use.expected(count):
+                continue
+            for other in graph.uses:
+                if other.value.keys & use.value.keys:
+                    names = ", ".join(sorted(f"self.{k[1]}" for k in other.value.keys))
+                    text = f"{other.operator} takes a size from {names}, which sizes other channels too"
+                    reason = Reason(other.operator, other.where, text)
+                    for atoms, r in _free(graph, [other.dim], reason):
+                        found.setdefault(id(other), (atoms, r))
+    return list(found.values())
 
 
 def _trial(
@@ -142,17 +170,9 @@ def _trial(
     except Exception as error:
         # The traceback holds the frames, and they the copy: keep the words only.
         error.__dict__["index"] = getattr(error, "index", min(check.index, len(graph.ops) - 1))
-        error.__dict__["line"] = _line(error)
+        error.__dict__["line"] = failing_line(error)
         return error.with_traceback(None)
     return None
-
-
-def _line(error: Exception) -> str:
-    """Return the innermost line of the traceback that is the user's."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith((_TORCH, _OURS, "<")):
-            return f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
-    return ""
 
 
 def _blame(graph: ChannelGraph, stop: Mismatch) -> list[tuple[np.ndarray, Reason]]:
@@ -232,14 +252,11 @@ def _attribute(
     ]
     for chosen in [[k] for k in keys] + ([keys] if len(keys) > 1 else []):
         if _trial(bench, graph, {group.name: kept}, _changes(graph, chosen, group, kept)) is None:
-            atoms = group.atoms
-            factor = Factor(len(atoms), atoms)
+            dim = (Factor(group.size, group.atoms),)
+            line = str(_tag(error, "line"))
             return [
-                SizeUse(
-                    leaf(k, graph.attributes[k]),
-                    lambda count, r=graph.attributes[k] // group.size: count((factor,)) * max(r, 1),
-                )
-                for k in chosen
+                SizeUse(leaf(k, v), dim, "assert", line, max(v // group.size, 1))
+                for k, v in ((k, graph.attributes[k]) for k in chosen)
             ]
     return []
 

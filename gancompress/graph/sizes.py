@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from gancompress.graph.where import user_frame
+
 AttributeKey = tuple[str, str, int | None]
 """(module path, attribute name, index inside a tuple or list)."""
 
@@ -71,10 +73,17 @@ for _name in ("add", "sub", "mul", "floordiv", "mod"):
 
 @dataclass(frozen=True)
 class SizeUse:
-    """``fn(env)`` must equal ``expected(count)`` after a cut, where count maps a dim to its size."""
+    """After a cut the expression ``value`` must equal ``times`` the new size of ``dim``."""
 
     value: TracedInt
-    expected: Callable[[Callable[[Any], int]], int]
+    dim: Any
+    operator: str
+    where: str
+    times: int = 1
+
+    def expected(self, count: Callable[[Any], int]) -> int:
+        """Return the value wanted, given what counts the indices left of a dimension."""
+        return count(self.dim) * self.times
 
 
 def _plain(x: Any) -> Any:
@@ -140,7 +149,7 @@ class SizeWatch(TorchFunctionMode):
             groups = args[at] if groups is None and len(args) > at else groups
             dim = self._counted()
             if isinstance(groups, TracedInt) and dim is not None:
-                self._add(groups, dim)
+                self._add(groups, dim, name)
             return
         tensors = [t for t in _flatten(out) if isinstance(t, torch.Tensor)]
         sizes, offset = args[1:] if name in _SHAPED else (), 0
@@ -163,10 +172,10 @@ class SizeWatch(TorchFunctionMode):
                         if n == t and any(f.atoms is not None for f in d)
                     ]  # fmt: skip
             if found:
-                self._add(t, found[0])
+                self._add(t, found[0], "view" if name in _SHAPED else name)
 
-    def _add(self, value: TracedInt, dim: Any) -> None:
-        self._uses.append(SizeUse(value, lambda count: count(dim)))
+    def _add(self, value: TracedInt, dim: Any, operator_name: str) -> None:
+        self._uses.append(SizeUse(value, dim, operator_name, user_frame()))
 
     def _note_slices(self, x: torch.Tensor, index: Any) -> None:
         dims, at = self._dims_of(x), 0
@@ -178,7 +187,7 @@ class SizeWatch(TorchFunctionMode):
                 for edge in (item.start, item.stop):
                     if isinstance(edge, TracedInt) and 0 < edge <= x.shape[at]:
                         head = self._prefix(dims[at], int(edge))
-                        self._uses.append(SizeUse(edge, lambda count, head=head: count(head)))
+                        self._add(edge, head, "slice")
             at += item is not None
 
 

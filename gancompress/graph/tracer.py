@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +14,7 @@ from torch.utils._pytree import tree_flatten
 
 from gancompress.graph.atoms import AtomSpace, Dim, Dims, Factor, Reason, Slot, opaque
 from gancompress.graph.nested import tensors_of
-
-_TORCH = os.path.dirname(torch.__file__)
-_OURS = os.path.dirname(os.path.dirname(__file__))
+from gancompress.graph.where import user_frame
 
 
 @dataclass
@@ -161,17 +157,6 @@ class _Leave(_Enter):
         found = tensors_of(out)
         if found:
             self.tracer.outputs[self.path] = self.tracer.dims(found[0])
-
-
-def user_frame() -> str:
-    """Return ``file.py:88 in forward`` for the innermost frame that is neither torch nor ours."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith((_TORCH, _OURS, "<")) and "/contextlib.py" not in file:
-            return f"{os.path.basename(file)}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = frame.f_back
-    return ""
 
 
 def tensors_in(x: Any) -> list[torch.Tensor]:
