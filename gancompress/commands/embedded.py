@@ -10,13 +10,6 @@ from torch import Tensor
 from gancompress import assets
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
 
-NETWORKS = {
-    "biggan-fashion32": BigGANConfig.fashion32,
-    "biggan-cifar": BigGANConfig.cifar,
-    "biggan-imagenet128": BigGANConfig.imagenet128,
-}
-"""Networks that a training recipe may name in its field ``network``."""
-
 
 def embedded_config() -> BigGANConfig:
     """Return the configuration of the embedded teacher."""

@@ -8,13 +8,14 @@ from pathlib import Path
 from torch import nn
 
 from gancompress.commands.console import note
-from gancompress.commands.embedded import NETWORKS, embedded_discriminator
+from gancompress.commands.embedded import embedded_discriminator
 from gancompress.commands.models import build, load_weights
+from gancompress.commands.networks import NETWORKS, check_network
 from gancompress.commands.subject import BIGGAN, EMBEDDED, Subject, is_biggan, resolve, sampler_for
 from gancompress.data.arrays import Dataset
 from gancompress.data.embedded import embedded
 from gancompress.data.folders import open_images
-from gancompress.errors import ConfigError, closest
+from gancompress.errors import ConfigError
 from gancompress.models import (
     BigGANConfig,
     BigGANDiscriminator,
@@ -42,9 +43,8 @@ def start_of(
         raise ConfigError(
             f"recipe {recipe.name!r} names no network. Give one: --model package.module:build_fn"
         )
-    if recipe.network not in NETWORKS:
-        raise ConfigError(f"no network {recipe.network!r}.{closest(recipe.network, NETWORKS)}")
-    generator = BigGANGenerator(NETWORKS[recipe.network]())
+    check_network(recipe)
+    generator = BigGANGenerator(getattr(BigGANConfig, NETWORKS[recipe.network])())
     if weights is not None:
         load_weights(generator, weights)
     origin = {"model": BIGGAN, "config": generator.config.to_dict(), "network": recipe.network}

@@ -35,6 +35,7 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
     """
     import gancompress as gc
     from gancompress.masks.budget import Target
+    from gancompress.training.student import uniform_widths
 
     assert recipe.target is not None
     masked = gc.wrap(
@@ -47,8 +48,11 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
         seed=recipe.seed,
     )
     before, cost_before = masked.graph.widths, masked.graph.cost(None)
-    masked.advance(1.0)
-    after = masked.plan().widths
+    if recipe.kind == "distill":
+        after = uniform_widths(masked.graph, recipe)
+    else:
+        masked.advance(1.0)
+        after = masked.plan().widths
     cost_after = masked.graph.cost(after)
     target = Target.parse(recipe.target)
     wanted = target.fraction * target.of(cost_before)

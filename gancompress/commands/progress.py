@@ -1,8 +1,7 @@
-"""The one live line of a run: step, losses, logits, speed, time left, current size."""
+"""The live line of a run: step, losses, logits, speed, time left, current size."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -13,34 +12,40 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from gancompress.commands.console import quiet, stderr
-
-_PLAIN_SECONDS = 10.0
+from gancompress.training.log import PlainScreen, Screen, Silent, describe
 
 
 class ProgressLine:
-    """Shows the lines of a training loop: a bar on a terminal, a line now and then elsewhere.
+    """A ``Screen``: a bar on a terminal, a plain line now and then elsewhere, silent with -q.
 
-    Silent under ``--quiet``. Enter it around the run and pass ``update`` and ``event``.
+    Enter it around the run; nothing is left on the terminal when it ends but the events.
     """
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.console = stderr()
-        self._live: Live | None = None
-        self._shown = 0.0
-        self._text = Text("")
+    def __init__(self) -> None:
+        self._console = stderr()
+        self._other: Screen | None = None
+        if quiet():
+            self._other = Silent()
+        elif not self._console.is_terminal:
+            self._other = PlainScreen(seconds=10.0)
+        self._figures = Text("starting")
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(),
-            console=self.console, expand=True,
-        )  # fmt: skip
-        self._task = self._bar.add_task("starting", total=total)
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            console=self._console,
+            expand=True,
+        )
+        self._task = self._bar.add_task("", total=1)
+        self._live = Live(
+            Group(self._bar, self._figures),
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+        )
 
     def __enter__(self) -> ProgressLine:
-        if self.console.is_terminal and not quiet():
-            self._live = Live(
-                Group(self._bar, self._text), console=self.console, refresh_per_second=4,
-                transient=True,
-            )  # fmt: skip
+        if self._other is None:
             self._live.start()
         return self
 
@@ -50,46 +55,21 @@ class ProgressLine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._live is not None:
+        if self._other is None:
             self._live.stop()
 
     def update(self, line: Mapping[str, Any]) -> None:
-        """Show one line of metrics; keys that are absent are left out."""
-        if quiet():
+        """Show one line of figures."""
+        if self._other is not None:
+            self._other.update(line)
             return
-        step = int(line["step"])
-        text = describe(line, self.total)
-        if self._live is not None:
-            self._bar.update(self._task, completed=step, description=f"step {step}/{self.total}")
-            self._text.plain = text
-            return
-        now = time.monotonic()
-        if now - self._shown >= _PLAIN_SECONDS or step >= self.total:
-            self._shown = now
-            self.console.print(f"step {step}/{self.total}  {text}", soft_wrap=True, markup=False)
+        self._bar.update(self._task, completed=line["step"], total=line["steps"])
+        # The step itself stands on the bar.
+        self._figures.plain = describe(line).partition("  ")[2]
 
     def event(self, text: str) -> None:
         """Leave one line above the bar."""
-        if not quiet():
-            self.console.print(text, soft_wrap=True, markup=False)
-
-
-def describe(line: Mapping[str, Any], total: int) -> str:
-    """Return the figures of one metrics line as short words."""
-    parts = []
-    for key, label, form in (
-        ("g_loss", "G", "{:.3f}"), ("d_loss", "D", "{:.3f}"),
-        ("real", "real", "{:+.2f}"), ("fake", "fake", "{:+.2f}"),
-        ("distill", "distill", "{:.3f}"), ("images_per_second", "", "{:.0f} img/s"),
-    ):  # fmt: skip
-        if line.get(key) is not None:
-            parts.append(f"{label} {form.format(line[key])}".strip())
-    if speed := line.get("steps_per_second"):
-        left = (total - int(line["step"])) / speed
-        parts.append(f"ETA {int(left // 60)}:{int(left % 60):02d}")
-    for key, label in (("params", "params"), ("macs", "MACs")):
-        if line.get(key) is not None:
-            from gancompress.reporting.tables import si
-
-            parts.append(f"{si(line[key])} {label}")
-    return "  ".join(parts)
+        if self._other is not None:
+            self._other.event(text)
+            return
+        self._console.print(Text(text), soft_wrap=True)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 import gancompress.recipes
 from gancompress.commands.console import emit, note, stdout
+from gancompress.commands.networks import check_network
 from gancompress.errors import ConfigError, StorageError
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
@@ -125,6 +126,7 @@ def validate_recipe(recipe: str, overrides: Sequence[str], *, json: bool) -> Non
         ConfigError: anything is wrong; every fault is in the message.
     """
     loaded = load_recipe(recipe, overrides)
+    check_network(loaded)
     if json:
         emit("validate", {"valid": True, "recipe": loaded.name, "kind": loaded.kind})
         return

@@ -9,11 +9,10 @@ from typing import Any
 
 from gancompress.commands.subject import RECORD, read_record
 from gancompress.errors import CheckpointError, ConfigError, StorageError
-from gancompress.recipes.load import dump_recipe, load_recipe
+from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
-from gancompress.training.run_folder import RunFolder
+from gancompress.training.run_folder import CONFIG, RunFolder
 
-CONFIG = "config.yaml"
 SUMMARY = "summary.json"
 ROOT = Path("runs")
 
@@ -41,9 +40,8 @@ def new_folder(out: Path | None, label: str) -> Path:
     return out
 
 
-def write_start(run: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
-    """Write the resolved recipe and the record of the subject, before anything else happens."""
-    (run / CONFIG).write_text(dump_recipe(recipe), encoding="utf-8")
+def write_record(run: Path, record: Mapping[str, Any]) -> None:
+    """Write what is being compressed, before anything else happens."""
     (run / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

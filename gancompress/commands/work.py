@@ -17,14 +17,17 @@ from gancompress.commands.console import note, quiet, stderr
 from gancompress.commands.models import load_weights
 from gancompress.commands.participants import dataset_of, discriminator_of, start_of
 from gancompress.commands.planning import predict, show_prediction
-from gancompress.commands.probe import check_data, probe
-from gancompress.commands.starting import CONFIG, check_same, new_folder, unfinished, write_start
+from gancompress.commands.probe import probe
+from gancompress.commands.progress import ProgressLine
+from gancompress.commands.starting import check_same, new_folder, unfinished, write_record
 from gancompress.commands.subject import Subject, read_record, resolved_device
 from gancompress.data.arrays import Dataset
 from gancompress.errors import ConfigError
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
+from gancompress.training.fit import check_fit
 from gancompress.training.loop import train
+from gancompress.training.run_folder import CONFIG
 
 
 def work(
@@ -73,8 +76,7 @@ def work(
     judge = discriminator_of(subject, what, discriminator, discriminator_weights)
     dataset = dataset_of(subject, chosen, data)
     probe(subject)
-    if dataset is not None:
-        check_data(subject, dataset, judge)
+    check_fit(subject.generator, subject.sampler, discriminator=judge, dataset=dataset)
     if dry_run:
         show_prediction(subject, chosen, kind=kind, json=json)
         return 0
@@ -89,23 +91,26 @@ def work(
     if folder is None:
         plan_line(subject, chosen)
         folder = new_folder(out, f"{chosen.name}-{subject.label}")
-        write_start(folder, chosen, record)
+        write_record(folder, record)
     header(chosen, subject, judge, dataset, home, folder)
     teacher = None if kind == "train" else copy.deepcopy(subject.generator)
     started = time.monotonic()
-    result = train(
-        chosen,
-        generator=subject.generator,
-        discriminator=judge,
-        dataset=dataset,
-        sampler=subject.sampler,
-        out=folder,
-        resume="auto" if going_on else None,
-        device=str(home),
-        max_steps=max_steps,
-    )
+    with ProgressLine() as screen:
+        result = train(
+            chosen,
+            generator=subject.generator,
+            discriminator=judge,
+            dataset=dataset,
+            sampler=subject.sampler,
+            out=folder,
+            resume="auto" if going_on else None,
+            device=home,
+            max_steps=max_steps,
+            screen=screen,
+        )
     if result.exit_code:
-        note(f"stopped. Go on with: gancompress {kind} --resume {folder}")
+        short = "" if max_steps is None else f" --max-steps {max_steps}"
+        note(f"stopped after a checkpoint. Go on with: gancompress {kind} --resume {folder}{short}")
         return result.exit_code
     done = Finished(
         kind=kind,
