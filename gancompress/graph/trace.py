@@ -65,6 +65,9 @@ class Workbench:
                 shape = [n if k is None else len(k) for n, k in zip(t.shape, kept, strict=True)]
                 with self.mode:
                     new = torch.empty(shape, dtype=t.dtype, device=t.device)
+            # A forward may ask how its weights lie in memory, and must get the same answer.
+            with self.mode or contextlib.nullcontext():
+                new = new.contiguous(memory_format=_layout(t))
             return _as_kind(new, t)
 
         return copy_with(self.generator, replace).eval()
@@ -82,6 +85,13 @@ class Workbench:
                 torch.backends.mha.set_fastpath_enabled(fast)
                 random.setstate(states[0])
                 np.random.set_state(states[1])
+
+
+def _layout(t: torch.Tensor) -> torch.memory_format:
+    for dim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if t.dim() == dim and not t.is_contiguous() and t.is_contiguous(memory_format=layout):
+            return layout
+    return torch.contiguous_format
 
 
 def _as_kind(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

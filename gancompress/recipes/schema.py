@@ -149,8 +149,8 @@ class Recipe(_Strict):
     importance: Named = Field(Named(name="scores"), description="which channel goes first")
     schedule: Schedule = Field(Schedule(), description="how fast the budget falls")
     shrink: Shrink = Field(Shrink(), description="live shrink")
-    mask_lr: Annotated[float, Field(gt=0.0, le=10.0)] = Field(
-        1e-2, description="learning rate of the mask scores"
+    mask_lr: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
+        1e-2, description="learning rate of the mask scores; 0: they do not learn"
     )
     student: Student = Field(Student(), description="where the student starts")
     distill: tuple[Weighted, ...] = Field((), description="distillers, added up")
