@@ -22,18 +22,18 @@ def main() -> float:
     example = (torch.randn(2, 64, 1, 1, generator=torch.Generator().manual_seed(0)),)
     print(gc.inspect(generator, example))
 
-    masked = gc.wrap(generator, example=example)
-    for group in masked.graph.groups:
+    graph = gc.trace(generator, example)
+    for group in graph.groups:
         print(f"{group.name}: {group.size} channels")
-    before = masked.graph.cost(None)
+    plan = gc.random_plan(graph, keep=0.5, seed=0)
+    small = gc.cut(generator, plan, graph=graph)
 
-    plan = gc.random_plan(masked.graph, keep=0.5, seed=0)
+    masked = gc.wrap(generator, example=example)
     masked.apply(plan)  # close the gates of what the plan drops
-    small = gc.cut(generator, plan, graph=masked.graph)
     checked = gc.verify(generator, small, example)
 
     after = sum(p.numel() for p in small.parameters())
-    print(f"{before.params:,} -> {after:,} parameters, max error {checked.max_error:.1e}")
+    print(f"{graph.cost().params:,} -> {after:,} parameters, max error {checked.max_error:.1e}")
     return checked.max_error
 
 

@@ -226,7 +226,7 @@ def test_forward_that_fails(here: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_forward_that_makes_no_image(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["sample", "bad_nets:flat", "--input", "z=normal(8)"]
-    fails(words, 3, ["got (2, 8)"], capsys)
+    fails(words, 3, ["must return float images (n, c, h, w), got (40, 8)"], capsys)
 
 
 def test_discriminator_that_does_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,5 +250,6 @@ def test_inputs_that_cannot_be_drawn(
 
 def test_nan_loss(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*OWN, "--discriminator", "bad_nets:poisoned", *images(here / "d.npz"), "--out", "run"]
+    words.append("steps=30")
     fails(words, 7, ["not finite"], capsys)
     assert not (here / "run" / "model").exists()
