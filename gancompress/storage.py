@@ -21,7 +21,8 @@ def write_folder(
     """Write ``files`` to a hidden folder beside ``final``, flush, then rename (ours).
 
     The manifest holds ``meta`` and the SHA-256 and size of each file; a kill at any instant leaves
-    either the whole folder or none.
+    either a whole folder or none. With ``replace`` the old folder steps aside first, and is deleted
+    when the new one is in place.
 
     Raises:
         StorageError: ``final`` exists (and not ``replace``), the disk is full or not writable.
@@ -29,6 +30,7 @@ def write_folder(
     if final.exists() and not replace:
         raise StorageError(f"{final} exists already; choose another folder or delete it")
     draft = final.parent / f".tmp-{final.name}-{os.getpid()}"
+    old = final.parent / f".old-{final.name}-{os.getpid()}"
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
@@ -39,11 +41,15 @@ def write_folder(
         write_synced(draft / MANIFEST, json.dumps(manifest, indent=1).encode())
         sync_folder(draft)
         if final.exists():
-            shutil.rmtree(final)
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(final, old)
         os.rename(draft, final)
         sync_folder(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
+        if old.exists() and not final.exists():
+            os.rename(old, final)
         raise StorageError(
             f"cannot write {final}: {error.strerror or error}. Free space or choose another folder"
         ) from error
@@ -67,7 +73,7 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
                     f"{path / name} is damaged: its SHA-256 is not the recorded one. Copy it again"
                 )
             files[name] = data
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a readable folder of ours: {error!r}") from error
     return manifest, files
 

@@ -39,7 +39,8 @@ def save(
         replace: overwrite an existing folder.
 
     Raises:
-        CheckpointError: the module is still wrapped, or its tensors do not match the plan.
+        CheckpointError: the module is still wrapped, its tensors do not match the plan, or it or
+            ``info`` holds something that neither safetensors nor JSON can.
         StorageError: the folder exists, or the disk is full or not writable.
     """
     if any(getattr(m, "is_gancompress_gate", False) for m in module.modules()):
@@ -53,9 +54,13 @@ def save(
         "shared": shared,
         "info": dict(info or {}),
     }
+    try:
+        facts = json.dumps(config, indent=1, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"info={info!r} is not JSON-ready: {error}") from error
     files = {
         "model.safetensors": safetensors.torch.save(tensors),
-        "config.json": json.dumps(config, indent=1).encode(),
+        "config.json": facts,
         "plan.json": (plan or Plan({})).to_json().encode(),
     }
     path = Path(path)
@@ -82,45 +87,51 @@ def check_widths(module: nn.Module, plan: Plan | None) -> None:
 
 
 def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
-    """Rebuild a saved module: ``build_fn()``, replay the plan, load the weights, bit for bit.
+    """Rebuild a saved module: ``build_fn()``, replay the plan, load the weights, bit for bit (ours).
+
+    Parameters and buffers have the saved dtypes, on the device that ``build_fn`` chose.
 
     Args:
         build_fn: makes the original, uncut module (its class and arguments are yours).
         path: folder that `save` made.
 
     Raises:
-        CheckpointError: the folder is damaged, of a newer format, or made from another class.
+        CheckpointError: the folder is damaged, of a newer format, or does not fit the module.
     """
     path = Path(path)
     manifest, files = read_folder(path)
-    if manifest.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{path} has format {manifest['format']}; update gancompress")
     try:
+        if manifest["format"] > FORMAT:
+            raise CheckpointError(f"{path} has format {manifest['format']}; update gancompress")
         plan = Plan.from_json(files["plan.json"].decode())
-        config = json.loads(files["config.json"])
+        shared = dict(json.loads(files["config.json"])["shared"])
         tensors = safetensors.torch.load(files["model.safetensors"])
-    except (KeyError, ValueError, SafetensorError) as error:
+        tensors |= {name: tensors[source] for name, source in shared.items()}
+    except (*_DAMAGE, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a saved generator: {error!r}") from error
     module = build_fn()
     if plan.tensors:
         try:
             module = cut(module, plan)
         except GraphError as error:
-            raise CheckpointError(f"{path}: the plan does not fit {build_fn!r}: {error}") from error
-    for name, source in config.get("shared", {}).items():
-        tensors[name] = tensors[source]
+            raise CheckpointError(
+                f"{path} does not fit the {type(module).__name__} that was built: {error}"
+            ) from error
     _load_strictly(module, tensors, path)
     return module
 
 
+_DAMAGE = (KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError)
+
+
 def _load_strictly(module: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    want = module.state_dict()
+    want = module.state_dict(keep_vars=True)
     missing = sorted(set(want) - set(tensors))
     extra = sorted(set(tensors) - set(want))
     if missing or extra:
         raise CheckpointError(
-            f"{path} was made from another class than {type(module).__name__}: missing {missing[:3]}, "
-            f"unexpected {extra[:3]}"
+            f"{path} was made from another class than {type(module).__name__}: missing "
+            f"{missing[:3]}, unexpected {extra[:3]}"
         )
     for name, t in tensors.items():
         if t.shape != want[name].shape:
@@ -128,6 +139,18 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, torch.Tensor], path:
                 f"{path}: {name!r} is {tuple(t.shape)} in the file and {tuple(want[name].shape)} in "
                 f"{type(module).__name__}: build it with the arguments it was made with"
             )
+        if (t.dtype.is_floating_point, t.dtype.is_complex) != (
+            want[name].dtype.is_floating_point,
+            want[name].dtype.is_complex,
+        ):
+            raise CheckpointError(
+                f"{path}: {name!r} is {t.dtype} in the file and {want[name].dtype} in "
+                f"{type(module).__name__}"
+            )
+    with torch.no_grad():
+        for name, t in tensors.items():
+            # A network saved in half precision comes back in half precision.
+            want[name].data = want[name].data.to(t.dtype)
     module.load_state_dict(dict(tensors))
 
 
@@ -136,6 +159,10 @@ def _unshared(module: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str
     seen: dict[int, str] = {}
     tensors, shared = {}, {}
     for name, t in module.state_dict(keep_vars=True).items():
+        if not isinstance(t, torch.Tensor):
+            raise CheckpointError(
+                f"state {name!r} is of type {type(t).__name__}: only tensors are saved, never pickles"
+            )
         if id(t) in seen:
             shared[name] = seen[id(t)]
             continue

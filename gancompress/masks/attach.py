@@ -110,8 +110,8 @@ def _owner(generator: nn.Module, name: str) -> tuple[nn.Module, str]:
     owner = generator.get_submodule(path)
     if key not in owner._parameters:
         raise GraphError(
-            f"{name!r} is not a parameter of {type(owner).__name__}: it cannot be gated. Exclude its "
-            "layer with exclude=(...)."
+            f"{name!r} is not a parameter of {type(owner).__name__}: it cannot be gated. Exclude "
+            "its layer with exclude=(...)."
         )
     return owner, key
 
@@ -132,8 +132,8 @@ def _hook_outputs(generator: nn.Module, group: Group, mask: ChannelMask) -> None
         found = True
     if not found:
         raise GraphError(
-            f'site="output": no convolution or linear writes exactly group {group.name!r}; exclude it '
-            'or use site="reader"'
+            f'site="output": no convolution or linear writes exactly group {group.name!r}; exclude '
+            'it or use site="reader"'
         )
 
 
@@ -148,7 +148,7 @@ def writer_layer(generator: nn.Module, slot: Slot) -> nn.Module | None:
         path = slot[0].rpartition(".")[0]
     layer = generator.get_submodule(path)
     width = _width(layer)
-    if not width or not ("weight" in slot[0]):
+    if not width or "weight" not in slot[0]:
         return None
     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
     return layer if slot[1] == (1 if transposed else 0) else None
@@ -160,12 +160,26 @@ def find_masks(generator: nn.Module) -> dict[str, ChannelMask]:
 
 
 def detach(generator: nn.Module) -> None:
-    """Remove all gates and hooks of ours; raw tensors, their order and classes are as before."""
-    for sub in list(generator.modules()):
+    """Remove all gates and hooks of ours; raw tensors, their order and classes are as before.
+
+    Raises:
+        GraphError: a parametrization was added over one of our gates; nothing has changed then.
+    """
+    found = []
+    for path, sub in generator.named_modules():
         if parametrize.is_parametrized(sub):
-            ours = [k for k, p in sub.parametrizations.items() if isinstance(p[0], Gate)]  # type: ignore[union-attr]
+            lists: dict[str, nn.Module] = dict(sub.parametrizations.items())  # type: ignore[union-attr]
+            ours = [k for k, p in lists.items() if isinstance(p[0], Gate)]  # type: ignore[index]
+            over = [k for k in ours if len(lists[k]) > 1]  # type: ignore[arg-type]
+            if over:
+                raise GraphError(
+                    f"{path}.{over[0]} got another parametrization after wrap(): remove that one "
+                    "first, and apply it before wrap() next time"
+                )
             if ours:
-                _take_off(sub, ours)
+                found.append((sub, ours))
+    for sub, ours in found:
+        _take_off(sub, ours)
     for sub in generator.modules():
         for handle_id, hook in list(sub._forward_hooks.items()):
             if isinstance(getattr(hook, "__self__", None), OutputGate):

@@ -23,8 +23,8 @@ class ChannelMask(nn.Module):
     Attributes:
         scores: parameter (c,), open while > 0.
         alive: bool buffer (c,); a dead channel never comes back.
-        sensitivity: buffer (c,), running mean of the squared gradient of the loss by the gate
-            (a Fisher estimate of what removing the channel costs).
+        sensitivity: buffer (c,), running mean over steps of the squared gradient of the loss by
+            the gate, the penalty left out (a Fisher estimate of what removing the channel costs).
         progress: buffer (), fraction of the run in [0, 1], for annealed relaxations.
         settled: bool buffer (); when set, gates are exactly ``alive`` (after `Masked.apply`).
     """
@@ -43,6 +43,7 @@ class ChannelMask(nn.Module):
         self.register_buffer("settled", torch.zeros((), dtype=torch.bool))
         # Python mirrors: reading a scalar tensor in each forward would stall an accelerator.
         self._progress, self._settled = 0.0, False
+        self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
 
     def extra_repr(self) -> str:
         return f"{self.name}, {int(self.alive.sum())}/{self.size} alive, {self.relaxation}"
@@ -62,13 +63,17 @@ class ChannelMask(nn.Module):
         """Take the Python mirrors from the buffers (after loading a state dict)."""
         self._progress, self._settled = float(self.progress), bool(self.settled)
 
-    def gate(self) -> Tensor:
-        """Return the gate values (c,) in [0, 1], differentiable by ``scores``."""
+    def gate(self, *, watched: bool = True) -> Tensor:
+        """Return the gate values (c,) in [0, 1], differentiable by ``scores``.
+
+        Args:
+            watched: count the gradient of this use in ``sensitivity``.
+        """
         alive = self.alive.to(self.scores.dtype)
         if self._settled:
             return alive
         values = RELAXATIONS.get(self.relaxation)(self.scores, self._progress) * alive
-        if values.requires_grad:
+        if watched and values.requires_grad:
             values.register_hook(self._note)
         return values
 
@@ -79,12 +84,22 @@ class ChannelMask(nn.Module):
                 return self.alive.to(self.scores.dtype)
             return ((self.scores > 0) & self.alive).to(self.scores.dtype)
 
-    def _note(self, grad: Tensor) -> None:
+    def observe(self) -> None:
+        """Fold the gradient of the step that is over into ``sensitivity``."""
+        if self._gradient is None:
+            return
         with torch.no_grad():
-            self.sensitivity.lerp_(grad.to(self.sensitivity.dtype) ** 2, 0.05)
+            self.sensitivity.lerp_(self._gradient**2, 0.05)
+        self._gradient = None
+
+    def _note(self, grad: Tensor) -> None:
+        # A mask is used at several readers: the gradient by the gate is the sum over them.
+        new = grad.detach().to(self.sensitivity)
+        self._gradient = new if self._gradient is None else self._gradient + new
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+        self._gradient = None
         self.sync()
 
 

@@ -22,16 +22,19 @@ def expected_cost(masks: Sequence[ChannelMask], price: Sequence[float]) -> Tenso
     """Sum of open gates times the share of the network's cost one channel has now (ours).
 
     A parameter target then presses on the layers that hold the parameters, a MACs target on those
-    that do the work. The value is about 1 when everything is open.
+    that do the work. With everything open the value is between 0 and 2: a weight counts once for
+    each of its dimensions that can lose channels.
     """
-    return torch.stack([m.gate().sum() * p for m, p in zip(masks, price, strict=True)]).sum()
+    gates = [m.gate(watched=False).sum() * p for m, p in zip(masks, price, strict=True)]
+    return torch.stack(gates).sum()
 
 
 @PENALTIES.register("l1")
 def l1(masks: Sequence[ChannelMask], price: Sequence[float]) -> Tensor:
     """Mean absolute score of living channels (network slimming's sparsity term, Liu et al. 2017)."""
     total = torch.stack([(m.scores.abs() * m.alive).sum() for m in masks]).sum()
-    return total / sum(m.size for m in masks)
+    # By what is alive, not by size: a live cut must not change the loss.
+    return total / torch.stack([m.alive.sum() for m in masks]).sum()
 
 
 @PENALTIES.register("band")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.repair import set_attributes
 from gancompress.graph.twin import copy_with, named_tensors
 from gancompress.surgery.plan import Plan, slice_tensor
-
-Namer = Callable[[nn.Module], Iterable[tuple[str, torch.Tensor]]]
+from gancompress.surgery.quiet import undisturbed
+from gancompress.surgery.transaction import all_or_nothing
 
 
 def cut(
@@ -43,7 +42,7 @@ def cut(
         GraphError: the plan was made for another network, an optimiser holds state that cannot be
             sliced, or the cut network does not run.
     """
-    check_plan(generator, plan)
+    check_plan(generator, plan, dict(named_tensors(generator)))
     table = {id(t): plan.tensors[n] for n, t in named_tensors(generator) if n in plan.tensors}
     twins: dict[int, torch.Tensor] = {}
 
@@ -58,31 +57,47 @@ def cut(
         _run(small, graph)
     moves = [plan_optimizer(o, table, twins) for o in optimizers]
     edits = [plan_copy(c, plan) for c in copies]
-    for commit in itertools.chain(moves, edits):
-        commit()
+    with all_or_nothing(copies, optimizers):
+        for commit in (*moves, *edits):
+            commit()
     return small
 
 
-def check_plan(generator: nn.Module, plan: Plan) -> None:
-    """Refuse a plan whose tensors are not those of ``generator``.
+def check_plan(generator: nn.Module, plan: Plan, have: Mapping[str, torch.Tensor]) -> None:
+    """Refuse a plan whose tensors or attributes are not those of ``generator`` (ours).
+
+    Args:
+        generator: the network to cut.
+        plan: made for it, it says.
+        have: the network's tensors by plain name.
 
     Raises:
-        GraphError: a tensor is missing or too small for the plan.
+        GraphError: a tensor is missing or too small for the plan, or an attribute is no number.
     """
-    have = dict(named_tensors(generator))
     for name, row in plan.tensors.items():
         if name not in have:
             raise GraphError(
                 f"the plan cuts {name!r}, which {type(generator).__name__} does not have: it was "
                 "made for another network (or the network is still wrapped)"
             )
-        shape = have[name].shape
+        shape = tuple(have[name].shape)
+        if len(row) != len(shape):
+            raise GraphError(f"the plan cuts {len(row)} dimensions of {name!r}, which has {shape}")
         for d, kept in enumerate(row):
-            if kept is not None and (d >= len(shape) or max(kept) >= shape[d]):
+            if kept is not None and max(kept) >= shape[d]:
                 raise GraphError(
                     f"the plan keeps index {max(kept)} of {name!r} dim {d}, whose shape is "
-                    f"{tuple(shape)}: it was made for another network"
+                    f"{shape}: it was made for another network"
                 )
+    modules = dict(generator.named_modules(remove_duplicate=False))
+    for path, name, value in plan.attributes:
+        old = vars(modules[path]).get(name) if path in modules else None
+        if type(old) is not type(value):
+            where = f"{path}.{name}".removeprefix(".")
+            raise GraphError(
+                f"the plan sets attribute {where!r}, which {type(generator).__name__} does not "
+                "have as a number: it was made for another network"
+            )
 
 
 def new_tensor(t: torch.Tensor, kept: Sequence[Sequence[int] | None]) -> torch.Tensor:
@@ -151,29 +166,34 @@ def _slice_state(
     kept: Sequence[Sequence[int] | None] | None,
     optimizer: torch.optim.Optimizer,
 ) -> Any:
-    if not isinstance(value, torch.Tensor) or value.dim() == 0 or kept is None:
+    if kept is None:
         return value
-    if value.shape == p.shape:
-        return slice_tensor(value, kept)
-    if value.numel() == 1:
+    if isinstance(value, torch.Tensor):
+        if value.shape == p.shape:
+            return slice_tensor(value, kept)
+        if value.numel() == 1:  # a step count
+            return value
+        what = f"shape {tuple(value.shape)}"
+    elif isinstance(value, (list, tuple, dict)):
+        what = f"type {type(value).__name__}"
+    else:
         return value
     raise GraphError(
-        f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(value.shape)} for a parameter of "
-        f"shape {tuple(p.shape)}: its state cannot be sliced. Use an optimiser with per-element "
-        "state (Adam, SGD, RMSprop, ...) or make a new one after the cut."
+        f"{type(optimizer).__name__} keeps {key!r} of {what} for a parameter of shape "
+        f"{tuple(p.shape)}: its state cannot be sliced. Use an optimiser with per-element state "
+        "(Adam, SGD, RMSprop, ...) or make a new one after the cut."
     )
 
 
-def plan_copy(module: nn.Module, plan: Plan, named: Namer = named_tensors) -> Callable[[], None]:
-    """Prepare cutting a module in place; the returned call commits it.
+def plan_copy(module: nn.Module, plan: Plan) -> Callable[[], None]:
+    """Prepare cutting a module in place; the returned call commits it (ours).
 
     Raises:
         GraphError: the module does not have the plan's tensors.
     """
-    if named is named_tensors:
-        check_plan(module, plan)
-    table = {id(t): plan.tensors[n] for n, t in named(module) if n in plan.tensors}
-    new = {i: None for i in table}
+    check_plan(module, plan, dict(named_tensors(module)))
+    table = {id(t): plan.tensors[n] for n, t in named_tensors(module) if n in plan.tensors}
+    new: dict[int, torch.Tensor] = {}
     places = []
     for sub in module.modules():
         for store in (sub._parameters, sub._buffers, vars(sub)):
@@ -181,8 +201,8 @@ def plan_copy(module: nn.Module, plan: Plan, named: Namer = named_tensors) -> Ca
                 if isinstance(value, torch.Tensor) and id(value) in table:
                     places.append((store, key, value))
     for _, _, value in places:
-        if new[id(value)] is None:
-            new[id(value)] = new_tensor(value, table[id(value)])  # type: ignore[assignment]
+        if id(value) not in new:
+            new[id(value)] = new_tensor(value, table[id(value)])
 
     def commit() -> None:
         for store, key, value in places:
@@ -195,14 +215,11 @@ def plan_copy(module: nn.Module, plan: Plan, named: Namer = named_tensors) -> Ca
 def _run(small: nn.Module, graph: ChannelGraph) -> None:
     """Run the cut network once on the traced example: never return a module that was not run."""
     args, kwargs = graph.example
-    mode = small.training
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            small.eval()(*args, **kwargs)
+        with undisturbed(small):
+            small(*args, **kwargs)
     except Exception as error:
         raise GraphError(
             f"the cut {type(small).__name__} does not run ({type(error).__name__}: {error}). The "
             "generator is unchanged. `gancompress inspect` shows which layers depend on fixed sizes."
         ) from error
-    finally:
-        small.train(mode)

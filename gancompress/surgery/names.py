@@ -2,30 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
-from gancompress.graph.twin import named_tensors
+_GATED = "parametrizations."
 
 
 def raw_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return parameters and buffers under the names they have without our gates.
+    """Return each parameter and buffer once, under its first name without our gates (ours).
 
     A gated parameter ``conv.weight`` lives at ``conv.parametrizations.weight.original`` while wrapped;
-    mask scores are left out.
+    mask scores are left out. A shared tensor has the name that ``named_parameters`` of the plain
+    module gives it.
     """
-    gated: dict[str, str] = {}
-    masks: list[str] = []
-    for path, sub in module.named_modules():
-        if getattr(sub, "is_gancompress_gate", False):
-            plist = path.rsplit(".", 1)[0]  # ...parametrizations.<name>
-            owner, name = plist.rsplit(".", 1)
-            owner = owner.removesuffix("parametrizations").removesuffix(".")
-            gated[f"{plist}.original"] = f"{owner}.{name}" if owner else name
-        elif getattr(sub, "is_gancompress_mask", False):
-            masks.append(f"{path}.")
-    found = {}
-    for name, t in named_tensors(module):
-        if not name.startswith(tuple(masks)) if masks else True:
-            found[gated.get(name, name)] = t
+    named = list(_plain_order(module, "", set()))
+    found: dict[str, torch.Tensor] = {}
+    for buffers in (False, True):
+        seen: set[int] = set()
+        for name, t, is_buffer in named:
+            if is_buffer == buffers and id(t) not in seen:
+                seen.add(id(t))
+                found.setdefault(name, t)
     return found
+
+
+def _plain_order(
+    module: nn.Module, path: str, seen: set[int]
+) -> Iterator[tuple[str, torch.Tensor, bool]]:
+    """Walk as torch does over the plain module: own tensors in their old order, then children."""
+    if id(module) in seen or getattr(module, "is_gancompress_mask", False):
+        return
+    seen.add(id(module))
+    gated, order = _gated(module)
+    own = {**module._parameters, **gated}
+    for key in [*(k for k in order if k in own), *(k for k in own if k not in order)]:
+        if own[key] is not None:
+            yield path + key, own[key], False  # type: ignore[misc]
+    for key, buffer in module._buffers.items():
+        if buffer is not None:
+            yield path + key, buffer, True
+    for key, child in module._modules.items():
+        if child is None:
+            continue
+        if key == "parametrizations" and gated:
+            for name, plist in child._modules.items():
+                if name not in gated and plist is not None:
+                    yield from _plain_order(plist, f"{path}{_GATED}{name}.", seen)
+        else:
+            yield from _plain_order(child, f"{path}{key}.", seen)
+
+
+def _gated(module: nn.Module) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Return the raw tensors behind our gates of one module, and its plain order of parameters."""
+    lists = module._modules.get("parametrizations")
+    found: dict[str, torch.Tensor] = {}
+    order: list[str] = []
+    for name, plist in lists._modules.items() if lists is not None else ():
+        gate = plist._modules.get("0") if plist is not None else None
+        if getattr(gate, "is_gancompress_gate", False):
+            assert plist is not None
+            found[name] = plist._parameters["original"]  # type: ignore[assignment]
+            order = order or gate.order  # type: ignore[union-attr, assignment]
+    return found, order

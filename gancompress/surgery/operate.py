@@ -8,39 +8,44 @@ import numpy as np
 import torch
 from torch import nn
 
-from gancompress.errors import GraphError
+from gancompress.graph.atoms import Reason
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.repair import set_attributes
 from gancompress.graph.trace import trace
 from gancompress.graph.twin import copy_with
-from gancompress.surgery.cut import new_tensor, plan_optimizer
+from gancompress.surgery.cut import check_plan, clone_tensor, new_tensor, plan_optimizer
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.plan import Plan
+from gancompress.surgery.transaction import all_or_nothing
 
 Strip = Callable[[nn.Module], None]
+"""Takes the gates off a module."""
 
 
-def sliced_copy(generator: nn.Module, plan: Plan, strip: Strip) -> tuple[nn.Module, dict[int, torch.Tensor]]:
-    """Return a plain sliced copy of a (possibly gated) generator, and old id -> new tensor.
+def sliced_copy(
+    generator: nn.Module, plan: Plan, strip: Strip, *, share: bool = False
+) -> tuple[nn.Module, dict[int, torch.Tensor]]:
+    """Return a plain sliced copy of a (possibly gated) generator, and old id -> new tensor (ours).
+
+    Args:
+        generator: wrapped or plain.
+        plan: of the plain network.
+        strip: takes the gates off the copy.
+        share: let the copy hold the very parameters that are not cut; only to be read.
 
     Raises:
         GraphError: the plan was made for another network.
     """
     raw = raw_tensors(generator)
-    unknown = [n for n in plan.tensors if n not in raw]
-    if unknown:
-        raise GraphError(f"the plan cuts {unknown[0]!r}, which this network does not have")
+    check_plan(generator, plan, raw)
     table = {id(t): plan.tensors[n] for n, t in raw.items() if n in plan.tensors}
-    keep = {id(t) for t in raw.values()}
     twins: dict[int, torch.Tensor] = {}
 
     def replace(t: torch.Tensor) -> torch.Tensor:
         if id(t) in table:
             twins[id(t)] = new_tensor(t, table[id(t)])
             return twins[id(t)]
-        if id(t) in keep and isinstance(t, nn.Parameter):
-            return t  # untouched tensors are shared, not copied: the trial run only reads
-        return t.detach().clone() if not isinstance(t, nn.Parameter) else nn.Parameter(t.detach())
+        return t if share and isinstance(t, nn.Parameter) else clone_tensor(t)
 
     small = copy_with(generator, replace)
     strip(small)
@@ -56,34 +61,66 @@ def operate(
     strip: Strip,
     optimizers: Sequence[torch.optim.Optimizer] = (),
     copies: Sequence[nn.Module] = (),
-) -> tuple[ChannelGraph, dict[int, torch.Tensor]]:
-    """Cut ``generator`` and ``copies`` in place; they come back without gates.
+) -> ChannelGraph:
+    """Cut ``generator`` and ``copies`` in place; they come back without gates (ours).
 
-    The cut network is traced (so it was run) before anything is changed.
+    The cut network is traced (so it was run) and every move is prepared before anything changes.
 
     Returns:
-        The graph of the cut network, and old id -> new tensor for parameters and buffers.
+        The graph of the cut network. What was kept whole before is kept whole in it.
 
     Raises:
         GraphError: the cut network does not run, or optimiser state cannot be sliced; nothing has
             changed then.
     """
-    small, twins = sliced_copy(generator, plan, strip)
-    new_graph = trace(small, *graph.example, trial=False)
+    small, twins = sliced_copy(generator, plan, strip, share=True)
+    new_graph = _trace_again(small, graph, plan)
     table = {id(t): plan.tensors[n] for n, t in raw_tensors(generator).items() if n in plan.tensors}
     moves = [plan_optimizer(o, table, twins) for o in optimizers]
-    copy_twins = [sliced_copy(c, plan, strip)[1] for c in copies]
-    for move in moves:
-        move()
-    for module, mapping in ((generator, twins), *zip(copies, copy_twins, strict=True)):
-        strip(module)
-        install(module, mapping)
-        set_attributes(module, plan.attributes)
-    return new_graph, twins
+    copy_twins = [sliced_copy(c, plan, strip, share=True)[1] for c in copies]
+    with all_or_nothing((generator, *copies), optimizers):
+        for move in moves:
+            move()
+        for module, mapping in ((generator, twins), *zip(copies, copy_twins, strict=True)):
+            strip(module)
+            install(module, mapping)
+            set_attributes(module, plan.attributes)
+    return new_graph
+
+
+def _trace_again(small: nn.Module, old: ChannelGraph, plan: Plan) -> ChannelGraph:
+    """Trace the cut network; what trial cuts and numbers ruled out before stays ruled out."""
+    args, kwargs = old.example
+    # Attributes that only a trial cut shows to follow a group must be found again.
+    trial = any(use.operator == "assert" for use in old.uses)
+    new = trace(small, args, kwargs, trial=trial)
+    kept = _kept_before(old, new, plan)
+    return trace(small, args, kwargs, trial=trial, keep=kept) if kept else new
+
+
+def _kept_before(
+    old: ChannelGraph, new: ChannelGraph, plan: Plan
+) -> list[tuple[np.ndarray, Reason]]:
+    """Return the atoms that are free in ``new`` but were kept whole in ``old``, with the reason."""
+    found = []
+    for slot, factor in new.slots.items():
+        if slot not in old.slots:
+            continue
+        now, before = factor.atoms, old.slots[slot].atoms
+        assert now is not None
+        assert before is not None
+        row = plan.tensors.get(slot[0])
+        kept = None if row is None else row[slot[1]]
+        before = before if kept is None else before[kept]
+        pinned = (old.owners(before) < 0) & (new.owners(now) >= 0)
+        if pinned.any():
+            reason = old.solution.reason_of(before[pinned])
+            found.append((now[pinned], reason or Reason("", "", "was kept before the last cut")))
+    return found
 
 
 def install(module: nn.Module, twins: Mapping[int, torch.Tensor]) -> None:
-    """Put new tensors in the places of the old ones."""
+    """Put new tensors in the places of the old ones (ours)."""
     for sub in module.modules():
         for store in (sub._parameters, sub._buffers, vars(sub)):
             for key, value in list(store.items()):
@@ -91,15 +128,16 @@ def install(module: nn.Module, twins: Mapping[int, torch.Tensor]) -> None:
                     store[key] = twins[id(value)]
 
 
-def carried_channels(old: ChannelGraph, new: ChannelGraph, plan: Plan) -> dict[str, tuple[str, np.ndarray]]:
+def carried_channels(
+    old: ChannelGraph, new: ChannelGraph, plan: Plan
+) -> dict[str, tuple[str, np.ndarray]]:
     """Return, for each new group, the old group and the old channel numbers of its channels."""
-    where: dict[tuple[str, int], tuple[str, np.ndarray]] = {}
-    for group in old.groups:
+    where: dict[tuple[str, int], np.ndarray] = {}
+    for i, group in enumerate(old.groups):
         for slot, index in group.slots.items():
-            table = where.setdefault(
-                slot, (group.name, np.full((2, old.shapes[slot[0]][slot[1]]), -1, np.int64))
-            )[1]
-            table[0, index] = old.groups.index(group)
+            # Two groups may lie side by side in one dimension (a concatenation): one table a slot.
+            table = where.setdefault(slot, np.full((2, old.shapes[slot[0]][slot[1]]), -1, np.int64))
+            table[0, index] = i
             table[1, index] = np.arange(group.size)[:, None]
     found = {}
     for group in new.groups:
@@ -109,7 +147,7 @@ def carried_channels(old: ChannelGraph, new: ChannelGraph, plan: Plan) -> dict[s
             row = plan.tensors.get(slot[0])
             kept = None if row is None else row[slot[1]]
             first = index[:, 0] if kept is None else np.asarray(kept)[index[:, 0]]
-            owners, channels = where[slot][1][:, first]
+            owners, channels = where[slot][:, first]
             if (owners == owners[0]).all() and owners[0] >= 0:
                 found[group.name] = (old.groups[int(owners[0])].name, channels)
                 break

@@ -101,17 +101,35 @@ class Plan:
                     f"plan format {data['format']} is newer than {FORMAT}: update gancompress"
                 )
             return cls(
-                {n: [int(i) for i in k] for n, k in data["keep"].items()},
-                data["tensors"],
-                [(p, a, tuple(v["tuple"]) if isinstance(v, dict) else v)
-                 for p, a, v in data["attributes"]],
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                {str(n): _indices(kept) for n, kept in data["keep"].items()},
+                {
+                    str(n): [None if kept is None else _indices(kept) for kept in row]
+                    for n, row in data["tensors"].items()
+                },
+                [(str(p), str(a), _untagged(v)) for p, a, v in data["attributes"]],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"not a plan ({error!r}): the file is damaged") from error
+
+
+def _indices(values: Any) -> list[int]:
+    """Check kept indices: at least one, whole numbers, rising."""
+    if not isinstance(values, list) or not values or not all(type(i) is int for i in values):
+        raise ValueError(f"{str(values)[:40]} are no indices")
+    if values[0] < 0 or any(a >= b for a, b in zip(values, values[1:], strict=False)):
+        raise ValueError(f"indices {str(values)[:40]} do not rise from 0")
+    return values
 
 
 def _tagged(value: Any) -> Any:
     return {"tuple": list(value)} if isinstance(value, tuple) else value
+
+
+def _untagged(value: Any) -> Any:
+    numbers = value["tuple"] if isinstance(value, dict) else value
+    if not all(type(v) is int for v in (numbers if isinstance(numbers, list) else [numbers])):
+        raise ValueError(f"attribute value {str(value)[:40]} is no whole number")
+    return tuple(numbers) if isinstance(value, dict) else numbers
 
 
 def _compose(first: list[int] | None, second: list[int] | None) -> list[int] | None:

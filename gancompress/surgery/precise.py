@@ -57,7 +57,9 @@ class Float64(TorchFunctionMode):
             args = (args[0], *tree_map(self._up, tuple(args[1:])))
         else:
             args = tree_map(self._up, tuple(args))
-        out = func(*args, **{k: v if k == "out" else tree_map(self._up, v) for k, v in kwargs.items()})
+        out = func(
+            *args, **{k: v if k == "out" else tree_map(self._up, v) for k, v in kwargs.items()}
+        )
         if writes:
             return out
         return tree_map(lambda t: self._up(t) if isinstance(t, torch.Tensor) else t, out)

@@ -19,13 +19,21 @@ from gancompress.graph.twin import copy_with
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.plan import Plan, slice_tensor
 from gancompress.surgery.precise import Float64
+from gancompress.surgery.quiet import undisturbed
 
 TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Result of `verify`: error is max |a - b| / std(a) over all outputs, in float64."""
+    """Result of `verify`.
+
+    Attributes:
+        max_error: max |a - b| / std(a) over all outputs, in float64; infinite for NaN.
+        passed: whether the cut network may be used.
+        max_error_randomised: the same with randomised parameters and statistics (None: not run).
+        sensitivity: how far the output moves with the input, in the same unit; 0 means dead.
+    """
 
     max_error: float
     passed: bool
@@ -34,7 +42,9 @@ class Verification:
 
     def __str__(self) -> str:
         word = "exact" if self.passed else "NOT exact"
-        return f"{word}: max error {self.max_error:.1e} of the output's standard deviation (float64)"
+        return (
+            f"{word}: max error {self.max_error:.1e} of the output's standard deviation (float64)"
+        )
 
 
 def verify(
@@ -47,7 +57,7 @@ def verify(
     tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> Verification:
-    """Compare a masked network with its cut version on fresh inputs, in float64, in eval mode (ours).
+    """Compare a masked network with its cut version, in float64, on fresh inputs in eval mode (ours).
 
     Args:
         masked_generator: the network whose dropped channels are gated to zero.
@@ -64,12 +74,11 @@ def verify(
         network would pass anything.
     """
     args, kw = call_arguments(example, kwargs)
-    fresh = redraw((args, kw), seed)
-    big = run(masked_generator, fresh)
-    error = distance(big, run(small, fresh))
-    other = run(small, redraw((args, kw), seed + 1))
-    floats = [t for t in tensors_of((args, kw)) if _is_float(t)]
-    sensitivity = distance(run(small, fresh), other) if floats else 1.0
+    fresh, other = redraw((args, kw), seed), redraw((args, kw), seed + 1)
+    big, little = run(masked_generator, fresh), run(small, fresh)
+    error = distance(big, little)
+    floats = [t for t in tensors_of((args, kw)) if is_float(t)]
+    sensitivity = distance(little, run(small, other)) if floats else 1.0
     worst = None
     if plan is not None:
         big_names = raw_tensors(masked_generator)
@@ -80,27 +89,42 @@ def verify(
     return Verification(error, bool(passed), worst, sensitivity)
 
 
-def _is_float(t: Any) -> bool:
+def is_float(t: Any) -> bool:
+    """Whether ``t`` is a real floating-point tensor."""
     return isinstance(t, torch.Tensor) and t.is_floating_point()
 
 
 def redraw(example: Any, seed: int) -> Any:
-    """Return inputs of the same kind: float tensors get new values of the same mean and spread.
+    """Return inputs of the same kind, with new values in floating-point tensors (ours).
 
-    Values stay inside the old minimum and maximum, and one-hot rows are only permuted.
+    Values keep their mean, spread, minimum and maximum; tensors of two values (one-hot rows, masks)
+    have their rows permuted. When nothing can vary that way (an example of zeros), constant tensors
+    become normal noise around their value.
     """
+    changed, changing = _redraw(example, seed, bold=False)
+    return changed if changing else _redraw(example, seed, bold=True)[0]
+
+
+def _redraw(example: Any, seed: int, *, bold: bool) -> tuple[Any, bool]:
+    """Return the new inputs, and whether any tensor could vary."""
     rng = torch.Generator().manual_seed(seed)
+    varied = []
 
     def change(t: Any) -> Any:
-        if not _is_float(t) or t.numel() < 2:
+        if not is_float(t) or not t.numel():
             return t
-        low, high = float(t.min()), float(t.max())
-        if t.unique().numel() <= 2:
-            return t
+        values = t.unique().numel()
+        if values == 1:
+            return t + torch.randn(t.shape, generator=rng).to(t) if bold else t
+        varied.append(True)
+        if values == 2:
+            order = torch.randperm(t.shape[0], generator=rng)
+            return t[order.to(t.device)]
+        low, high = t.min(), t.max()
         noise = torch.randn(t.shape, generator=rng).to(t)
         return (noise * t.std() + t.mean()).clamp(low, high).to(t.dtype)
 
-    return map_tensors(example, change)
+    return map_tensors(example, change), bool(varied)
 
 
 def run(
@@ -108,28 +132,15 @@ def run(
     example: tuple[tuple[Any, ...], dict[str, Any]],
     stand_in: Mapping[int, Callable[[], torch.Tensor]] | None = None,
 ) -> list[torch.Tensor]:
-    """Return the float64 outputs of one eval-mode call; the module and all random states are as before."""
-    mode = {m: m.training for m in module.modules()}
-    states = random.getstate(), np.random.get_state()
-    buffers = [(b, b.detach().clone()) for b in module.buffers() if b.numel() < 1 << 16]
-    module.eval()
-    example = map_tensors(example, lambda t: t.double() if _is_float(t) else t)
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            try:
-                out = _seeded(module, example, Float64(stand_in))
-            except RuntimeError:
-                # Compiled code sees the float32 parameters behind the mode: use a real copy.
-                out = _seeded(double_copy(module, stand_in), example, contextlib.nullcontext())
-    finally:
-        for m, training in mode.items():
-            m.training = training
-        with torch.no_grad():
-            for buffer, old in buffers:
-                buffer.copy_(old)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-    return [t for t in tensors_of(out) if _is_float(t)]
+    """Return the float64 outputs of one eval-mode call, which leaves everything as it was (ours)."""
+    example = map_tensors(example, lambda t: t.double() if is_float(t) else t)
+    with undisturbed(module):
+        try:
+            out = _seeded(module, example, Float64(stand_in))
+        except RuntimeError:
+            # Compiled code sees the float32 parameters behind the mode: use a real copy.
+            out = _seeded(double_copy(module, stand_in), example, contextlib.nullcontext())
+    return [t for t in tensors_of(out) if is_float(t)]
 
 
 def _seeded(module: nn.Module, example: Any, mode: contextlib.AbstractContextManager[Any]) -> Any:
@@ -147,14 +158,14 @@ def double_copy(
 
     def replace(t: torch.Tensor) -> torch.Tensor:
         new = (stand_in or {}).get(id(t), lambda: t.detach().clone())()
-        new = new.double() if _is_float(new) else new
+        new = new.double() if is_float(new) else new
         return nn.Parameter(new, requires_grad=False) if isinstance(t, nn.Parameter) else new
 
     return copy_with(module, replace)
 
 
 def distance(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
-    """Return max |a - b| / std(a) over pairs of outputs; infinite when shapes or finiteness differ."""
+    """Return max |a - b| / std(a) over pairs of outputs; infinite for other shapes or NaN (ours)."""
     worst = 0.0
     if len(a) != len(b) or not a:
         return float("inf")
@@ -192,4 +203,4 @@ def stand_ins(
 
         return make
 
-    return {id(t): maker(n) for n, t in tensors.items() if n in originals and _is_float(t)}
+    return {id(t): maker(n) for n, t in tensors.items() if n in originals and is_float(t)}

@@ -18,7 +18,7 @@ _KEEPS_ZERO = {
     "_to_copy", "lift_fresh", "lift_fresh_copy", "contiguous", "positive", "trunc", "round",
     "floor", "copy", "nan_to_num", "sinh", "asin", "frac", "native_dropout", "sgn", "conj",
     "_conj", "resolve_conj", "resolve_neg", "real", "imag", "dropout", "to", "view_dtype", "rrelu",
-    "_local_scalar_dense", "rad2deg", "i0e",
+    "_local_scalar_dense", "rad2deg",
 }  # fmt: skip
 _PRODUCT = {"mul", "logical_and", "bitwise_and"}
 _SUM = {"add", "sub", "rsub", "maximum", "minimum", "where", "complex", "lerp", "hypot", "atan2"}

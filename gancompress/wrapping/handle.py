@@ -1,8 +1,7 @@
-"""wrap(): learnable channel masks on a generator that stays itself."""
+"""The handle on a wrapped generator: penalty, killing, live cut, prune, unwrap."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,26 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gancompress.errors import ConfigError, GraphError, TargetError, closest
+from gancompress.errors import CheckpointError, ConfigError, GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
+from gancompress.graph.nested import map_tensors
 from gancompress.graph.trace import trace
-from gancompress.masks.attach import SITES, attach, detach, find_masks
+from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget, Target
+from gancompress.masks.carry import carry_masks, carry_scores
+from gancompress.masks.choose import choose_groups
 from gancompress.masks.importance import IMPORTANCES, magnitude
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
-from gancompress.masks.relax import RELAXATIONS
 from gancompress.masks.schedule import build_schedule
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.operate import carried_channels, operate, sliced_copy
 from gancompress.surgery.plan import Plan
-from gancompress.surgery.vet import vetted_trace
+from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import Verification, verify
+from gancompress.surgery.vet import vetted_trace
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that `Masked.advance` or `Masked.shrink` did."""
+    """Something that `Masked.advance` did: channels killed, and the cost they leave."""
 
     kind: str
     progress: float
@@ -61,7 +63,8 @@ class Masked:
         self._first_call: Any = None
 
     # -- set-up ----------------------------------------------------------------------------------
-    def _wait_for_example(self) -> None:
+    def wait_for_example(self) -> None:
+        """Take the example from the generator's first forward call."""
         self._first_call = self.generator.register_forward_pre_hook(
             self._on_first_call, with_kwargs=True
         )
@@ -69,63 +72,60 @@ class Masked:
     def _on_first_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._first_call.remove()
         self._first_call = None
-        self._begin(args, kwargs)
+        try:
+            # The first call may be a preview under inference mode, which would freeze the scores.
+            with torch.inference_mode(False), torch.enable_grad():
+                args, kwargs = map_tensors((args, kwargs), lambda t: t.detach().clone())
+                self.begin(args, kwargs)
+        except Exception:
+            self.wait_for_example()
+            raise
 
-    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Trace on these inputs, choose the groups and attach their masks.
+
+        Raises:
+            ConfigError: a pattern matches nothing.
+            GraphError: the forward fails, or nothing can be pruned.
+            TargetError: the target is out of reach.
+        """
         graph = vetted_trace(self.generator, trace(self.generator, tuple(args), kwargs))
-        self._original = graph.cost()
-        chosen = self._choose(graph)
-        if self._options["target"] is not None:
-            self._budget = Budget(
-                Target.parse(self._options["target"]), self._original,
-                self._options["round_to"], self._options["min_channels"],
-            )  # fmt: skip
-            fixed = {g.name: g.size for g in graph.groups if g.name not in chosen}
-            self._budget.check(graph, fixed)
-        tensors = raw_tensors(self.generator)
-        masks = {}
-        for group in graph.groups:
-            if group.name in chosen:
-                mask = ChannelMask(group.name, group.size, self._options["relaxation"])
-                rank = magnitude(group, mask, tensors, self._options["seed"])
-                with torch.no_grad():
-                    mask.scores.copy_(torch.from_numpy(rank))
-                masks[group.name] = mask
-        self._graph, self._masks = graph, masks
-        attach(self.generator, graph, masks, self._options["site"])
-
-    def _choose(self, graph: ChannelGraph) -> set[str]:
-        """Apply include and exclude patterns, which name groups or the layers in them."""
         if not graph.groups:
             raise GraphError(
                 f"no channel of {type(self.generator).__name__} can go. "
                 "`gancompress inspect` shows why, layer by layer."
             )
-        names = {g.name: {g.name, *(n.rpartition(".")[0] for n, _ in g.slots)} for g in graph.groups}
-        chosen = set(names)
-        for pattern in self._options["include"]:
-            if not any(fnmatch.fnmatch(n, pattern) for all_ in names.values() for n in all_):
-                known = sorted({n for all_ in names.values() for n in all_})
-                raise ConfigError(f"include={pattern!r} matches no layer.{closest(pattern, known)}")
-        for pattern in self._options["exclude"]:
-            if not any(fnmatch.fnmatch(n, pattern) for all_ in names.values() for n in all_):
-                known = sorted({n for all_ in names.values() for n in all_})
-                raise ConfigError(f"exclude={pattern!r} matches no layer.{closest(pattern, known)}")
-        if self._options["include"]:
-            chosen = {
-                g for g in chosen
-                if any(fnmatch.fnmatch(n, p) for p in self._options["include"] for n in names[g])
-            }  # fmt: skip
-        return {
-            g for g in chosen
-            if not any(fnmatch.fnmatch(n, p) for p in self._options["exclude"] for n in names[g])
-        }  # fmt: skip
+        options = self._options
+        chosen = choose_groups(graph, options["include"], options["exclude"])
+        original = graph.cost()
+        budget = None if options["target"] is None else self._budget_of(options["target"], original)
+        if budget is not None:
+            budget.check(graph, {n: s for n, s in graph.widths.items() if n not in chosen})
+        tensors = raw_tensors(self.generator)
+        masks = {}
+        for group in (g for g in graph.groups if g.name in chosen):
+            mask = ChannelMask(group.name, group.size, options["relaxation"])
+            rank = magnitude(group, mask, tensors, options["seed"])
+            with torch.no_grad():
+                mask.scores.copy_(torch.from_numpy(rank))
+            masks[group.name] = mask
+        with all_or_nothing((self.generator,), ()):
+            attach(self.generator, graph, masks, options["site"])
+        self._graph, self._masks = graph, masks
+        self._original, self._budget = original, budget
+
+    def _budget_of(self, target: Target, original: Cost) -> Budget:
+        return Budget(target, original, self._options["round_to"], self._options["min_channels"])
 
     @property
     def graph(self) -> ChannelGraph:
         """Channel groups of the generator as it is now."""
+        if self._graph is None and self._first_call is None:
+            raise GraphError("this handle is spent: its generator was unwrapped; wrap() it again")
         if self._graph is None:
-            raise GraphError("no example yet: call the generator once, or wrap(generator, example=...)")
+            raise GraphError(
+                "no example yet: call the generator once, or wrap(generator, example=...)"
+            )
         return self._graph
 
     @property
@@ -152,7 +152,8 @@ class Masked:
         kind = self._budget.target.kind if self._budget is not None else "params"
         widths = self._widths()
         price = self.graph.marginal(widths, kind)
-        total = max(float(getattr(self.original, kind)) * (self.graph.batch if kind == "macs" else 1), 1)
+        batch = self.graph.batch if kind == "macs" else 1  # marginal MACs are of the whole example
+        total = max(float(getattr(self.original, kind)) * batch, 1)
         by_name = {g.name: float(price[i]) / total for i, g in enumerate(self.graph.groups)}
         masks = list(self.masks.values())
         return PENALTIES.get(self._options["penalty"])(masks, [by_name[m.name] for m in masks])
@@ -170,6 +171,8 @@ class Masked:
         """Return the importance of each channel by group name."""
         rank = IMPORTANCES.get(self._options["importance"])
         tensors = raw_tensors(self.generator)
+        for mask in self.masks.values():
+            mask.observe()
         return {
             n: rank(self.graph[n], m, tensors, self._options["seed"]) for n, m in self.masks.items()
         }
@@ -187,6 +190,7 @@ class Masked:
         self.progress = progress
         for mask in self.masks.values():
             mask.set_progress(progress)
+            mask.observe()
         if self._budget is None:
             return []
         full = self._budget.target.of(self._budget.original)
@@ -219,11 +223,9 @@ class Masked:
             TargetError: the target is out of reach.
         """
         if target is not None:
-            budget = Budget(
-                Target.parse(target), self.original,
-                self._options["round_to"], self._options["min_channels"],
-            )  # fmt: skip
-            budget.check(self.graph, {g: n for g, n in self.graph.widths.items() if g not in self._masks})
+            budget = self._budget_of(Target.parse(target), self.original)
+            fixed = {g: n for g, n in self.graph.widths.items() if g not in self._masks}
+            budget.check(self.graph, fixed)
             self._budget = budget
         if self._budget is not None:
             self._kill_to(self._budget.goal)
@@ -246,14 +248,22 @@ class Masked:
             GraphError: the plan names a group this network does not have, or drops channels of a
                 group that has no mask.
         """
+        alive = {}
         for name, kept in plan.keep.items():
             group = self.graph[name]
-            alive = torch.zeros(group.size, dtype=torch.bool)
-            alive[kept] = True
-            if name in self._masks:
-                self._masks[name].settle(alive)
-            elif not alive.all():
-                raise GraphError(f"plan drops channels of {name!r}, which was excluded from masking")
+            if not kept or min(kept) < 0 or max(kept) >= group.size:
+                raise GraphError(
+                    f"plan keeps channels {kept[:3]} ... of {name!r}, which has {group.size}: it was "
+                    "made for another network"
+                )
+            alive[name] = torch.zeros(group.size, dtype=torch.bool)
+            alive[name][kept] = True
+            if name not in self._masks and not alive[name].all():
+                raise GraphError(
+                    f"plan drops channels of {name!r}, which was excluded from masking"
+                )
+        for name, mask in self._masks.items():
+            mask.settle(alive.get(name, torch.ones(mask.size, dtype=torch.bool)))
 
     def shrink(
         self,
@@ -275,7 +285,7 @@ class Masked:
         Raises:
             GraphError: the cut network does not run; nothing has changed then.
         """
-        keep = {n: torch.nonzero(m.alive).flatten().tolist() for n, m in self.masks.items()}
+        keep = {n: _cuttable(m) for n, m in self.masks.items()}
         if all(len(k) == self._masks[n].size for n, k in keep.items()):
             return None
         plan = Plan.of(self.graph, keep)
@@ -288,41 +298,48 @@ class Masked:
         old_masks = [self._masks, *(find_masks(c) for c in copies)]
         if any(set(m) != set(self._masks) for m in old_masks):
             raise GraphError("copies must be deep copies of the wrapped generator, with its masks")
-        graph, _ = operate(
-            self.generator, plan, graph=self.graph, strip=detach,
-            optimizers=optimizers, copies=copies,
-        )  # fmt: skip
-        carried = carried_channels(self.graph, graph, plan)
-        for module, masks in zip((self.generator, *copies), old_masks, strict=True):
-            new = _carry_masks(masks, carried)
-            if module is self.generator:
-                for o in optimizers:
-                    _carry_scores(o, masks, new, carried)
-                self._masks = new
-            attach(module, graph, new, self._options["site"])
-        self._graph = graph
-        self.history = plan if self.history is None else self.history.then(plan)
+        with all_or_nothing((self.generator, *copies), optimizers):
+            graph = operate(
+                self.generator, plan, graph=self.graph, strip=detach,
+                optimizers=optimizers, copies=copies,
+            )  # fmt: skip
+            carried = carried_channels(self.graph, graph, plan)
+            new_masks = [carry_masks(masks, carried) for masks in old_masks]
+            for optimizer in optimizers:
+                carry_scores(optimizer, self._masks, new_masks[0], carried)
+            for module, masks in zip((self.generator, *copies), new_masks, strict=True):
+                attach(module, graph, masks, self._options["site"])
+            history = plan if self.history is None else self.history.then(plan)
+        self._graph, self._masks, self.history = graph, new_masks[0], history
 
     def prune(self, plan: Plan | None = None, *, check: bool = True) -> nn.Module:
-        """Return a plain, smaller module: no masks, no hooks, verified against the masked one (ours).
+        """Return a plain, smaller module: no masks or gates, verified against the masked one (ours).
 
-        The wrapped generator stays wrapped, with its gates settled on the plan.
+        It shares no tensor with the generator, which stays wrapped, its gates settled on the plan.
+
+        Args:
+            plan: relative to the network as it is now; default `plan`.
+            check: compare the two networks in float64 (`verification` holds the result).
 
         Raises:
             TargetError: the cut network differs from the masked one (the message gives the error).
         """
         plan = plan if plan is not None else self.plan()
+        before = [(m, m.alive.clone(), m.settled.clone()) for m in self.masks.values()]
         self.apply(plan)
-        small, twins = sliced_copy(self.generator, plan, detach)
-        for p in [*small.parameters(), *small.buffers()]:
-            p.data = p.data.clone() if id(p) not in {id(t) for t in twins.values()} else p.data
+        small, _ = sliced_copy(self.generator, plan, detach)
         if check:
             args, kwargs = self.graph.example
             self.verification = verify(self.generator, small, args, kwargs, plan=plan)
             if not self.verification.passed:
+                for mask, alive, settled in before:
+                    mask.alive.copy_(alive)
+                    mask.settled.copy_(settled)
+                    mask.sync()
                 raise TargetError(
-                    f"the cut network is {self.verification}; it is refused. The masked generator is "
-                    "unchanged. Exclude layers with exclude=(...) to find the one at fault."
+                    f"the cut network is refused. Masked against cut: {self.verification}. The "
+                    "masked generator is unchanged. Exclude layers with exclude=(...) to find the "
+                    "one at fault."
                 )
         return small
 
@@ -354,138 +371,34 @@ class Masked:
 
         Replays the saved cuts on generator, optimisers and copies; load their own state dicts
         afterwards.
+
+        Raises:
+            CheckpointError: the state is damaged, or of another generator.
         """
-        if state["history"] is not None:
-            plan = Plan.from_json(state["history"])
+        try:
+            history, progress = state["history"], float(state["progress"])
+            params, macs = (int(n) for n in state["original"])
+            plan = None if history is None else Plan.from_json(history)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"not the state of a wrapped generator: {error!r}") from error
+        if Cost(params, macs) != self.original or self.history is not None:
+            raise CheckpointError(
+                f"the state is of a generator of {params:,} parameters and {macs:,} MACs; this one "
+                f"has {self.original.params:,} and {self.original.macs:,}. Wrap the original, uncut "
+                "generator first"
+            )
+        if plan is not None:
             self._operate(plan, optimizers, copies)
-        self.progress = float(state["progress"])
-        self._original = Cost(*state["original"])
-        if self._budget is not None:
-            self._budget = Budget(
-                self._budget.target, self._original,
-                self._options["round_to"], self._options["min_channels"],
-            )  # fmt: skip
+        self.progress = progress
 
 
-def _carry_masks(
-    old: Mapping[str, ChannelMask], carried: Mapping[str, tuple[str, np.ndarray]]
-) -> dict[str, ChannelMask]:
-    """Make masks for the cut network that go on where the old ones were."""
-    new = {}
-    for name, (source, channels) in carried.items():
-        if source not in old:
-            continue
-        before = old[source]
-        mask = ChannelMask(name, len(channels), before.relaxation).to(before.scores.device)
-        index = torch.from_numpy(channels).to(before.scores.device)
-        with torch.no_grad():
-            mask.scores.copy_(before.scores[index])
-            mask.sensitivity.copy_(before.sensitivity[index])
-            mask.alive.copy_(before.alive[index])
-            mask.progress.copy_(before.progress)
-            mask.settled.copy_(before.settled)
-        mask.sync()
-        mask.scores.requires_grad_(before.scores.requires_grad)
-        new[name] = mask
-    return new
+def _cuttable(mask: ChannelMask) -> list[int]:
+    """Return what a live cut keeps: the living channels, two at least while the mask still learns.
 
-
-def _carry_scores(
-    optimizer: torch.optim.Optimizer,
-    old: Mapping[str, ChannelMask],
-    new: Mapping[str, ChannelMask],
-    carried: Mapping[str, tuple[str, np.ndarray]],
-) -> None:
-    """Re-bind an optimiser from old to new scores, state sliced."""
-    swap = {}
-    for name, mask in new.items():
-        source, channels = carried[name]
-        swap[id(old[source].scores)] = (mask.scores, torch.from_numpy(channels))
-    gone = {id(m.scores) for m in old.values()} - set(swap)
-    for group in optimizer.param_groups:
-        row = []
-        for p in group["params"]:
-            if id(p) in gone:
-                optimizer.state.pop(p, None)
-                continue
-            new_p, index = swap.get(id(p), (p, None))
-            row.append(new_p)
-            if index is not None and p in optimizer.state:
-                state = optimizer.state.pop(p)
-                optimizer.state[new_p] = {
-                    k: v[index.to(v.device)] if isinstance(v, Tensor) and v.shape == p.shape else v
-                    for k, v in state.items()
-                }
-        group["params"] = row
-
-
-def wrap(
-    generator: nn.Module,
-    example: Any = None,
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    target: str | Target | None = None,
-    relaxation: str = "ste",
-    penalty: str = "cost",
-    importance: str = "scores",
-    schedule: str = "cubic",
-    window: tuple[float, float] = (0.0, 1.0),
-    site: str = "reader",
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    round_to: int = 1,
-    min_channels: int = 1,
-    seed: int = 0,
-) -> Masked:
-    """Put learnable channel masks on every group of ``generator`` (PPCD's mask layers; placement ours).
-
-    The generator stays the same object and its forward the same call; with all gates open its
-    output is unchanged. `Masked.unwrap` undoes everything, bit for bit.
-
-    Args:
-        generator: any module; its source is not touched.
-        example: inputs of one call (tensor, tuple, or mapping of keywords); without it they are
-            taken from the first forward call.
-        kwargs: keyword arguments beside a tuple.
-        target: ``"params=5.2x"`` or ``"macs=0.2"``; `Masked.advance` then kills down to it.
-        relaxation: from `RELAXATIONS`.
-        penalty: from `PENALTIES`.
-        importance: from `IMPORTANCES`; decides, per cost saved, who goes.
-        schedule: from `SCHEDULES`.
-        window: progress at which the removal starts and ends.
-        site: ``"reader"`` gates the raw weights that read a group; ``"output"`` multiplies the
-            writing layer's output (the paper's literal placement, for ablation).
-        include: glob patterns of groups or layers; empty means all.
-        exclude: glob patterns that are kept whole.
-        round_to: widths become multiples of this.
-        min_channels: each group keeps at least so many.
-        seed: of the random importance.
-
-    Raises:
-        ConfigError: an unknown name or a pattern that matches nothing.
-        GraphError: the forward fails, or nothing can be pruned.
-        TargetError: the target is out of reach; states the smallest size and what holds it up.
+    A group of one channel has no mask any more, so its gate would silently become 1.
     """
-    for registry, name in ((RELAXATIONS, relaxation), (PENALTIES, penalty), (IMPORTANCES, importance)):
-        registry.get(name)
-    if site not in SITES:
-        raise ConfigError(f"site={site!r} is not one of {', '.join(SITES)}")
-    if round_to < 1 or min_channels < 1:
-        raise ConfigError(f"round_to={round_to} and min_channels={min_channels} must be at least 1")
-    if target is not None:
-        target = Target.parse(target)
-    if any(isinstance(m, ChannelMask) for m in generator.modules()):
-        raise GraphError(f"{type(generator).__name__} is wrapped already: unwrap() it first")
-    options = {
-        "target": target, "relaxation": relaxation, "penalty": penalty, "importance": importance,
-        "schedule": schedule, "window": tuple(window), "site": site, "include": tuple(include),
-        "exclude": tuple(exclude), "round_to": round_to, "min_channels": min_channels, "seed": seed,
-    }  # fmt: skip
-    masked = Masked(generator, options)
-    if example is None and kwargs is None:
-        masked._wait_for_example()
-    else:
-        from gancompress.graph.trace import call_arguments
-
-        masked._begin(*call_arguments(example, kwargs))
-    return masked
+    alive = mask.alive
+    if not mask.settled and int(alive.sum()) < 2:
+        alive = alive.clone()
+        alive[torch.nonzero(~alive)[:1].flatten()] = True
+    return torch.nonzero(alive).flatten().tolist()

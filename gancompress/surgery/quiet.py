@@ -1,0 +1,37 @@
+"""Run a network without leaving a trace: modes, buffers and random states come back."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextlib.contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Run the body with ``module`` in eval mode and no gradients (ours).
+
+    Afterwards every submodule has its own training mode again, buffers their values, and Python's,
+    NumPy's and torch's random states (accelerators in use included) are as before.
+    """
+    modes = [(m, m.training) for m in module.modules()]
+    buffers = [(b, b.detach().clone()) for b in module.buffers()]
+    states = random.getstate(), np.random.get_state()
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    devices = list(range(torch.cuda.device_count())) if cuda else []
+    module.eval()
+    try:
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            yield
+    finally:
+        for m, training in modes:
+            m.training = training
+        with torch.no_grad():
+            for buffer, old in buffers:
+                buffer.copy_(old)
+        random.setstate(states[0])
+        np.random.set_state(states[1])

@@ -1,0 +1,92 @@
+"""wrap(): learnable channel masks on a generator that stays itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from gancompress.errors import ConfigError, GraphError
+from gancompress.graph.trace import call_arguments
+from gancompress.masks.attach import SITES
+from gancompress.masks.budget import Target
+from gancompress.masks.importance import IMPORTANCES
+from gancompress.masks.mask import ChannelMask
+from gancompress.masks.penalty import PENALTIES
+from gancompress.masks.relax import RELAXATIONS
+from gancompress.wrapping.handle import Masked
+
+
+def wrap(
+    generator: nn.Module,
+    example: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    target: str | Target | None = None,
+    relaxation: str = "ste",
+    penalty: str = "cost",
+    importance: str = "scores",
+    schedule: str = "cubic",
+    window: tuple[float, float] = (0.0, 1.0),
+    site: str = "reader",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    round_to: int = 1,
+    min_channels: int = 1,
+    seed: int = 0,
+) -> Masked:
+    """Put learnable channel masks on the groups of ``generator`` (PPCD's layers; placement ours).
+
+    The generator stays the same object and its forward the same call; with all gates open its
+    output is unchanged. `Masked.unwrap` undoes everything, bit for bit.
+
+    Args:
+        generator: any module; its source is not touched.
+        example: inputs of one call (tensor, tuple, or mapping of keywords); without it they are
+            taken from the first forward call.
+        kwargs: keyword arguments beside a tuple.
+        target: ``"params=5.2x"`` or ``"macs=0.2"``; `Masked.advance` then kills down to it.
+        relaxation: from `RELAXATIONS`.
+        penalty: from `PENALTIES`.
+        importance: from `IMPORTANCES`; decides, per cost saved, who goes.
+        schedule: from `SCHEDULES`.
+        window: progress at which the removal starts and ends.
+        site: ``"reader"`` gates the raw weights that read a group; ``"output"`` multiplies the
+            writing layer's output (the paper's literal placement, for ablation).
+        include: glob patterns of groups or layers; empty means all.
+        exclude: glob patterns that are kept whole.
+        round_to: widths become multiples of this.
+        min_channels: each group keeps at least so many.
+        seed: of the random importance.
+
+    Raises:
+        ConfigError: an unknown name, a number out of range, or a pattern that matches nothing.
+        GraphError: the forward fails, nothing can be pruned, or it is wrapped already.
+        TargetError: the target is out of reach; states the smallest size and what holds it up.
+    """
+    RELAXATIONS.get(relaxation)
+    PENALTIES.get(penalty)
+    IMPORTANCES.get(importance)
+    if site not in SITES:
+        raise ConfigError(f"site={site!r} is not one of {', '.join(SITES)}")
+    if round_to < 1 or min_channels < 1:
+        raise ConfigError(f"round_to={round_to} and min_channels={min_channels} must be at least 1")
+    for name, patterns in (("include", include), ("exclude", exclude)):
+        if isinstance(patterns, str):
+            raise ConfigError(f"{name}={patterns!r} must be a tuple of patterns: ({patterns!r},)")
+    if target is not None:
+        target = Target.parse(target)
+    if any(isinstance(m, ChannelMask) for m in generator.modules()):
+        raise GraphError(f"{type(generator).__name__} is wrapped already: unwrap() it first")
+    options = {
+        "target": target, "relaxation": relaxation, "penalty": penalty, "importance": importance,
+        "schedule": schedule, "window": tuple(window), "site": site, "include": tuple(include),
+        "exclude": tuple(exclude), "round_to": round_to, "min_channels": min_channels, "seed": seed,
+    }  # fmt: skip
+    masked = Masked(generator, options)
+    if example is None and kwargs is None:
+        masked.wait_for_example()
+    else:
+        masked.begin(*call_arguments(() if example is None else example, kwargs))
+    return masked
