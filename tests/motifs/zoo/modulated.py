@@ -256,7 +256,7 @@ class BigGANSpectral(BigGAN):
     field=True,
     free={k: v for k, v in BIGGAN_FREE.items() if k not in ("linear", "b0.gain1", "b0.bias1")},
     graph_free={"linear": 32, "b0.gain1": 8, "b0.bias1": 8},
-    kept={"linear": ("view",)},
+    kept={"linear": ("[-1, 8, 2, 2]",)},
 )
 class BigGANLiteral(BigGAN):
     """The BigGAN stack whose stem reshapes to a literal number of channels."""

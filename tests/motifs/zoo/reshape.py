@@ -39,7 +39,7 @@ class Stem(nn.Module):
     field=True,
     free={"conv": 8},
     graph_free={"fc": 192},
-    kept={"fc": ("view",)},
+    kept={"fc": ("[-1, 12, 4, 4]",)},
 )
 class LinearViewLiteral(Stem):
     """Linear -> view(-1, 12, 4, 4): the number of channels is a literal in the source."""
