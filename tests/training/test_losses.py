@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gancompress.training.losses import ADVERSARIAL
+
+
+def test_hinge_is_flat_beyond_the_margin() -> None:
+    loss = ADVERSARIAL.get("hinge")()
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([-1.0, -9.0])
+    assert loss.discriminator(real, fake) == 0
+    assert loss.discriminator(-real, -fake) == (2 + 4) / 2 + (2 + 10) / 2
+    assert loss.generator(torch.tensor([2.0, 4.0])) == -3
+
+
+def test_logistic_loss_at_zero_and_lsgan_at_its_targets() -> None:
+    zero = torch.zeros(4)
+    loss = ADVERSARIAL.get("nonsaturating")()
+    assert loss.discriminator(zero, zero).item() == pytest.approx(2 * 0.693147, abs=1e-5)
+    loss = ADVERSARIAL.get("lsgan")()
+    assert loss.discriminator(torch.ones(4), zero) == 0
+    assert loss.generator(torch.ones(4)) == 0
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL.names())
+def test_gradients_push_the_right_way(name: str) -> None:
+    loss = ADVERSARIAL.get(name)()
+    real = torch.zeros(4, requires_grad=True)
+    fake = torch.zeros(4, requires_grad=True)
+    loss.discriminator(real, fake).backward()
+    assert (real.grad < 0).all()
+    # LSGAN's target for fakes is 0, where its gradient vanishes.
+    assert (fake.grad >= 0).all()
+    fake = torch.zeros(4, requires_grad=True)
+    loss.generator(fake).backward()
+    assert (fake.grad < 0).all()
