@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import resource
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -51,11 +50,6 @@ def protocol(seed: int, packages: Sequence[str] = ()) -> dict[str, Any]:
         "versions": {n: v for n in names if (v := version(n)) is not None},
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def peak_mb() -> float:
-    """Return this process's peak resident memory in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def write(path: Path, data: dict[str, Any]) -> None:

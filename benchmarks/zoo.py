@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gancompress as gc
-from benchmarks.record import RESULTS, peak_mb, protocol, table, write
+from benchmarks.isolate import isolated, warm_up
+from benchmarks.record import RESULTS, protocol, table, write
 from benchmarks.shares import channels, refusals
 from tests.motifs.checks import backward, difference, error, run, size
 
@@ -53,7 +53,6 @@ def evaluate(name: str, seed: int, keep: float) -> dict[str, Any]:
         row["status"] = "failed"
         row["detail"] = f"{type(problem).__name__}: {problem}"[:400]
         row["at"] = f"{Path(where.filename).name}:{where.lineno}"
-    row["peak_mb"] = round(peak_mb())
     return row
 
 
@@ -144,20 +143,6 @@ def trains(module: nn.Module, masked: Any, args: Any, kwargs: Any, steps: int = 
     return finite and moved and held
 
 
-def child(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run one generator in a process of its own, within the time limit."""
-    command = [sys.executable, "-W", "ignore", __file__, "--one", name, "--seed", str(options.seed)]
-    command += ["--keep", str(options.keep), *(f"--site={s}" for s in options.site)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=options.limit)
-    except subprocess.TimeoutExpired:
-        return {"name": name, "status": "failed", "detail": f"no result in {options.limit} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if not lines:
-        return {"name": name, "status": "failed", "detail": done.stderr[-300:]}
-    return json.loads(lines[-1])
-
-
 def as_table(data: dict[str, Any]) -> str:
     """Return the Markdown table of a result file."""
     rows = []
@@ -202,26 +187,27 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=900.0, help="seconds for one generator")
     parser.add_argument("--out", type=Path, default=RESULTS / "zoo.json")
     parser.add_argument("--table", action="store_true", help="print the table of --out and stop")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sys.path.extend(options.site)
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
 
     if options.table:
         print(as_table(json.loads(options.out.read_text())))
-        return
-    if options.one:
-        warnings.simplefilter("ignore")
-        print(json.dumps(evaluate(options.one, options.seed, options.keep)))
         return
     from benchmarks.zoo_models import ZOO
 
     unknown = [name for name in options.only if name not in ZOO]
     if unknown:
         raise SystemExit(f"no generator {unknown[0]!r}; there are: {', '.join(ZOO)}")
+    warm_up()
     rows = []
     for name in options.only or ZOO:
-        row = child(name, options)
+
+        def work(name: str = name) -> dict[str, Any]:
+            return evaluate(name, options.seed, options.keep)
+
+        row = {"name": name, "package": ZOO[name].package, **isolated(work, options.limit)}
         rows.append(row)
         brief = {k: row[k] for k in ("left", "error", "detail", "at") if k in row}
         print(name, row["status"], brief, flush=True)

@@ -32,8 +32,8 @@ EXPLAINED: dict[str, str] = {
     "whole": "one channel of ours is several of theirs: groups of a group norm or grouped "
     "convolution, halves of a chunk, blocks of a pixel shuffle or a view go together or not at all",
     "rider": "torch-pruning leaves out a tensor that must follow (a parameter that no module of "
-    "its table owns, a layer behind an operator that it does not follow, the partner that keeps the "
-    "groups of a grouped convolution equal)",
+    "its table owns, a layer behind an operator that it does not follow, the partner that keeps "
+    "the groups of a grouped convolution equal)",
     "linked": "torch-pruning ties channels that are independent: one channel of a mask or a shared "
     "slope with every feature, attention values with queries, a view whose map it does not know",
     "index": "torch-pruning follows a channel to another index than we do: through pixel shuffle, "
@@ -170,7 +170,8 @@ def _their_groups(
     """Yield (root slot, members by channel of the root) of every group torch-pruning finds."""
     import torch_pruning
 
-    twin = copy_with(generator, _independent).eval()
+    twin = copy_with(generator, _independent)
+    twin.eval()  # not chained: some classes override it and return nothing
     names = _slot_names(twin)
 
     def forward(module: nn.Module, inputs: Any) -> Any:
