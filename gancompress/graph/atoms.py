@@ -194,10 +194,17 @@ class AtomSpace:
             solution = Solution.of(self.count, edges, frozen)
             if not pending:
                 return solution
-            waiting = []
-            for product in pending:
-                if not _settle(product, solution, edges, frozen, forced=False):
-                    waiting.append(product)
+            split = {id(p.whole) for p in pending}
+            waiting = pending
+            for patient in (True, False):
+                # Parts that are split again settle first, so that the reason shown is the channel's.
+                waiting = [
+                    p for p in pending
+                    if (patient and any(id(f.atoms) in split for f in p.parts))
+                    or not _settle(p, solution, edges, frozen, forced=False)
+                ]  # fmt: skip
+                if len(waiting) < len(pending):
+                    break
             if len(waiting) == len(pending):
                 # Only free choices are left: the first sub-dimension is the channel (design).
                 _settle(waiting.pop(0), solution, edges, frozen, forced=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -75,6 +76,10 @@ class Workbench:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Run without gradients, with all random states put back afterwards."""
+        # Trial cuts fail by design; torch would log each failure with its traceback.
+        log = logging.getLogger("torch._subclasses.fake_tensor")
+        silent = log.disabled
+        log.disabled = True
         states = random.getstate(), np.random.get_state()
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no rule can open
@@ -82,6 +87,7 @@ class Workbench:
             try:
                 yield
             finally:
+                log.disabled = silent
                 torch.backends.mha.set_fastpath_enabled(fast)
                 random.setstate(states[0])
                 np.random.set_state(states[1])
@@ -120,8 +126,10 @@ def trace(
             has just been cut itself).
 
     Raises:
-        GraphError: the forward fails on the example, or the module cannot be copied.
+        GraphError: the forward fails on the example, or the module cannot be copied, is wrapped,
+            compiled or distributed.
     """
+    _refuse_shells(generator)
     args, kw = call_arguments(example, kwargs)
     problem: Exception | None = None
     for fake in (True, False):
@@ -139,6 +147,23 @@ def trace(
         f"the forward of {type(generator).__name__} fails on the example: "
         f"{type(problem).__name__}: {problem}. Check the example inputs by calling the generator."
     ) from problem
+
+
+_SHELLS = {
+    "OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module",
+}  # fmt: skip
+
+
+def _refuse_shells(generator: nn.Module) -> None:
+    """Refuse modules that only wrap the one with the channels."""
+    kind = type(generator).__name__
+    if kind in _SHELLS:
+        raise GraphError(
+            f"the generator is inside a {kind}: pass generator.{_SHELLS[kind]}, and compile or "
+            "distribute it again afterwards"
+        )
+    if any(getattr(m, "is_gancompress_gate", False) for m in generator.modules()):
+        raise GraphError(f"{kind} is wrapped: use its handle's graph, or unwrap() it first")
 
 
 def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:

@@ -98,6 +98,8 @@ class Masked:
         options = self._options
         chosen = choose_groups(graph, options["include"], options["exclude"])
         original = graph.cost()
+        # Channels that nobody reads need no gate (and there is none): they stay unless a plan drops them.
+        chosen = {n for n in chosen if graph[n].readers or graph[n].silencers}
         budget = None if options["target"] is None else self._budget_of(options["target"], original)
         if budget is not None:
             budget.check(graph, {n: s for n, s in graph.widths.items() if n not in chosen})
@@ -258,7 +260,7 @@ class Masked:
                 )
             alive[name] = torch.zeros(group.size, dtype=torch.bool)
             alive[name][kept] = True
-            if name not in self._masks and not alive[name].all():
+            if name not in self._masks and group.readers and not alive[name].all():
                 raise GraphError(
                     f"plan drops channels of {name!r}, which was excluded from masking"
                 )
