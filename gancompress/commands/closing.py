@@ -119,8 +119,8 @@ def comparison(
     if "skipped" not in was and "skipped" not in now:
         key = "frechet_classifier"
         rows.append((
-            f"Frechet distance (real: {now['frechet_floor']:.2f})",
-            f"{was[key]:.2f}", f"{now[key]:.2f}", fewer(was[key], now[key], "lower"),
+            f"Frechet distance (real: {now['frechet_floor']:.3g})",
+            f"{was[key]:.3g}", f"{now[key]:.3g}", fewer(was[key], now[key], "lower"),
         ))  # fmt: skip
         for key in ("precision", "recall", "conditional_accuracy"):
             if was[key] is not None:

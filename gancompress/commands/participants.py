@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from gancompress.commands.subject import BIGGAN, EMBEDDED, Subject, is_biggan, r
 from gancompress.data.arrays import Dataset
 from gancompress.data.embedded import embedded
 from gancompress.data.folders import open_images
-from gancompress.errors import ConfigError
+from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import (
     BigGANConfig,
     BigGANDiscriminator,
@@ -23,6 +24,7 @@ from gancompress.models import (
     load_biggan_folder,
 )
 from gancompress.recipes.schema import Recipe
+from gancompress.training.checkpoint import latest_checkpoint
 
 
 def start_of(
@@ -38,7 +40,13 @@ def start_of(
         ConfigError: the recipe trains and names no network, or one that does not ship.
     """
     if recipe.kind != "train" or what is not None or model is not None:
-        return resolve(what, model, weights=weights, inputs=inputs)
+        subject = resolve(what, model, weights=weights, inputs=inputs)
+        if subject.run is not None and _is_cut(subject.run):
+            raise ConfigError(
+                f"{subject.run} holds a generator that has been cut already. Start from its "
+                "teacher, with a smaller --target"
+            )
+        return subject
     if recipe.network is None:
         raise ConfigError(
             f"recipe {recipe.name!r} names no network. Give one: --model package.module:build_fn"
@@ -47,7 +55,8 @@ def start_of(
     generator = BigGANGenerator(getattr(BigGANConfig, NETWORKS[recipe.network])())
     if weights is not None:
         load_weights(generator, weights)
-    origin = {"model": BIGGAN, "config": generator.config.to_dict(), "network": recipe.network}
+    config = generator.config.to_dict()
+    origin = {"model": BIGGAN, "config": config, "input": list(inputs or ())}
     return Subject(origin, generator, sampler_for(generator, inputs))
 
 
@@ -67,12 +76,32 @@ def discriminator_of(
         judge = embedded_discriminator()
     elif what is not None and is_biggan(Path(what)):
         judge = load_biggan_folder(what)[2]
-    elif subject.spec == BIGGAN and subject.run is None:
+    elif subject.spec == BIGGAN:
         judge = BigGANDiscriminator(BigGANConfig.from_dict(subject.origin["config"]))
+        if subject.run is not None:
+            judge = _trained(judge, subject.run)
     if weights is not None:
         if judge is None:
             raise ConfigError("--discriminator-weights without --discriminator PKG.MODULE:FN")
         load_weights(judge, weights)
+    return judge
+
+
+def _is_cut(run: Path) -> bool:
+    try:
+        return bool(json.loads((run / "model" / "plan.json").read_bytes())["tensors"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{run / 'model' / 'plan.json'} is damaged ({error!r})") from error
+
+
+def _trained(judge: nn.Module, run: Path) -> nn.Module | None:
+    """Load the discriminator of the newest checkpoint of ``run``, if it has one."""
+    found, complaints = latest_checkpoint(run / "ckpt")
+    for complaint in complaints:
+        note(f"passed over: {complaint}")
+    if found is None or "discriminator" not in found.parts:
+        return None
+    judge.load_state_dict(found.parts["discriminator"])
     return judge
 
 
@@ -82,6 +111,8 @@ def dataset_of(subject: Subject, recipe: Recipe, data: str | None) -> Dataset | 
     Raises:
         DataError: the images cannot be read.
     """
+    if data is None and subject.run is not None and (data := subject.origin.get("data")):
+        note(f"no --data: the images of {subject.run}, {data}")
     if data is not None:
         return open_images(data)
     if subject.spec == EMBEDDED:

@@ -61,7 +61,7 @@ def compare_runs(runs: Sequence[Path], *, json: bool) -> None:
             f"{item['compression']:.2f}x" if "compression" in item else "-",
             si(small["params"]) if small else "-",
             si(small["macs"]) if small else "-",
-            _figure(quality, "frechet_classifier", ".2f"), _figure(quality, "recall", ".3f"),
+            _figure(quality, "frechet_classifier", ".3g"), _figure(quality, "recall", ".3f"),
             _figure(quality, "conditional_accuracy", ".3f"), f"{item['images_seen'] / 1000:.0f}",
         ))  # fmt: skip
     columns = (

@@ -72,4 +72,6 @@ def teacher_of(subject: Subject, weights: str | None, device: str) -> Subject:
 
     if subject.spec != EMBEDDED and weights is None:
         raise ConfigError("the teacher's weights are needed beside the run: --weights FILE")
-    return resolve(None, subject.spec, weights=weights, inputs=subject.sampler.specs, device=device)
+    return resolve(
+        None, subject.spec, weights=weights, inputs=subject.origin["input"], device=device
+    )

@@ -28,7 +28,8 @@ class Subject:
     """A generator with everything that a verb needs to use it.
 
     ``origin["model"]`` is ``embedded``, ``biggan`` (then ``origin["config"]`` has its sizes), or
-    the ``package.module:build_fn`` that the user typed.
+    the ``package.module:build_fn`` that the user typed; ``origin["input"]`` what was typed for
+    ``--input``.
     """
 
     origin: Mapping[str, Any]
@@ -168,7 +169,12 @@ def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) 
         raise ConfigError(f"the model is given twice: {str(folder)!r} and --model {model!r}")
     note(f"model: the BigGAN checkpoint in {folder} (moving average)")
     generator, _, _ = load_biggan_folder(folder)
-    origin = {"model": BIGGAN, "config": generator.config.to_dict(), "folder": str(folder)}
+    origin = {
+        "model": BIGGAN,
+        "config": generator.config.to_dict(),
+        "folder": str(folder),
+        "input": list(inputs or ()),
+    }
     return Subject(origin, generator, sampler_for(generator, inputs))
 
 
@@ -182,7 +188,8 @@ def _from_builder(spec: str, weights: str | None, inputs: Sequence[str] | None) 
             note(f"model: {spec}, with the weights that it builds (no --weights)")
     if weights is not None:
         load_weights(generator, weights)
-    return Subject({"model": spec}, generator, sampler_for(generator, inputs))
+    origin = {"model": spec, "input": list(inputs or ())}
+    return Subject(origin, generator, sampler_for(generator, inputs))
 
 
 def sampler_for(generator: nn.Module, specs: Sequence[str] | None) -> InputSampler:

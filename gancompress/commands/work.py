@@ -60,8 +60,10 @@ def work(
         if overrides or out is not None:
             raise ConfigError(f"--resume {folder} keeps its recipe and folder; leave the rest out")
         found = read_record(folder)
+        # Files of data and weights are taken from the record; code has to be typed again.
         recipe, inputs, data = str(folder / CONFIG), inputs or found["input"], found.get("data")
-        what = what or found.get("folder")
+        weights, init_from = found.get("weights"), found.get("init_from")
+        what, max_steps = what or found.get("folder"), max_steps or found.get("max_steps")
     chosen = load_recipe(recipe, overrides)
     if chosen.kind != kind:
         raise ConfigError(
@@ -81,7 +83,14 @@ def work(
         show_prediction(subject, chosen, kind=kind, json=json)
         return 0
 
-    record = {**subject.origin, "input": list(inputs or ()), "data": data, "weights": weights}
+    record = {
+        **subject.origin,
+        "data": data,
+        "weights": weights,
+        "init_from": init_from,
+        "discriminator": discriminator,
+        "max_steps": max_steps,
+    }
     if folder is not None:
         check_same(folder, chosen, record)
     elif resume == "auto":
@@ -109,8 +118,12 @@ def work(
             screen=screen,
         )
     if result.exit_code:
-        short = "" if max_steps is None else f" --max-steps {max_steps}"
-        note(f"stopped after a checkpoint. Go on with: gancompress {kind} --resume {folder}{short}")
+        code = "".join(
+            f" --{name} {spec}"
+            for name, spec in (("model", subject.spec), ("discriminator", discriminator or ""))
+            if ":" in spec
+        )
+        note(f"stopped after a checkpoint. Go on with: gancompress {kind} --resume {folder}{code}")
         return result.exit_code
     done = Finished(
         kind=kind,
