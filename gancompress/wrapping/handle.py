@@ -243,6 +243,11 @@ class Masked:
             keep[name] = torch.nonzero(kept).flatten().tolist()
         return Plan.of(self.graph, keep)
 
+    def whole_plan(self) -> Plan:
+        """Return the cut from the original network to what `prune` returns now, for `gc.save`."""
+        plan = self.plan()
+        return plan if self.history is None else self.history.then(plan)
+
     def apply(self, plan: Plan) -> None:
         """Close the gates of every channel that ``plan`` drops, and open all others, for good.
 
