@@ -114,10 +114,11 @@ class Ema(_Strict):
 class Student(_Strict):
     """The network that learns, before any mask."""
 
-    init: Literal["teacher", "narrow", "scratch"] = Field(
+    init: Literal["teacher", "narrow", "scratch", "torch-pruning"] = Field(
         "teacher",
         description="teacher: the teacher's weights; narrow: uniformly cut to the target size, "
-        "teacher's weights; scratch: the same narrow shape, fresh weights",
+        "teacher's weights; scratch: the same narrow shape, fresh weights; torch-pruning: the "
+        "teacher's weights, in the channels that this library's own pruner keeps",
     )
 
 
@@ -207,7 +208,7 @@ class Recipe(_Strict):
         if self.kind == "distill" and self.target is None and self.student.init != "teacher":
             raise ValueError(f"student.init {self.student.init} needs a target for its size")
         if self.kind == "distill" and self.target is not None and self.student.init == "teacher":
-            raise ValueError("kind distill with a target needs student.init narrow or scratch")
+            raise ValueError("kind distill with a target needs student.init narrow, scratch or torch-pruning")
         if self.kind == "train" and (self.target is not None or self.distill):
             raise ValueError("kind train has no teacher: no target and no distill")
         if self.kind != "prune" and (self.finetune_steps or self.shrink.events):

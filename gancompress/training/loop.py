@@ -318,12 +318,15 @@ def train(
                     cast.masked.prune()
                     verified = _verification(cast.masked)
                 cost = cast.masked.cost()
-                was_cut = cast.shrink() or step >= steps
+                was_cut = cast.shrink()
+                if was_cut:
+                    text = f"step {step}: cut to {cost.params:,} parameters, {cost.macs:,} MACs"
+                    log.event("shrink", text, step=step, params=cost.params, macs=cost.macs)
                 if step >= steps:
                     plan, frozen_masks = cast.masked.history, cast.masked.state_dict()
                     _unmask(cast)
-                text = f"step {step}: cut to {cost.params:,} parameters, {cost.macs:,} MACs"
-                log.event("shrink", text, step=step, params=cost.params, macs=cost.macs)
+                    log.event("unmask", f"step {step}: the masks are gone", step=step)
+                    was_cut = True
 
             # Report.
             last = step == total or stop.requested is not None

@@ -75,11 +75,11 @@ class RunFolder:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock()
             config = self.path / CONFIG
             if config.exists():
                 self._check_same(recipe)
-            else:
+            self._lock()
+            if not config.exists():
                 self.write_text(CONFIG, dump_recipe(recipe))
             self.write_text("command.txt", shlex.join(sys.argv) + "\n")
             self.write_json("env.json", environment())

@@ -22,13 +22,19 @@ def narrow_student(
 ) -> tuple[nn.Module, Plan, dict[str, Any]]:
     """Return ``teacher`` uniformly narrower, at ``recipe.target``, with its largest channels.
 
-    Every group keeps the same share of its channels, up to rounding (ours). Also returns the plan
+    Every group keeps the same share of its channels, up to rounding (ours); with student.init
+    torch-pruning that library chooses instead. Also returns the plan
     and the verification of the cut; ``teacher`` is left alone.
 
     Raises:
         TargetError: the target is out of reach.
     """
     assert recipe.target is not None
+    if recipe.student.init == "torch-pruning":
+        # Importing it takes seconds that no other recipe needs.
+        from gancompress.training.torch_pruned import torch_pruned_student
+
+        return torch_pruned_student(teacher, example, recipe)
     masked = wrap(
         copy.deepcopy(teacher),
         example,

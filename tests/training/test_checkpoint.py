@@ -110,7 +110,7 @@ def test_a_bad_one_is_passed_over_with_a_word(tmp_path: Path) -> None:
 
 def test_none_good_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path / "absent") == (None, [])
-    path = save_checkpoint(tmp_path, 1, parts(), {})
+    path = save_checkpoint(tmp_path, 1, parts(), {"n": 1})
     (path / "state.json").write_text("{}")
     with pytest.raises(CheckpointError, match="no good checkpoint"):
         latest_checkpoint(tmp_path)
