@@ -2,8 +2,8 @@
 
     python -m benchmarks.exactness --config imagenet128 --plans 50
 
-Random weights; for each plan a random half of every group goes, gates silence it, the network is cut
-and both are compared on fresh inputs. One row a plan; the tolerance is that of `gancompress.verify`.
+Random weights; for each plan a random half of every group goes, gates silence it, the network is
+cut and both are compared on fresh inputs. One row a plan; tolerance as in `gancompress.verify`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     rng = torch.Generator().manual_seed(options.seed)
     example = generator.sample_inputs(options.batch, rng)
     generator.train()
-    with torch.no_grad():  # settle spectral norm and batch statistics: a fresh network is degenerate
+    with torch.no_grad():  # settle spectral norm and statistics: a fresh network is degenerate
         for _ in range(2):
             generator(*example)
     generator.eval()

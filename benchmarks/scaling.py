@@ -104,8 +104,9 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-    data = {"benchmark": "trace + cut + verify, BigGAN-128 by width", **record.protocol(options.seed)}
-    record.write(record.RESULTS / "scaling.json", {**data, "rows": rows})
+    title = "trace + cut + verify, BigGAN-128 by width"
+    data = {"benchmark": title, **record.protocol(options.seed), "rows": rows}
+    record.write(record.RESULTS / "scaling.json", data)
 
 
 if __name__ == "__main__":
