@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -110,12 +109,8 @@ def _check(
 def reloads(small: nn.Module, plan: gc.Plan, build: Any, args: Any, kwargs: Any) -> bool:
     """Save without pickle, replay the plan onto the original class, compare bit for bit."""
     with tempfile.TemporaryDirectory() as folder:
-        weights = {k: v.clone().contiguous() for k, v in small.state_dict().items()}
-        save_file(weights, Path(folder) / "weights.safetensors")
-        (Path(folder) / "plan.json").write_text(plan.to_json())
-        replayed = gc.Plan.from_json((Path(folder) / "plan.json").read_text())
-        again = gc.cut(build(), replayed)
-        again.load_state_dict(load_file(Path(folder) / "weights.safetensors"))
+        gc.save(Path(folder) / "small", small, plan=plan)
+        again = gc.load(build, Path(folder) / "small")
     again.train(small.training)
     with torch.no_grad():
         wanted, got = run(small, args, kwargs), run(again, args, kwargs)

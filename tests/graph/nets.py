@@ -198,7 +198,7 @@ class Up(Block):
         if self.kind:
             mode = "nearest" if self.kind == 1 else "bilinear"
             x = F.interpolate(x, scale_factor=2, mode=mode)
-        return F.max_pool2d(F.relu(self.conv(x)), 2)
+        return F.max_pool2d(F.leaky_relu(self.conv(x), 0.2), 2)
 
 
 @block

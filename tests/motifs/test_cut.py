@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import gancompress as gc
 from gancompress.errors import GraphError
 from gancompress.graph.groups import ChannelGraph
 
-from .checks import backward, error, randomise, size
+from .checks import backward, error, randomise, run, size
 from .zoo import MOTIFS, Motif, locate
 
 ALL = [pytest.param(m, id=name) for name, m in MOTIFS.items()]
@@ -34,6 +37,12 @@ def traced(motif: Motif) -> Traced:
     return module, args, kwargs, gc.trace(module, args, kwargs)
 
 
+@functools.cache
+def untouched(name: str) -> Traced:
+    """Trace once for the tests that only look."""
+    return traced(MOTIFS[name])
+
+
 def uneven_plan(graph: ChannelGraph, seed: int) -> gc.Plan:
     """Keep another number of channels in every group, as a learned choice would."""
     rng = np.random.default_rng(seed)
@@ -51,7 +60,7 @@ def prunable(graph: ChannelGraph, slot: tuple[str, int]) -> int:
 
 @pytest.mark.parametrize("motif", ALL)
 def test_share_that_could_go(motif: Motif) -> None:
-    module, _, _, graph = traced(motif)
+    module, _, _, graph = untouched(motif.name)
     for key, free in motif.free.items():
         slot = locate(module, key)
         assert prunable(graph, slot) >= free, f"{key}: {graph.reason(slot)}"
@@ -59,7 +68,7 @@ def test_share_that_could_go(motif: Motif) -> None:
 
 @pytest.mark.parametrize("motif", [p for p in ALL if p.values[0].kept])
 def test_what_stays_is_named(motif: Motif) -> None:
-    module, _, _, graph = traced(motif)
+    module, _, _, graph = untouched(motif.name)
     for key, words in motif.kept.items():
         reason = str(graph.reason(locate(module, key)))
         assert any(word in reason for word in words), f"{key}: {reason}"
@@ -87,6 +96,23 @@ def test_cut_is_exact(motif: Motif, seed: int) -> None:
         assert left.shape[dim] < whole.shape[dim], f"{key} was not cut"
     assert backward(small, args, kwargs) > 0
     assert backward(copy.deepcopy(module), args, kwargs) > 0
+
+
+RELOADED = ("hifigan", "shared_parameter", "linear_view_tuple", "group_norm", "parameter_list")
+
+
+@pytest.mark.parametrize("name", [*RELOADED, "attention_heads", "spectral_norm_hook"])
+def test_plan_replays_onto_the_original_class(name: str, tmp_path: Path) -> None:
+    motif = MOTIFS[name]
+    module, args, kwargs, graph = traced(motif)
+    plan = uneven_plan(graph, seed=3)
+    small = gc.cut(module, plan, graph=graph)
+    gc.save(tmp_path / "small", small, plan=plan)
+    again = gc.load(lambda: motif.build()[0], tmp_path / "small")
+    assert type(again) is type(small)
+    with torch.no_grad():
+        wanted, got = run(small.eval(), args, kwargs), run(again.eval(), args, kwargs)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, got, strict=True))
 
 
 @pytest.mark.parametrize("motif", [p for p in ALL if not p.values[0].free])
