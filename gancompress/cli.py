@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from gancompress.commands.flags import (
     Goal,
     InitFrom,
     Inputs,
+    InputSeed,
     Json,
     MaxSteps,
     Model,
@@ -74,6 +76,8 @@ def _root(
 def _call(place: str, options: dict[str, Any]) -> None:
     """Import ``module:function`` of gancompress.commands, call it, exit with what it returns."""
     module, _, name = place.partition(":")
+    # It warns about a CUDA compiler without a GPU, which is no concern of ours.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         code = getattr(importlib.import_module(f"gancompress.commands.{module}"), name)(**options)
     except KeyboardInterrupt:
@@ -174,7 +178,7 @@ def evaluate(
     data: Data = None,
     inputs: Inputs = None,
     number: Number = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
+    seed: InputSeed = 0,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
@@ -207,7 +211,7 @@ def sample(
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="Must not exist.")] = Path(
         "samples.png"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
+    seed: InputSeed = 0,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:

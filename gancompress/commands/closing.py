@@ -55,7 +55,8 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         "run": str(done.run),
         "model_folder": str(done.run / "model"),
     }
-    note(f"measuring on {SAMPLES} samples")
+    if subject.spec == EMBEDDED:
+        note(f"measuring on {SAMPLES} samples")
     quality = {"student": quality_of(student, subject)}
     if teacher is None:
         picture = done.run / "samples.png"

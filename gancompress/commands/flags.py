@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+WHO, HOW, WHERE = "Who takes part", "How", "Where, and what is told"
 
 Words = Annotated[
     list[str] | None,
@@ -24,60 +26,81 @@ What = Annotated[
         show_default=False,
     ),
 ]
-Model = Annotated[
-    str | None, typer.Option("--model", metavar="PKG.MODULE:FN", help="Same as the word MODEL.")
-]
+
+
+def _text(
+    names: tuple[str, ...], metavar: str, text: str, panel: str, low: int | None = None
+) -> Any:
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, min=low)
+
+
+def _switch(name: str, text: str, panel: str) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=panel)
+
+
+Model = Annotated[str | None, _text(("--model",), "PKG.MODULE:FN", "Same as the word MODEL.", WHO)]
 Weights = Annotated[
     str | None,
-    typer.Option(metavar="FILE[:KEY]", help="Weights of MODEL: safetensors, or torch weights."),
+    _text(("--weights",), "FILE[:KEY]", "Weights of MODEL: safetensors, or torch weights.", WHO),
 ]
 Discriminator = Annotated[
     str | None,
-    typer.Option(metavar="PKG.MODULE:FN", help="Discriminator of MODEL; none = no adversarial."),
+    _text(
+        ("--discriminator",),
+        "PKG.MODULE:FN",
+        "Its discriminator; without one, no adversarial loss.",
+        WHO,
+    ),
 ]
 DiscriminatorWeights = Annotated[
-    str | None, typer.Option(metavar="FILE[:KEY]", help="Weights of the discriminator.")
+    str | None,
+    _text(("--discriminator-weights",), "FILE[:KEY]", "Weights of the discriminator.", WHO),
 ]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="NAME=SPEC",
-        help="How to draw an input: z=normal(128), y=labels(10), x=uniform(3,64,64). Repeat it "
-        "once per argument of forward, in order.",
+    _text(
+        ("--input",),
+        "NAME=SPEC",
+        "How to draw an input: z=normal(128), y=labels(10), x=uniform(3,64,64). Repeat it once "
+        "per argument of forward, in order.",
+        WHO,
     ),
 ]
 Data = Annotated[
     str | None,
-    typer.Option(metavar="PATH", help="Image folder (a subfolder a class) or .npz with x and y."),
+    _text(("--data",), "PATH", "Image folder (a subfolder a class) or .npz with x and y.", WHO),
 ]
-Device = Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where to compute.")]
+RecipeName = Annotated[str, _text(("--recipe", "-r"), "NAME|FILE", "The method.", HOW)]
+Goal = Annotated[str | None, _text(("--target",), "params=5.2x|macs=0.2", "Size to reach.", HOW)]
 Seed = Annotated[
-    int | None, typer.Option(help="Seed of everything random (default: the recipe's).")
+    int | None,
+    _text(("--seed",), "N", "Seed of everything random (default: the recipe's).", HOW, 0),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-RecipeName = Annotated[str, typer.Option("--recipe", "-r", metavar="NAME|FILE", help="The method.")]
-Goal = Annotated[
+Device = Annotated[str, _text(("--device",), "cpu|cuda|auto", "Where to compute.", HOW)]
+Precision = Annotated[
     str | None,
-    typer.Option("--target", metavar="params=5.2x|macs=0.2", help="Size to reach."),
+    _text(("--precision",), "float32|bf16", "Arithmetic (default: the recipe's).", HOW),
+]
+MaxSteps = Annotated[
+    int | None, _text(("--max-steps",), "N", "Shorten the run to N steps in all.", HOW, 1)
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Run folder; must not exist (default: runs/NNNN-...)."),
+    _text(("--out",), "DIR", "Run folder; must not exist (default: runs/NNNN-...).", WHERE),
 ]
 Resume = Annotated[
     str | None,
-    typer.Option(metavar="auto|DIR", help="Go on with an interrupted run, bit for bit on CPU."),
+    _text(("--resume",), "auto|DIR", "Go on with an interrupted run, bit for bit on CPU.", WHERE),
 ]
 InitFrom = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Start from these weights, as a new run.")
+    str | None,
+    _text(("--init-from",), "FILE", "Start a new run from these weights.", WHERE),
 ]
-Precision = Annotated[
-    str | None, typer.Option(metavar="float32|bf16", help="Arithmetic (default: the recipe's).")
-]
-MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and the sizes it leads to; write nothing.")
+    bool,
+    _switch("--dry-run", "Print the plan and the sizes it leads to; write nothing.", WHERE),
 ]
-Number = Annotated[int, typer.Option("--n", min=1, help="How many images.")]
+Json = Annotated[bool, _switch("--json", "Print one JSON object on stdout.", WHERE)]
+Number = Annotated[int, _text(("--n",), "N", "How many images.", HOW, 1)]
+InputSeed = Annotated[int, _text(("--seed",), "N", "Seed of the inputs.", HOW, 0)]
 PLUGGABLE = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}

@@ -104,19 +104,23 @@ def work(
     header(chosen, subject, judge, dataset, home, folder)
     teacher = None if kind == "train" else copy.deepcopy(subject.generator)
     started = time.monotonic()
-    with ProgressLine() as screen:
-        result = train(
-            chosen,
-            generator=subject.generator,
-            discriminator=judge,
-            dataset=dataset,
-            sampler=subject.sampler,
-            out=folder,
-            resume="auto" if going_on else None,
-            device=home,
-            max_steps=max_steps,
-            screen=screen,
-        )
+    try:
+        with ProgressLine() as screen:
+            result = train(
+                chosen,
+                generator=subject.generator,
+                discriminator=judge,
+                dataset=dataset,
+                sampler=subject.sampler,
+                out=folder,
+                resume="auto" if going_on else None,
+                device=home,
+                max_steps=max_steps,
+                screen=screen,
+            )
+    except Exception:
+        note(f"what happened until then is in {folder / 'events.jsonl'}")
+        raise
     if result.exit_code:
         code = "".join(
             f" --{name} {spec}"
@@ -170,9 +174,15 @@ def header(
     if quiet():
         return
     images = "the teacher's images" if dataset is None else f"{len(dataset):,} images"
-    judged = "no discriminator" if judge is None else "with discriminator"
     parts = (
-        f"{recipe.name} on {subject.spec}", recipe.target or "", images, judged, str(device),
-        recipe.precision, f"seed {recipe.seed}", str(folder),
-    )  # fmt: skip
-    stderr().print(Text("  ".join(p for p in parts if p), style="bold"), soft_wrap=True)
+        recipe.target or "",
+        images,
+        "no discriminator" if judge is None else "discriminator",
+        str(device),
+        recipe.precision,
+        f"seed {recipe.seed}",
+    )
+    console = stderr()
+    title = f"{recipe.name} on {subject.spec} in {folder}"
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(Text("  ".join(p for p in parts if p)), soft_wrap=True)
