@@ -46,7 +46,8 @@ def read_npz(path: Path) -> ArrayDataset:
         DataError: the file is damaged, or holds other shapes or types.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: numpy leaves a damaged file open.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             if "x" not in file:
                 raise DataError(f"{path} has no array 'x'; it holds {', '.join(file) or 'nothing'}")
             x, y = file["x"], file.get("y")
