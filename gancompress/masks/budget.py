@@ -10,6 +10,7 @@ import numpy as np
 
 from gancompress.errors import ConfigError, TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
+from gancompress.masks.landing import SLACK, find_landing
 
 KINDS = ("params", "macs")
 
@@ -107,8 +108,9 @@ class Budget:
     ) -> dict[str, np.ndarray]:
         """Choose channels to remove until the cost is at most ``allowed`` (ours).
 
-        Greedy by value per cost saved, where the cost of a channel depends on the other widths.
-        The last choice prefers one that lands within 2 % of the goal.
+        Greedy by value per cost saved, where the value of a channel is divided by the width of its
+        group (so that none is emptied), and its cost depends on the other widths.
+        Near the end, choices that overshoot are avoided.
 
         Args:
             graph: groups and cost.
@@ -120,54 +122,79 @@ class Budget:
         Returns:
             Group name to the channels to kill (int64).
         """
-        left = {n: a.copy() for n, a in alive.items()}
         order = {
-            g.name: np.array([i for i in np.argsort(value[g.name], kind="stable") if left[g.name][i]])
-            for g in graph.groups
+            n: [int(i) for i in np.argsort(v, kind="stable") if alive[n][i]]
+            for n, v in value.items()
         }
-        taken = {n: 0 for n in order}
         widths = {n: len(o) for n, o in order.items()}
-        killed: dict[str, list[int]] = {}
-        open_ = [g.name for g in graph.groups if g.name not in frozen]
-        position = {g.name: i for i, g in enumerate(graph.groups)}
-        cost = self.target.of(graph.cost(widths))
-        while cost > allowed:
-            price = graph.marginal(widths, self.target.kind)
-            choices = []
-            for n in open_:
-                step = widths[n] % self.round_to or self.round_to
-                if widths[n] - step < self.floor(graph[n].size):
-                    continue
-                block = order[n][taken[n] : taken[n] + step]
-                worth = float(value[n][block].sum()) / max(float(price[position[n]]) * step, 1e-12)
-                choices.append((worth, n, step))
-            if not choices:
-                return {n: np.array(k, np.int64) for n, k in killed.items()}
-            choices.sort()
-            worth, n, step = self._landing(graph, widths, choices, cost, allowed)
-            killed.setdefault(n, []).extend(int(i) for i in order[n][taken[n] : taken[n] + step])
-            taken[n] += step
-            widths[n] -= step
-            cost = self.target.of(graph.cost(widths))
-        return {n: np.array(k, np.int64) for n, k in killed.items()}
+        killed: dict[str, list[list[int]]] = {}  # group to blocks of channels, first killed first
+        open_ = [n for n in graph.widths if n not in frozen]
+        position = {n: i for i, n in enumerate(graph.widths)}
 
-    def _landing(
-        self,
-        graph: ChannelGraph,
-        widths: Mapping[str, int],
-        choices: list[tuple[float, str, int]],
-        cost: float,
-        allowed: float,
-    ) -> tuple[float, str, int]:
-        """Take the cheapest choice, unless it overshoots and another lands inside 2 %."""
-        if cost > 1.25 * allowed:
-            return choices[0]
-        for choice in choices:
-            _, n, step = choice
-            after = self.target.of(graph.cost({**widths, n: widths[n] - step}))
-            if after >= 0.985 * allowed:
-                return choice
-        return choices[0]
+        def step(name: str, width: int) -> int:
+            block = width % self.round_to or self.round_to
+            return block if width - block >= self.floor(graph[name].size) else 0
+
+        def after(name: str, change: int) -> float:
+            return self.target.of(graph.cost({**widths, name: widths[name] + change}))
+
+        def worth(name: str, channels: list[int], price: np.ndarray) -> float:
+            # Valued by the share of the group: else the dearest group would go down to one channel,
+            # through which everything must pass.
+            saved = max(float(price[position[name]]) * len(channels), 1e-12)
+            return float(value[name][channels].sum()) / widths[name] / saved
+
+        cost = self.target.of(graph.cost(widths))
+        path: list[str] | None = None
+        while cost > allowed:
+            if path is None and cost <= _SEARCH * self.goal:
+                path = find_landing(
+                    {n: widths[n] for n in open_},
+                    cost=lambda w: self.target.of(graph.cost({**widths, **w})),
+                    step=step,
+                    loss=lambda n, high, low: float(
+                        value[n][order[n][widths[n] - high : widths[n] - low]].sum() / high
+                    ),
+                    goal=self.goal,
+                )
+            price = graph.marginal(widths, self.target.kind)
+            choices = sorted(
+                (worth(n, order[n][:block], price), n)
+                for n in open_ if (block := step(n, widths[n]))
+            )  # fmt: skip
+            if not choices:
+                break
+            if path:
+                name = path.pop(0)
+            elif cost > 1.25 * allowed:
+                name = choices[0][1]
+            else:
+                # Nearly there: the cheapest that does not overshoot, else the one that does least.
+                ends = [(after(n, -step(n, widths[n])), n) for _, n in choices]
+                if allowed > self.goal and max(ends)[0] < (1 - SLACK) * self.goal:
+                    break  # too coarse for this step of the schedule: the last one decides
+                near = (n for end, n in ends if end >= (1 - SLACK) * allowed)
+                name = next(near, max(ends)[1])
+            block = step(name, widths[name])
+            killed.setdefault(name, []).append(order[name][:block])
+            order[name] = order[name][block:]
+            widths[name] -= block
+            cost = self.target.of(graph.cost(widths))
+        # An overshoot may leave room for some that went earlier: the most valuable come back.
+        while cost <= allowed:
+            price = graph.marginal(widths, self.target.kind)
+            back = [
+                (worth(n, blocks[-1], price), n) for n, blocks in killed.items()
+                if blocks and after(n, len(blocks[-1])) <= allowed
+            ]  # fmt: skip
+            if not back:
+                break
+            name = max(back)[1]
+            widths[name] += len(killed[name].pop())
+        return {n: np.array(sum(b, []), np.int64) for n, b in killed.items() if b}
+
+
+_SEARCH = 1.15  # from this multiple of the goal on, each choice must lead to a landing
 
 
 def largest_kept(graph: ChannelGraph, widths: Mapping[str, int], top: int = 3) -> str:
@@ -180,7 +207,8 @@ def largest_kept(graph: ChannelGraph, widths: Mapping[str, int], top: int = 3) -
             count = 1
             for d, n in enumerate(shape):
                 factor = graph.slots.get((name, d))
-                count *= n if factor is None or factor.atoms is None else int(alive[factor.atoms].sum())
+                held = factor is None or factor.atoms is None
+                count *= n if held else int(alive[factor.atoms].sum())
             sizes[name] = count
     worst = sorted(sizes, key=lambda n: -sizes[n])[:top]
     return ", ".join(f"{n} ({sizes[n]:,})" for n in worst)
