@@ -1,104 +1,149 @@
-"""What masks cost: a masked generator step against a plain one, time and peak memory, in one run.
+"""What masks cost: a masked training step against the same step unmasked, time and peak memory.
 
-    python -m benchmarks.masking --pairs 20
+    python benchmarks/masking.py --pairs 12
 
-Plain and masked steps (forward, backward, Adam) alternate, so that both see the same machine; the time
-ratio is the median over pairs. Peak memory is measured in one child process for each, as resident growth
-over the process with everything built.
+One generator step (forward, hinge loss through the discriminator, backward, Adam), with masks on
+all channel groups and without, in interleaved pairs in one process. Writes
+`benchmarks/results/masking.json`.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import json
 import statistics
-import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gancompress as gc
-from benchmarks import record
-from benchmarks.scaling import Peak, resident
-from gancompress.commands.embedded import embedded_generator
+from benchmarks.record import RESULTS, place, protocol, table, write
+from benchmarks.table import DOCUMENT
+from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
+
+CONFIGS = {
+    "fashion32": (BigGANConfig.fashion32, 32),
+    "cifar": (BigGANConfig.cifar, 16),
+    "imagenet128": (BigGANConfig.imagenet128, 8),
+}
 
 
-def step(generator: nn.Module, optimizer: torch.optim.Optimizer, inputs: tuple[Any, ...]) -> None:
-    """One generator step in bf16 autocast, the recipe's arithmetic."""
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = generator(*inputs).float().square().mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
-
-def build(masked: bool, batch: int) -> tuple[nn.Module, torch.optim.Optimizer, tuple[Any, ...]]:
-    """Return the embedded generator, plain or wrapped, its optimiser and a batch of inputs."""
-    generator = copy.deepcopy(embedded_generator()).train()
-    generator.to(memory_format=torch.channels_last)
-    inputs = generator.sample_inputs(batch, torch.Generator().manual_seed(0))
+def stepper(config: BigGANConfig, batch: int, masked: bool) -> Callable[[], None]:
+    """Return one training step of a generator, with masks or without."""
+    torch.manual_seed(0)
+    generator, discriminator = BigGANGenerator(config), BigGANDiscriminator(config)
+    discriminator.requires_grad_(False)
+    z, y = generator.sample_inputs(batch, torch.Generator().manual_seed(0))
+    handle: gc.Masked | None = None
     if masked:
-        gc.wrap(generator, generator.sample_inputs(2, torch.Generator().manual_seed(0)))
-    return generator, torch.optim.Adam(generator.parameters(), 1e-4), inputs
+        handle = gc.wrap(generator, (z[:2], y[:2]), target="params=5.2x")
+    generator.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(generator.parameters(), 1e-4, betas=(0.0, 0.999))
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss = -discriminator(generator(z, y), y).mean()
+        if handle is not None:
+            loss = loss + 0.1 * handle.penalty()
+        loss.backward()
+        optimizer.step()
+
+    return step
 
 
-def peak_growth(masked: bool, batch: int) -> dict[str, float]:
-    """Return resident memory before the steps and at their peak, in MiB."""
-    parts = build(masked, batch)
-    base = resident()
-    peak = Peak()
-    peak.start()
-    for _ in range(5):
-        step(*parts)
-    peak.going = False
-    return {"base_mb": base, "peak_mb": peak.value}
+def peak_bytes(step: Callable[[], None]) -> int:
+    """Return the most bytes of tensors that were alive at once during ``step``, above the start.
+
+    Counted from the allocator's own events: resident memory would not show a few percent.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+        step()
+    alive = peak = 0
+    for event in prof.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            peak = max(peak, alive)
+    return peak
+
+
+def persistent(config: BigGANConfig, masked: bool) -> int:
+    """Return the bytes held between steps: parameters, buffers, gradients, Adam's two moments."""
+    generator: nn.Module = BigGANGenerator(config)
+    if masked:
+        gc.wrap(generator, generator.sample_inputs(2, torch.Generator().manual_seed(0)))  # type: ignore[operator]
+    learned = sum(p.numel() * p.element_size() for p in generator.parameters())
+    return 4 * learned + sum(b.numel() * b.element_size() for b in generator.buffers())
+
+
+def compare(name: str, pairs: int) -> dict[str, Any]:
+    """Time masked and plain steps by turns; return medians, ratio of each pair, and memory."""
+    build, batch = CONFIGS[name]
+    config = build()
+    plain, masked = stepper(config, batch, False), stepper(config, batch, True)
+    for step in (plain, masked, plain, masked):
+        step()
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for turn in range(pairs):
+        for which in (False, True) if turn % 2 == 0 else (True, False):
+            # Processor time: other programs on the machine do not count.
+            start = time.process_time()
+            (masked if which else plain)()
+            times[which].append(time.process_time() - start)
+    ratios = sorted(m / p for p, m in zip(times[False], times[True], strict=True))
+    memory = {
+        which: peak_bytes(masked if which else plain) + persistent(config, which)
+        for which in (False, True)
+    }
+    return {
+        "network": name,
+        "batch": batch,
+        "pairs": pairs,
+        "plain_ms": round(1e3 * statistics.median(times[False]), 1),
+        "masked_ms": round(1e3 * statistics.median(times[True]), 1),
+        "time_ratio": round(statistics.median(ratios), 3),
+        "time_ratio_quartiles": [round(q, 3) for q in statistics.quantiles(ratios, n=4)[::2]],
+        "plain_peak_mb": round(memory[False] / 2**20, 2),
+        "masked_peak_mb": round(memory[True] / 2**20, 2),
+        "memory_ratio": round(memory[True] / memory[False], 4),
+    }
 
 
 def main() -> None:
-    """Measure and write ``benchmarks/results/masking.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--memory", choices=("plain", "masked"), help=argparse.SUPPRESS)
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", action="append", choices=list(CONFIGS), default=[])
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--out", type=Path, default=RESULTS / "masking.json")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.memory:
-        print(json.dumps(peak_growth(options.memory == "masked", options.batch)))
-        return
-    sides = {name: build(name == "masked", options.batch) for name in ("plain", "masked")}
-    for parts in sides.values():
-        step(*parts)
-        step(*parts)
+    torch.set_num_threads(1)
     rows = []
-    for pair in range(options.pairs):
-        seconds = {}
-        for name in ("plain", "masked") if pair % 2 else ("masked", "plain"):
-            start = time.perf_counter()
-            step(*sides[name])
-            seconds[name] = time.perf_counter() - start
-        rows.append({k: round(v, 4) for k, v in seconds.items()})
-    memory = {}
-    for name in ("plain", "masked"):
-        command = [sys.executable, "-m", "benchmarks.masking", "--memory", name]
-        command += ["--batch", str(options.batch), "--threads", str(options.threads)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        memory[name] = json.loads(done.stdout.splitlines()[-1])
-    data = {
-        "benchmark": "masked generator step against plain: embedded BigGAN-32, bf16 autocast",
-        "batch": options.batch,
-        "time_ratio": round(statistics.median(r["masked"] / r["plain"] for r in rows), 4),
-        "memory_ratio": round(memory["masked"]["peak_mb"] / memory["plain"]["peak_mb"], 4),
-        "memory": memory,
-        **record.protocol(0),
-        "rows": rows,
-    }
-    record.write(record.RESULTS / "masking.json", data)
-    print(data["time_ratio"], data["memory_ratio"])
+    for name in options.network or ["fashion32", "cifar"]:
+        rows.append(compare(name, options.pairs))
+        print(rows[-1], flush=True)
+    write(options.out, {"benchmark": "masking", **protocol(0), "rows": rows})
+    lines = [
+        [r["network"], r["batch"], r["plain_ms"], r["masked_ms"],
+         f"{r['time_ratio']} ({r['time_ratio_quartiles'][0]} to {r['time_ratio_quartiles'][1]})",
+         r["plain_peak_mb"], r["masked_peak_mb"], r["memory_ratio"]]
+        for r in rows
+    ]  # fmt: skip
+    head = ["network", "batch", "plain ms", "masked ms", "time ratio (quartiles)"]
+    place(
+        DOCUMENT,
+        "masking",
+        "A generator step (forward, discriminator, backward, Adam) with masks on every channel "
+        "group against the same step without, float32, one thread, processor time of interleaved "
+        f"pairs ({rows[0]['pairs']}). Peak: tensors alive at once, weights, gradients and Adam's "
+        "moments included.\n\n"
+        + table([*head, "plain peak MiB", "masked peak MiB", "memory ratio"], lines),
+    )
 
 
 if __name__ == "__main__":

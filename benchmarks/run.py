@@ -121,6 +121,18 @@ def measure(job: Job, threads: int, side_by_side: int) -> dict[str, Any]:
     }
 
 
+def adopt(job: Job, results: Path = RESULTS) -> bool:
+    """Take over the result of the same job in another experiment; return whether there is one."""
+    for path in sorted(results.glob("*/*.json")):
+        known = json.loads(path.read_text())
+        if known["key"] == job.key and "label" in known:
+            own = {"experiment": job.experiment.name, "label": job.label}
+            source = str(path.relative_to(results))
+            write_json(result_path(job, results), {**known, **own, "adopted_from": source})
+            return True
+    return False
+
+
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write ``data``, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,8 +211,16 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     for n, seed in sorted({(job.experiment.n, job.seed) for job, _ in pending}):
         teacher_figures(n, seed, options.threads)
+    # Two experiments may ask for the very same run: it is computed once.
+    first: dict[str, tuple[Job, str]] = {}
+    for job, source in pending:
+        if not adopt(job):
+            first.setdefault(job.key, (job, source))
     with ThreadPoolExecutor(options.jobs) as pool:
-        good = list(pool.map(lambda pair: _child(*pair, options), pending))
+        good = list(pool.map(lambda pair: _child(*pair, options), first.values()))
+    for job, _ in pending:
+        if state_of(job) != "done":
+            adopt(job)
     if not all(good):
         raise SystemExit(f"{good.count(False)} of {len(good)} runs failed")
 

@@ -1,19 +1,27 @@
-"""Live shrink against none: the same ppcd run with and without really cutting as it goes.
+"""What live shrink brings: a whole run with it against the same run without, time and quality.
 
-    python -m benchmarks.shrink --steps 600
+    python benchmarks/shrink.py --steps 240 --batch 16 --pairs 2
 
-Both runs see the same images, seeds and schedule and land on the same budget; only ``shrink.events``
-differs. Reported: seconds of training, their ratio, and the quality of both results.
+Runs take turns, with and without in either order, so that a busy machine slows both alike. Writes
+`benchmarks/results/shrink.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import statistics
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks import record
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.record import RESULTS, place, protocol, table, write
+from benchmarks.table import DOCUMENT
 from gancompress.commands.embedded import embedded_discriminator, embedded_generator
 from gancompress.data.embedded import embedded
 from gancompress.data.inputs import InputSampler
@@ -21,54 +29,102 @@ from gancompress.metrics.evaluate import evaluate
 from gancompress.recipes.load import load_recipe
 from gancompress.training.loop import train
 
-QUIET = ["sample_every=0", "checkpoint_every=0", "log_every=100"]
+EVENTS = "[0.1, 0.2, 0.35]"
+
+
+def run(live: bool, options: argparse.Namespace) -> dict[str, Any]:
+    """Train once, with the same kills at the same steps; measure time and quality."""
+    tail = round(options.steps * options.finetune)
+    words = [
+        f"batch={options.batch}", f"steps={options.steps - tail}", f"finetune_steps={tail}",
+        f"seed={options.seed}", "sample_every=0", "checkpoint_every=0",
+        f"log_every={options.steps}",
+        "schedule={name: cubic, start: 0.0, end: 0.35}",
+        f"shrink={{events: {EVENTS if live else '[]'}}}",
+        *options.override,
+    ]  # fmt: skip
+    generator = embedded_generator()
+    started, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    done = train(
+        load_recipe("ppcd", words),
+        generator=generator,
+        discriminator=embedded_discriminator(),
+        dataset=embedded(),
+        out=None,
+    )
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    small = done.generator
+    metrics = evaluate(small, InputSampler.of(small), n=options.n, seed=options.seed)
+    return {
+        "live": live,
+        "wall_s": round(wall, 1),
+        "cpu_s": round(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime, 1),
+        "params": sum(p.numel() for p in small.parameters()),
+        "frechet_classifier": round(metrics["frechet_classifier"], 4),
+        "conditional_accuracy": round(metrics["conditional_accuracy"], 4),
+        "recall": round(metrics["recall"], 4),
+        "n": options.n,
+    }
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the ratio of live to not live for each pair, as a median, and mean qualities."""
+    live = [r for r in rows if r["live"]]
+    still = [r for r in rows if not r["live"]]
+    found: dict[str, float] = {}
+    for key in ("wall_s", "cpu_s"):
+        found[f"{key}_ratio"] = round(
+            statistics.median(a[key] / b[key] for a, b in zip(live, still, strict=True)), 3
+        )
+    for key in ("frechet_classifier", "conditional_accuracy", "recall"):
+        found[f"{key}_live"] = round(statistics.fmean(r[key] for r in live), 4)
+        found[f"{key}_still"] = round(statistics.fmean(r[key] for r in still), 4)
+    return found
 
 
 def main() -> None:
-    """Run both and write ``benchmarks/results/shrink.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=600)
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--finetune", type=float, default=0.25)
+    parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--override", action="append", default=[], help="key=value of the recipe")
+    parser.add_argument("--out", type=Path, default=RESULTS / "shrink.json")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    rows = []
-    for name, extra in (("live shrink", []), ("no shrink", ["shrink={events: []}"])):
-        recipe = load_recipe("ppcd", [*QUIET, f"seed={options.seed}", *extra])
-        start = time.perf_counter()
-        done = train(
-            recipe,
-            generator=embedded_generator(),
-            discriminator=embedded_discriminator(),
-            dataset=embedded(),
-            max_steps=options.steps,
-        )
-        seconds = time.perf_counter() - start
-        sampler = InputSampler.of(done.generator)
-        metrics = evaluate(done.generator, sampler, n=options.samples, seed=options.seed)
-        rows.append(
-            {
-                "run": name,
-                "seconds": round(seconds, 1),
-                "images": options.steps * recipe.batch,
-                "params": sum(p.numel() for p in done.generator.parameters()),
-                "frechet_classifier": metrics["frechet_classifier"],
-                "conditional_accuracy": metrics["conditional_accuracy"],
-                "precision": metrics["precision"],
-                "recall": metrics["recall"],
-            }
-        )
-        print(rows[-1], flush=True)
-    data = {
-        "benchmark": "ppcd with and without live shrink",
-        "steps": options.steps,
-        "n": options.samples,
-        "time_ratio": round(rows[0]["seconds"] / rows[1]["seconds"], 3),
-        **record.protocol(options.seed),
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    for pair in range(options.pairs):
+        for live in (True, False) if pair % 2 == 0 else (False, True):
+            rows.append(run(live, options))
+            print(rows[-1], flush=True)
+    found = summary(rows)
+    setting = f"{options.steps} steps of {options.batch}, cuts at {EVENTS} of the masked steps"
+    result = {
+        "benchmark": "shrink",
+        **protocol(options.seed),
+        "setting": setting,
+        "summary": found,
         "rows": rows,
     }
-    record.write(record.RESULTS / "shrink.json", data)
+    write(options.out, result)
+    lines = [
+        ["live shrink" if r["live"] else "masks only", r["wall_s"], r["cpu_s"], r["params"],
+         r["frechet_classifier"], r["conditional_accuracy"]]
+        for r in rows
+    ]  # fmt: skip
+    text = table(
+        ["run", "wall s", "CPU s", "parameters", f"Frechet (n = {options.n})", "right class"], lines
+    )
+    place(
+        DOCUMENT,
+        "shrink",
+        f"`ppcd`, {setting}, runs by turns on one thread. Time ratio, live to masks only: "
+        f"{found['wall_s_ratio']} (CPU time {found['cpu_s_ratio']}).\n\n{text}",
+    )
+    print(found)
 
 
 if __name__ == "__main__":
