@@ -18,12 +18,29 @@ Importance = Callable[[Group, ChannelMask, Mapping[str, Tensor], int], np.ndarra
 IMPORTANCES = Registry("importance")
 
 
+def ranked(values: np.ndarray, mask: ChannelMask) -> np.ndarray:
+    """Spread the living channels of a group evenly over (0.5, 1.5], in the order of ``values`` (ours).
+
+    Norms and scores order the channels of one group; their spread says nothing about how one group
+    compares with another, and a group with a long tail would lose most of its channels. With ranks
+    every group is valued alike, and cost decides where to remove. (Measured: with raw magnitudes a
+    5.2x cut of the embedded generator came out worse than random channels.)
+    """
+    alive = mask.alive.cpu().numpy()
+    made = np.full(len(values), 0.5)
+    order = np.argsort(values[alive], kind="stable")
+    rank = np.empty(len(order))
+    rank[order] = np.arange(1, len(order) + 1)
+    made[alive] = 0.5 + rank / max(len(order), 1)
+    return made
+
+
 @IMPORTANCES.register("scores")
 def learned_scores(
     group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
 ) -> np.ndarray:
-    """The learned scores, through a softplus so that closed channels rank last (ours)."""
-    return torch.nn.functional.softplus(4 * mask.scores.detach().double()).cpu().numpy()
+    """The learned scores, as ranks within the group (ours)."""
+    return ranked(mask.scores.detach().double().cpu().numpy(), mask)
 
 
 @IMPORTANCES.register("fisher")
@@ -44,15 +61,20 @@ def fisher(
 def learned_fisher(
     group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
 ) -> np.ndarray:
-    """Sensitivity times the learned score: what the loss says twice (ours)."""
-    scores = learned_scores(group, mask, tensors, seed)
-    return fisher(group, mask, tensors, seed) * scores
+    """Sensitivity times the learned score, as ranks within the group: the loss speaks twice (ours)."""
+    scores = torch.nn.functional.softplus(4 * mask.scores.detach().double()).cpu().numpy()
+    return ranked(fisher(group, mask, tensors, seed) * scores, mask)
 
 
 @IMPORTANCES.register("magnitude")
 def magnitude(
     group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
 ) -> np.ndarray:
+    """Ranks of `channel_norm` within the group."""
+    return ranked(channel_norm(group, tensors), mask)
+
+
+def channel_norm(group: Group, tensors: Mapping[str, Tensor]) -> np.ndarray:
     """L2 norm of everything a channel owns, relative to its group's mean (Li et al. 2017, grouped)."""
     total = np.zeros(group.size)
     for (name, dim), index in group.slots.items():
@@ -82,7 +104,7 @@ def random_order(
 def norm_scale(
     group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
 ) -> np.ndarray:
-    """|gamma| of the norms that carry the channels (network slimming, CAT); magnitude without one."""
+    """Ranks of |gamma| of the norms that carry the channels (network slimming, CAT), or of magnitude."""
     found = [
         tensors[n].detach().abs().double().cpu().numpy()[index].sum(1)
         for (n, d), index in group.slots.items()
@@ -90,5 +112,4 @@ def norm_scale(
     ]
     if not found:
         return magnitude(group, mask, tensors, seed)
-    total = np.sum(found, axis=0)
-    return total / max(total.mean(), 1e-12)
+    return ranked(np.sum(found, axis=0), mask)

@@ -18,7 +18,7 @@ from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget, Target
 from gancompress.masks.carry import carry_masks, carry_scores
 from gancompress.masks.choose import choose_groups
-from gancompress.masks.importance import IMPORTANCES, magnitude
+from gancompress.masks.importance import IMPORTANCES, channel_norm
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.schedule import build_schedule
@@ -107,9 +107,8 @@ class Masked:
         masks = {}
         for group in (g for g in graph.groups if g.name in chosen):
             mask = ChannelMask(group.name, group.size, options["relaxation"])
-            rank = magnitude(group, mask, tensors, options["seed"])
             with torch.no_grad():
-                mask.scores.copy_(torch.from_numpy(rank))
+                mask.scores.copy_(torch.from_numpy(channel_norm(group, tensors)))
             masks[group.name] = mask
         with all_or_nothing((self.generator,), ()):
             attach(self.generator, graph, masks, options["site"])
