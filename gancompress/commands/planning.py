@@ -35,25 +35,26 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
     """
     import gancompress as gc
     from gancompress.masks.budget import Target
-    from gancompress.training.student import uniform_widths
+    from gancompress.training.student import narrow_student
 
     assert recipe.target is not None
-    masked = gc.wrap(
-        copy.deepcopy(subject.generator).cpu(),
-        example=subject.example(),
-        target=recipe.target,
-        round_to=recipe.round_to,
-        min_channels=recipe.min_channels,
-        site=recipe.site,
-        seed=recipe.seed,
-    )
-    before, cost_before = masked.graph.widths, masked.graph.cost(None)
+    example, network = subject.example(), copy.deepcopy(subject.generator).cpu()
     if recipe.kind == "distill":
-        after = uniform_widths(masked.graph, recipe)
+        graph = gc.trace(network, example)
+        after = narrow_student(network, example, recipe)[1].widths
     else:
+        masked = gc.wrap(
+            network,
+            example=example,
+            target=recipe.target,
+            round_to=recipe.round_to,
+            min_channels=recipe.min_channels,
+            site=recipe.site,
+            seed=recipe.seed,
+        )
         masked.advance(1.0)
-        after = masked.plan().widths
-    cost_after = masked.graph.cost(after)
+        graph, after = masked.graph, masked.plan().widths
+    before, cost_before, cost_after = graph.widths, graph.cost(), graph.cost(after)
     target = Target.parse(recipe.target)
     wanted = target.fraction * target.of(cost_before)
     return Prediction(before, after, cost_before, cost_after, target.of(cost_after) / wanted - 1)
@@ -94,9 +95,12 @@ def show_prediction(subject: Subject, recipe: Recipe, *, kind: str, json: bool) 
     old, new = found.cost_before, found.cost_after
     rows.append(("parameters", si(old.params), si(new.params), fewer(old.params, new.params)))
     rows.append(("MACs an image", si(old.macs), si(new.macs), fewer(old.macs, new.macs)))
+    widths = "Widths by weight magnitude; training decides which groups give more"
+    if recipe.kind == "distill":
+        widths = "The run has these widths"
     protocol = (
-        f"Target {recipe.target}: reachable, {found.off_target:+.2%} off. Widths by weight "
-        "magnitude; training decides which groups give more. MACs = FLOPs / 2."
+        f"Target {recipe.target}: reachable, {found.off_target:+.2%} off. {widths}. "
+        "MACs = FLOPs / 2."
     )
     title = f"{recipe.name} on {subject.spec}: plan (dry run, nothing is written)"
     stdout().print(Table(title, ("group", "channels", "planned", "change"), tuple(rows), protocol))
