@@ -88,6 +88,7 @@ class ChannelGraph:
         self.sequences, self.example, self.keep = dict(sequences), example, list(keep)
         self.groups: list[Group] = collect_groups(self.slots, solution)
         self._by_name = {g.name: g for g in self.groups}
+        self._position = {g.name: i for i, g in enumerate(self.groups)}
         self._group_of = self._component_groups()
         self._place_gates()
         self._costs = _CostModel(self, macs)
@@ -133,7 +134,7 @@ class ChannelGraph:
             group = self[name]
             if not 1 <= n <= group.size:
                 raise GraphError(f"width {n} of group {name!r} is outside 1..{group.size}")
-            w[self.groups.index(group)] = n
+            w[self._position[name]] = n
         return self._costs.at(w)
 
     def marginal(self, widths: Mapping[str, int], kind: str) -> np.ndarray:
@@ -314,18 +315,18 @@ class _CostModel:
         return self._matrix @ w + self._offset if len(self._rows) else self._offset
 
     def at(self, w: np.ndarray) -> Cost:
-        n = self._counts(w)
+        n = self._counts(w).tolist()
         total = [
-            sum(c * math.prod(float(n[r]) for r in rows) for c, rows in terms)
+            sum(c * math.prod([n[r] for r in rows]) for c, rows in terms)
             for terms in (self.params, self.macs)
         ]
         return Cost(round(total[0]), round(total[1] / self._graph.batch))
 
     def marginal(self, w: np.ndarray, kind: str) -> np.ndarray:
         """Derivative of the cost by each width (the cost is multilinear but for squares)."""
-        n = self._counts(w)
+        n = self._counts(w).tolist()
         grad = np.zeros(len(self._rows))
         for c, rows in self.params if kind == "params" else self.macs:
             for i, r in enumerate(rows):
-                grad[r] += c * math.prod(float(n[q]) for j, q in enumerate(rows) if j != i)
+                grad[r] += c * math.prod([n[q] for j, q in enumerate(rows) if j != i])
         return grad @ self._matrix if len(self._rows) else np.zeros(len(w))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,16 +147,6 @@ class Budget:
         cost = self.target.of(graph.cost(widths))
         path: list[str] | None = None
         while cost > allowed:
-            if path is None and cost <= _SEARCH * self.goal:
-                path = find_landing(
-                    {n: widths[n] for n in open_},
-                    cost=lambda w: self.target.of(graph.cost({**widths, **w})),
-                    step=step,
-                    loss=lambda n, high, low: float(
-                        value[n][order[n][widths[n] - high : widths[n] - low]].sum() / high
-                    ),
-                    goal=self.goal,
-                )
             price = graph.marginal(widths, self.target.kind)
             choices = sorted(
                 (worth(n, order[n][:block], price), n)
@@ -164,17 +154,19 @@ class Budget:
             )  # fmt: skip
             if not choices:
                 break
-            if path:
-                name = path.pop(0)
-            elif cost > 1.25 * allowed:
-                name = choices[0][1]
-            else:
-                # Nearly there: the cheapest that does not overshoot, else the one that does least.
+            name = choices[0][1]
+            if cost <= _SEARCH * self.goal:
                 ends = [(after(n, -step(n, widths[n])), n) for _, n in choices]
-                if allowed > self.goal and max(ends)[0] < (1 - SLACK) * self.goal:
+                if path is None and cost - max(ends)[0] > SLACK * self.goal / 2:
+                    path = self._landing(graph, widths, open_, step, order, value)
+                if path:
+                    name = path.pop(0)
+                elif allowed > self.goal and max(ends)[0] < (1 - SLACK) * self.goal:
                     break  # too coarse for this step of the schedule: the last one decides
-                near = (n for end, n in ends if end >= (1 - SLACK) * allowed)
-                name = next(near, max(ends)[1])
+                elif cost <= 1.25 * allowed:
+                    # The cheapest that does not overshoot, else the one that does least.
+                    near = (n for end, n in ends if end >= (1 - SLACK) * allowed)
+                    name = next(near, max(ends)[1])
             block = step(name, widths[name])
             killed.setdefault(name, []).append(order[name][:block])
             order[name] = order[name][block:]
@@ -193,8 +185,28 @@ class Budget:
             widths[name] += len(killed[name].pop())
         return {n: np.array(sum(b, []), np.int64) for n, b in killed.items() if b}
 
+    def _landing(
+        self,
+        graph: ChannelGraph,
+        widths: Mapping[str, int],
+        names: Sequence[str],
+        step: Callable[[str, int], int],
+        order: Mapping[str, list[int]],
+        value: Mapping[str, np.ndarray],
+    ) -> list[str]:
+        """Blocks are coarse: search for some that end at the goal."""
+        return find_landing(
+            {n: widths[n] for n in names},
+            cost=lambda w: self.target.of(graph.cost({**widths, **w})),
+            step=step,
+            loss=lambda n, high, low: float(
+                value[n][order[n][widths[n] - high : widths[n] - low]].sum()
+            ),
+            goal=self.goal,
+        )
 
-_SEARCH = 1.15  # from this multiple of the goal on, each choice must lead to a landing
+
+_SEARCH = 1.5  # from this multiple of the goal on, what goes must leave a way to land on it
 
 
 def largest_kept(graph: ChannelGraph, widths: Mapping[str, int], top: int = 3) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-BEAM, DEPTH = 48, 10
+BEAM, DEPTH = 32, 14
 SLACK = 0.01  # half of the 2 % that users are promised
 
 

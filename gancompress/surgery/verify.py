@@ -41,10 +41,13 @@ class Verification:
     sensitivity: float = 0.0
 
     def __str__(self) -> str:
-        word = "exact" if self.passed else "NOT exact"
-        return (
-            f"{word}: max error {self.max_error:.1e} of the output's standard deviation (float64)"
-        )
+        worst = max(self.max_error, self.max_error_randomised or 0.0)
+        text = f"max error {worst:.1e} of the output's standard deviation (float64)"
+        if self.passed:
+            return f"exact: {text}"
+        if self.sensitivity == 0:
+            return f"NOT verified: the output does not follow the input; {text}"
+        return f"NOT exact: {text}"
 
 
 def verify(

@@ -1,0 +1,166 @@
+"""verify() refuses a wrong cut, a dead network and NaN, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gancompress as gc
+from gancompress.surgery.verify import Verification, redraw
+from tests.tiny import Z, Tiny, build, inputs
+
+
+def pair(kind: str = "plain") -> tuple[nn.Module, nn.Module, Tensor, gc.Plan]:
+    net, x = build(kind), inputs(kind)
+    graph = gc.trace(net, x)
+    plan = gc.random_plan(graph, keep=0.5, seed=0)
+    small = gc.cut(net, plan, graph=graph)
+    gc.wrap(net, x).apply(plan)
+    return net, small, x, plan
+
+
+def test_a_right_cut_passes() -> None:
+    net, small, x, plan = pair()
+    found = gc.verify(net, small, x, plan=plan)
+    assert found.passed
+    assert found.max_error <= 1e-12
+    assert found.max_error_randomised is not None
+    assert found.max_error_randomised <= 1e-9
+    assert found.sensitivity > 0.1
+    assert str(found).startswith("exact: max error ")
+
+
+@pytest.mark.parametrize("where", ["conv2.weight", "bn1.running_mean", "out.bias"])
+def test_one_changed_number_is_found(where: str) -> None:
+    net, small, x, plan = pair()
+    with torch.no_grad():
+        small.state_dict()[where].flatten()[0] += 1e-4
+    found = gc.verify(net, small, x, plan=plan)
+    assert not found.passed
+    assert "NOT exact" in str(found)
+
+
+def test_a_wrong_channel_is_found() -> None:
+    net, _, x, plan = pair()
+    graph = gc.trace(build("plain"), x)
+    other = {
+        n: [c for c in range(graph[n].size) if c not in k][: len(k)] for n, k in plan.keep.items()
+    }
+    wrong = gc.cut(build("plain"), gc.Plan.of(graph, other))
+    assert not gc.verify(net, wrong, x, plan=plan).passed
+
+
+def test_zero_beta_cannot_hide_an_error() -> None:
+    """A fresh bias is 0: only the randomised run sees that the cut network leaves it out."""
+
+    class Forgetful(Tiny):
+        def forward(self, z: Tensor) -> Tensor:
+            self.conv2.bias = None
+            return super().forward(z)
+
+    net, x = Tiny(), torch.randn(3, Z)
+    nn.init.zeros_(net.conv2.bias)
+    wrong = Forgetful().eval()
+    wrong.load_state_dict(net.state_dict())
+    plan = gc.random_plan(gc.trace(net, x), keep=1.0)
+    found = gc.verify(net.eval(), wrong, x, plan=plan)
+    assert found.max_error <= 1e-9
+    assert found.max_error_randomised is not None
+    assert found.max_error_randomised > 1e-3
+    assert not found.passed
+
+
+def test_a_dead_network_is_refused() -> None:
+    net, small, x, plan = pair()
+    for module in (net, small):
+        nn.init.zeros_(module.linear.weight)
+    found = gc.verify(net, small, x, plan=plan)
+    assert found.max_error <= 1e-12
+    assert found.sensitivity == 0
+    assert not found.passed
+    assert "does not follow the input" in str(found)
+
+
+def test_nan_is_refused() -> None:
+    net, small, x, plan = pair()
+    for module in (net, small):
+        with torch.no_grad():
+            module.out.bias[0] = float("nan")
+    found = gc.verify(net, small, x, plan=plan)
+    assert found.max_error == float("inf")
+    assert not found.passed
+
+
+def test_other_shapes_are_refused() -> None:
+    net, _, x, _ = pair()
+
+    class Cropped(Tiny):
+        def forward(self, z: Tensor) -> Tensor:
+            return super().forward(z)[..., :4]
+
+    assert gc.verify(net, Cropped(), x).max_error == float("inf")
+
+
+def test_everything_is_as_before() -> None:
+    class Counting(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, z: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(z) + 0 * torch.rand(()) * random.random() * np.random.rand()
+
+    net, x = Counting().train(), torch.randn(3, Z)
+    net.bn1.eval()
+    modes = [m.training for m in net.modules()]
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    assert gc.verify(net, net, x).passed
+    assert [m.training for m in net.modules()] == modes
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()
+
+
+@pytest.mark.parametrize("example", [torch.zeros(2, Z), torch.ones(1, Z)])
+def test_an_example_of_one_value_still_moves_the_network(example: Tensor) -> None:
+    net = build("plain")
+    masked = gc.wrap(net, example, target="params=1.5x")
+    masked.prune()
+    assert masked.verification is not None
+    assert masked.verification.passed
+    assert masked.verification.sensitivity > 0
+
+
+def test_redrawn_inputs_are_of_the_same_kind() -> None:
+    one_hot = torch.eye(4)
+    z, labels, mask = torch.rand(4, 5) * 3, torch.tensor([1, 0, 2, 3]), torch.ones(4, 1)
+    new_z, new_hot, new_labels, new_mask = redraw((z, one_hot, labels, mask), 3)
+    assert new_z.min() >= z.min()
+    assert new_z.max() <= z.max()
+    assert not torch.equal(new_z, z)
+    assert torch.equal(new_hot.sum(1), torch.ones(4))
+    assert torch.equal(new_labels, labels)
+    assert torch.equal(new_mask, mask), "a constant stays while something else varies"
+    assert torch.equal(redraw(z, 3), redraw(z, 3))
+
+
+def test_half_precision_networks_are_compared_in_float64() -> None:
+    net, x = build("plain").half(), inputs("plain").half()
+    graph = gc.trace(net, x)
+    plan = gc.random_plan(graph, seed=2)
+    small = gc.cut(net, plan, graph=graph)
+    gc.wrap(net, x).apply(plan)
+    found = gc.verify(net, small, x, plan=plan)
+    assert found.passed
+    assert {p.dtype for p in small.parameters()} == {torch.float16}
+
+
+def test_verification_is_a_plain_record() -> None:
+    assert Verification(0.0, True).max_error_randomised is None
