@@ -200,7 +200,7 @@ class Budget:
             cost=lambda w: self.target.of(graph.cost({**widths, **w})),
             step=step,
             loss=lambda n, high, low: float(
-                value[n][order[n][widths[n] - high : widths[n] - low]].sum()
+                value[n][order[n][widths[n] - high : widths[n] - low]].sum() / high
             ),
             goal=self.goal,
         )
