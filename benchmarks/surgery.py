@@ -25,7 +25,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.isolate import isolated, warm_up
+from benchmarks.isolate import isolated
 from benchmarks.pruners import CONVLIN, ENGINES
 from benchmarks.record import RESULTS, place, protocol, table, write
 from tests.motifs.checks import backward, error, randomise, size
@@ -75,7 +75,8 @@ def measure(kind: str, name: str, engine: str, seed: int) -> dict[str, Any]:
     row["left"] = round(size(outcome.small) / params, 4)
     try:
         row["error"], row["follows"] = error(outcome.reference, outcome.small, args, kwargs)
-        row["removed"] = round(1 - widths(outcome.small) / channels, 4)
+        if channels:  # a network of bare parameters has no layers to count
+            row["removed"] = round(1 - widths(outcome.small) / channels, 4)
         backward(outcome.small, args, kwargs)
     except Exception as problem:
         return {**row, "status": "broken", "detail": f"{type(problem).__name__}: {problem}"[:200]}
@@ -173,16 +174,12 @@ def main() -> None:
         tasks += [("zoo", name) for name in ZOO]
     if options.only:
         tasks = [t for t in tasks if t[1] in options.only]
-    warm_up()
     rows = []
     for kind, name in tasks:
         for engine in ENGINES:
-
-            def work(kind: str = kind, name: str = name, engine: str = engine) -> dict[str, Any]:
-                return measure(kind, name, engine, options.seed)
-
-            row = {"kind": kind, "name": name, "engine": engine}
-            row |= isolated(work, options.limit)
+            row: dict[str, Any] = {"kind": kind, "name": name, "engine": engine}
+            arguments = (kind, name, engine, options.seed)
+            row |= isolated(measure, arguments, limit_s=options.limit, site=options.site)
             rows.append(row)
             print(name, engine, row["status"], row.get("detail", "")[:90], flush=True)
     data = {"benchmark": "surgery", **protocol(options.seed), "limit_s": options.limit}

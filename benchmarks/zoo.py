@@ -27,7 +27,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gancompress as gc
-from benchmarks.isolate import isolated, warm_up
+from benchmarks.isolate import isolated
 from benchmarks.record import RESULTS, protocol, table, write
 from benchmarks.shares import channels, refusals
 from tests.motifs.checks import backward, difference, error, run, size
@@ -195,14 +195,11 @@ def main() -> None:
     unknown = [name for name in options.only if name not in ZOO]
     if unknown:
         raise SystemExit(f"no generator {unknown[0]!r}; there are: {', '.join(ZOO)}")
-    warm_up()
     rows = []
     for name in options.only or ZOO:
-
-        def work(name: str = name) -> dict[str, Any]:
-            return evaluate(name, options.seed, options.keep)
-
-        row = {"name": name, "package": ZOO[name].package, **isolated(work, options.limit)}
+        arguments = (name, options.seed, options.keep)
+        row = {"name": name, "package": ZOO[name].package}
+        row |= isolated(evaluate, arguments, limit_s=options.limit, site=options.site)
         rows.append(row)
         brief = {k: row[k] for k in ("left", "error", "detail", "at") if k in row}
         print(name, row["status"], brief, flush=True)

@@ -124,3 +124,16 @@ class LatentList(nn.Module):
         h = self.conv(torch.cat([h, label], 1))
         mean, gain = torch.tensor_split(self.style(latents[1])[:, :, None, None], 2, dim=1)
         return self.out(F.relu(h * gain + mean))
+
+
+@motif("writes_its_input", free=FREE)
+class WritesItsInput(Simple):
+    """The input is rescaled in place, as old super-resolution code does."""
+
+    def example(self) -> Example:
+        return (torch.rand(2, 3, 5, 5),), {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x *= 2.0
+        x -= 0.5
+        return self.image(x) / 2
