@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class InputSampler:
             )
 
         def draw(n: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-            found = method(n, rng)
+            found: Any = method(n, rng)
             found = (found,) if isinstance(found, Tensor) else tuple(found)
             if not all(isinstance(part, Tensor) and len(part) == n for part in found):
                 raise ConfigError(f"{name}.sample_inputs({n}, rng) must return {n} rows a tensor")

@@ -41,15 +41,15 @@ class Named(_Strict):
 class Weighted(Named):
     """A plug-in whose result is added to the generator's loss."""
 
-    weight: Weight = Field(1.0, description="factor of this term in the generator's loss")
+    weight: Weight = Field(default=1.0, description="factor of this term in the generator's loss")
 
 
 class Schedule(_Strict):
     """How the allowed budget moves from full size to the target."""
 
-    name: Name = Field("cubic", description="shape of the curve (registry: schedule)")
-    start: Fraction = Field(0.0, description="progress at which channels begin to go")
-    end: Fraction = Field(0.75, description="progress at which the target is reached")
+    name: Name = Field(default="cubic", description="shape of the curve (registry: schedule)")
+    start: Fraction = Field(default=0.0, description="progress at which channels begin to go")
+    end: Fraction = Field(default=0.75, description="progress at which the target is reached")
 
     @model_validator(mode="after")
     def _in_order(self) -> Schedule:
@@ -61,7 +61,7 @@ class Schedule(_Strict):
 class Shrink(_Strict):
     """Live shrink: cut the dead channels while training goes on."""
 
-    events: tuple[Fraction, ...] = Field((), description="progress of each cut, rising")
+    events: tuple[Fraction, ...] = Field(default=(), description="progress of each cut, rising")
 
     @field_validator("events")
     @classmethod
@@ -74,48 +74,56 @@ class Shrink(_Strict):
 class Adversarial(_Strict):
     """The adversarial part of both losses."""
 
-    loss: Name = Field("hinge", description="adversarial loss (registry: adversarial loss)")
-    weight: Weight = Field(1.0, description="factor in the generator's loss; 0 trains without it")
+    loss: Name = Field(default="hinge", description="adversarial loss (registry: adversarial loss)")
+    weight: Weight = Field(
+        default=1.0, description="factor in the generator's loss; 0 trains without it"
+    )
 
 
 class Discriminator(_Strict):
     """Where the discriminator comes from, and how often it learns."""
 
     policy: Literal["teacher", "frozen", "scratch"] = Field(
-        "teacher",
+        default="teacher",
         description="teacher: go on from the teacher's discriminator; frozen: never update it; "
         "scratch: same network, fresh weights",
     )
     real: Literal["auto", "data", "teacher"] = Field(
-        "auto",
+        default="auto",
         description="what counts as real: the data, or the teacher's samples (data-free); "
         "auto: the data when there is any",
     )
     steps: Annotated[int, Field(ge=1, le=16)] = Field(
-        1, description="discriminator steps for each generator step"
+        default=1, description="discriminator steps for each generator step"
     )
 
 
 class Optim(_Strict):
     """Adam's numbers."""
 
-    lr: Annotated[float, Field(gt=0.0, le=1.0)] = Field(2e-4, description="learning rate")
-    betas: tuple[Fraction, Fraction] = Field((0.0, 0.999), description="Adam's two decay rates")
-    eps: Annotated[float, Field(gt=0.0, le=1.0)] = Field(1e-8, description="Adam's epsilon")
+    lr: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=2e-4, description="learning rate")
+    betas: tuple[Fraction, Fraction] = Field(
+        default=(0.0, 0.999), description="Adam's two decay rates"
+    )
+    eps: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=1e-8, description="Adam's epsilon")
 
 
 class Ema(_Strict):
     """Moving average of the generator, which is what is delivered."""
 
-    decay: Fraction = Field(0.999, description="weight of the old average at each step; 0 = off")
-    start: Count = Field(0, description="step up to which the average simply copies the weights")
+    decay: Fraction = Field(
+        default=0.999, description="weight of the old average at each step; 0 = off"
+    )
+    start: Count = Field(
+        default=0, description="step up to which the average simply copies the weights"
+    )
 
 
 class Student(_Strict):
     """The network that learns, before any mask."""
 
     init: Literal["teacher", "narrow", "scratch", "torch-pruning"] = Field(
-        "teacher",
+        default="teacher",
         description="teacher: the teacher's weights; narrow: uniformly cut to the target size, "
         "teacher's weights; scratch: the same narrow shape, fresh weights; torch-pruning: the "
         "teacher's weights, in the channels that this library's own pruner keeps",
@@ -131,51 +139,65 @@ class Recipe(_Strict):
         "distill: teach a network of fixed, smaller shape"
     )
     summary: Annotated[str, Field(max_length=200)] = Field(description="one line for the table")
-    paper: str = Field("", description="where the method comes from")
-    seed: Count = Field(0, description="seed of everything random")
-    network: Name | None = Field(None, description="train only: which shipped network to build")
+    paper: str = Field(default="", description="where the method comes from")
+    seed: Count = Field(default=0, description="seed of everything random")
+    network: Name | None = Field(
+        default=None, description="train only: which shipped network to build"
+    )
 
     target: str | None = Field(
-        None, description="params=5.2x, macs=0.2: compression, or the fraction that stays"
+        default=None, description="params=5.2x, macs=0.2: compression, or the fraction that stays"
     )
     round_to: Annotated[int, Field(ge=1, le=256)] = Field(
-        1, description="every width becomes a multiple of this"
+        default=1, description="every width becomes a multiple of this"
     )
-    min_channels: Annotated[int, Field(ge=1)] = Field(1, description="no group goes below this")
+    min_channels: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="no group goes below this"
+    )
     site: Literal["reader", "output"] = Field(
-        "reader", description="gate the weights that read a channel, or each convolution's output"
+        default="reader",
+        description="gate the weights that read a channel, or each convolution's output",
     )
-    relaxation: Named = Field(Named(name="ste"), description="gradient of the 0/1 choice")
-    penalty: Weighted = Field(Weighted(name="cost", weight=0.0), description="pressure on masks")
-    importance: Named = Field(Named(name="scores"), description="which channel goes first")
-    schedule: Schedule = Field(Schedule(), description="how fast the budget falls")
-    shrink: Shrink = Field(Shrink(), description="live shrink")
+    relaxation: Named = Field(default=Named(name="ste"), description="gradient of the 0/1 choice")
+    penalty: Weighted = Field(
+        default=Weighted(name="cost", weight=0.0), description="pressure on masks"
+    )
+    importance: Named = Field(default=Named(name="scores"), description="which channel goes first")
+    schedule: Schedule = Field(default=Schedule(), description="how fast the budget falls")
+    shrink: Shrink = Field(default=Shrink(), description="live shrink")
     mask_lr: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
-        1e-2, description="learning rate of the mask scores; 0: they do not learn"
+        default=1e-2, description="learning rate of the mask scores; 0: they do not learn"
     )
-    student: Student = Field(Student(), description="where the student starts")
-    distill: tuple[Weighted, ...] = Field((), description="distillers, added up")
+    student: Student = Field(default=Student(), description="where the student starts")
+    distill: tuple[Weighted, ...] = Field(default=(), description="distillers, added up")
 
-    adversarial: Adversarial = Field(Adversarial(), description="adversarial loss")
-    discriminator: Discriminator = Field(Discriminator(), description="discriminator policy")
+    adversarial: Adversarial = Field(default=Adversarial(), description="adversarial loss")
+    discriminator: Discriminator = Field(
+        default=Discriminator(), description="discriminator policy"
+    )
     augment: tuple[Name, ...] = Field(
-        (), description="differentiable augmentation of real and fake images alike"
+        default=(), description="differentiable augmentation of real and fake images alike"
     )
-    generator_optim: Optim = Field(Optim(), description="Adam of the generator")
-    discriminator_optim: Optim = Field(Optim(), description="Adam of the discriminator")
+    generator_optim: Optim = Field(default=Optim(), description="Adam of the generator")
+    discriminator_optim: Optim = Field(default=Optim(), description="Adam of the discriminator")
     lr_decay: Fraction | None = Field(
-        None, description="progress from which learning rates fall linearly to 0; null: constant"
+        default=None,
+        description="progress from which learning rates fall linearly to 0; null: constant",
     )
-    ema: Ema = Field(Ema(), description="moving average")
+    ema: Ema = Field(default=Ema(), description="moving average")
 
-    batch: Annotated[int, Field(ge=1, le=65536)] = Field(64, description="images a step")
+    batch: Annotated[int, Field(ge=1, le=65536)] = Field(default=64, description="images a step")
     steps: Count = Field(description="steps (of pruning, where there is pruning)")
-    finetune_steps: Count = Field(0, description="steps after the masks are gone")
-    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast")
-    channels_last: bool = Field(False, description="memory layout; faster on CPU and GPU")
-    log_every: Annotated[int, Field(ge=1)] = Field(10, description="steps between log lines")
-    sample_every: Count = Field(250, description="steps between sample grids; 0: none")
-    checkpoint_every: Count = Field(250, description="steps between checkpoints; 0: only the last")
+    finetune_steps: Count = Field(default=0, description="steps after the masks are gone")
+    precision: Literal["float32", "bf16"] = Field(default="float32", description="bf16: autocast")
+    channels_last: bool = Field(default=False, description="memory layout; faster on CPU and GPU")
+    log_every: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="steps between log lines"
+    )
+    sample_every: Count = Field(default=250, description="steps between sample grids; 0: none")
+    checkpoint_every: Count = Field(
+        default=250, description="steps between checkpoints; 0: only the last"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -208,7 +230,9 @@ class Recipe(_Strict):
         if self.kind == "distill" and self.target is None and self.student.init != "teacher":
             raise ValueError(f"student.init {self.student.init} needs a target for its size")
         if self.kind == "distill" and self.target is not None and self.student.init == "teacher":
-            raise ValueError("kind distill with a target needs student.init narrow, scratch or torch-pruning")
+            raise ValueError(
+                "kind distill with a target needs student.init narrow, scratch or torch-pruning"
+            )
         if self.kind == "train" and (self.target is not None or self.distill):
             raise ValueError("kind train has no teacher: no target and no distill")
         if self.kind != "prune" and (self.finetune_steps or self.shrink.events):

@@ -54,7 +54,8 @@ def _check_limits(text: str, source: str) -> None:
                 # Aliases of aliases grow exponentially, or hold themselves.
                 problem = f"alias {event.anchor!r} inside an anchored value"
         if problem is not None:
-            raise ConfigError(f"{source}, line {event.start_mark.line + 1}: {problem}")
+            line = event.start_mark.line + 1 if event.start_mark is not None else "?"
+            raise ConfigError(f"{source}, line {line}: {problem}")
 
 
 def _one_line(error: Exception) -> str:

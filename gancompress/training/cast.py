@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +125,7 @@ class Cast:
         plan = self.masked.shrink(self.generator_optimizers(), [self.ema])
         if plan is None:
             return False
-        self.lessons.shrink(lambda path: graph.kept(plan, path))
+        self.lessons.shrink(partial(graph.kept, plan))
         self.check_optimizers()
         return True
 
@@ -176,7 +177,10 @@ class Cast:
 
 def alive_plan(masked: Masked) -> Plan:
     """Return the plan that keeps the channels alive now (relative to the last cut)."""
-    keep = {n: m.alive.nonzero().flatten().tolist() for n, m in masked.masks.items()}
+    keep = {
+        name: [i for i, alive in enumerate(mask.get_buffer("alive").tolist()) if alive]
+        for name, mask in masked.masks.items()
+    }
     return Plan.of(masked.graph, keep)
 
 

@@ -33,6 +33,7 @@ from gancompress.training.setup import (
     TrainResult,
     check_recipe,
     lr_factor,
+    place,
     run_lengths,
     starting_point,
 )
@@ -98,27 +99,26 @@ def train(
     # Who takes part, and whether they fit: one probe batch through all of them.
     check_recipe(recipe, discriminator, dataset, log)
     sampler = InputSampler.of(generator) if sampler is None else sampler
-    generator.to(device, memory_format=layout)
+    place(generator, device, layout)
     if discriminator is not None:
-        discriminator.to(device, memory_format=layout)
+        place(discriminator, device, layout)
     example = check_fit(generator, sampler, discriminator=discriminator, dataset=dataset)
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
             teacher = copy.deepcopy(generator)
-        teacher.to(device, memory_format=layout).eval().requires_grad_(False)
+        place(teacher, device, layout).eval().requires_grad_(False)
         check_fit(teacher, sampler, dataset=dataset)
     # Whose samples stand in for real images, and whom the distillers listen to.
     elder = generator if teacher is None else teacher
 
     # The student: the generator itself under masks, or a narrower one of fixed shape.
-    G, plan, verified = generator, None, None
+    student, plan, verified = generator, None, None
     if recipe.kind == "distill" and recipe.target is not None:
         assert teacher is not None
-        G, plan, verified = narrow_student(teacher, example, recipe)
-        G.requires_grad_(True)
+        student, plan, verified = narrow_student(teacher, example, recipe)
         if recipe.student.init == "scratch":
-            G = fresh(G, recipe.seed)
-        G.to(device, memory_format=layout)
+            student = fresh(student, recipe.seed)
+    G = place(student, device, layout).requires_grad_(True).train()
     masked: Masked | None = None
     if recipe.kind == "prune":
         masked = wrap(
@@ -135,8 +135,7 @@ def train(
             min_channels=recipe.min_channels,
             seed=recipe.seed,
         )
-        first_graph = masked.graph
-    G.train()
+    first_graph = None if masked is None else masked.graph
     ema = copy.deepcopy(G)
     lessons = Lessons(
         recipe.distill,
@@ -147,11 +146,13 @@ def train(
     )
     lessons.to(device)
     # The distillers have their copy of the teacher's discriminator; this one learns.
+    policy = recipe.discriminator.policy
+    if discriminator is not None and policy == "scratch":
+        discriminator = fresh(discriminator, recipe.seed)
     D = discriminator if recipe.adversarial.weight > 0 else None
     if D is not None:
-        D = fresh(D, recipe.seed) if recipe.discriminator.policy == "scratch" else D
-        D.train(recipe.discriminator.policy != "frozen")
-    learns_D = D is not None and recipe.discriminator.policy != "frozen"
+        D.train(policy != "frozen")
+    learns_D = D is not None and policy != "frozen"
     adversarial = ADVERSARIAL.get(recipe.adversarial.loss)()
     arithmetic = partial(autocast, device, recipe.precision)
 
@@ -168,9 +169,8 @@ def train(
             found = starting_point(run, resume, log)
         if found is not None and masked is not None:
             masked.load_state_dict(found.state["masks"], copies=[ema])
-            if masked.history is not None:
-                cut = masked.history
-                lessons.shrink(lambda path: first_graph.kept(cut, path))
+            if masked.history is not None and first_graph is not None:
+                lessons.shrink(partial(first_graph.kept, masked.history))
         cast = Cast.gather(
             recipe, generator=G, ema=ema, discriminator=D, masked=masked, lessons=lessons
         )
@@ -220,6 +220,7 @@ def train(
             # Discriminator steps. The last one keeps the graph of its fake images: one generator
             # forward then serves the generator step too.
             rounds = recipe.discriminator.steps if learns_D else 1
+            rng, inputs, y, fake = torch.Generator(), example, None, torch.empty(0)
             for turn in range(rounds):
                 number = step * rounds + turn
                 rng = stream(recipe.seed, "step", number, rollbacks)
@@ -372,8 +373,7 @@ def train(
 def _mute(cast: Cast) -> None:
     """Hide the channels that are dead now from the distillers."""
     if cast.masked is not None:
-        graph, alive = cast.masked.graph, alive_plan(cast.masked)
-        cast.lessons.mute(lambda path: graph.kept(alive, path))
+        cast.lessons.mute(partial(cast.masked.graph.kept, alive_plan(cast.masked)))
 
 
 def _unmask(cast: Cast) -> None:

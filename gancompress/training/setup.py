@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from gancompress.data.arrays import Dataset
@@ -89,6 +90,12 @@ def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Check
     for complaint in complaints:
         log.event("bad_checkpoint", f"passed over: {complaint}")
     return found
+
+
+def place(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+    """Move ``module`` to ``device`` in the memory format ``layout``, in place, and return it."""
+    # torch's stubs leave the memory format out.
+    return module.to(device).to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def lr_factor(progress: float, decay_from: float | None) -> float:

@@ -90,7 +90,8 @@ def _replace(module: nn.Module) -> None:
                 child.weight.detach(), child.u0, child.sv0, eps=child.sn_eps, update=False
             )
             assert isinstance(new, nn.Conv2d | nn.Linear)
-            new.weight, new.bias = nn.Parameter(folded), child.bias
+            new.weight = nn.Parameter(folded)
+            new.bias = child.bias  # type: ignore[assignment]
         setattr(module, name, new.eval())
         _replace(new)
 
@@ -117,7 +118,9 @@ def _chosen(
     answering = [g.name for g in graph.groups if len(half[g.name]) < g.size]
     for strength in range(len(answering) * (STEPS - 1)):
         level, extra = divmod(strength, len(answering))
-        ratios = {n: (level + (i < extra)) / STEPS for i, n in enumerate(answering)}
+        # One channel at least stays; a little more than one, since the library rounds down.
+        most = {n: 1 - 1.001 / graph[n].size for n in answering}
+        ratios = {n: min((level + (i < extra)) / STEPS, most[n]) for i, n in enumerate(answering)}
         foretold = {n: int(graph[n].size * (1 - r)) for n, r in ratios.items()}
         if cost({**graph.widths, **foretold}) <= budget.goal:
             kept = _pruned(teacher, graph, example, ratios)
@@ -151,7 +154,7 @@ def _pruned(
                 for path in sorted({n.rpartition(".")[0] for n, d in g.slots if d == 0})
                 if path in layers and g.name in ratios
             },
-            ignored_layers=fixed,
+            ignored_layers=list[nn.Module](fixed),
         )
         for group in pruner.step(interactive=True) or ():
             for dependency, channels in group:
