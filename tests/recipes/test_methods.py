@@ -159,7 +159,7 @@ def test_torch_pruning_says_what_it_cannot_do() -> None:
     generator = TinyGenerator()
     example = generator.sample_inputs(2, torch.Generator().manual_seed(0))
     with pytest.raises((TargetError, GraphError), match="torch-pruning"):
-        narrow_student(generator, example, tiny("torch-pruning", "target=params=20x"))
+        narrow_student(generator, example, tiny("torch-pruning", "target=params=10x"))
 
 
 def test_a_network_and_images_of_ones_own() -> None:
