@@ -23,7 +23,10 @@ def choose_groups(
         ConfigError: a pattern matches nothing (the nearest name is in the message), or nothing is
             left to mask.
     """
-    names = {g.name: {g.name, *(n.rpartition(".")[0] for n, _ in g.slots)} for g in graph.groups}
+    # A root that owns parameters has no path: its parameters are named themselves.
+    names = {
+        g.name: {g.name, *(n.rpartition(".")[0] or n for n, _ in g.slots)} for g in graph.groups
+    }
     known = {n for each in names.values() for n in each}
     for kind, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:

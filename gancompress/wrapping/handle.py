@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from gancompress.errors import CheckpointError, ConfigError, GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
@@ -25,6 +26,7 @@ from gancompress.masks.schedule import build_schedule
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.operate import carried_channels, operate, sliced_copy
 from gancompress.surgery.plan import Plan
+from gancompress.surgery.quiet import undisturbed
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import Verification, verify
 from gancompress.surgery.vet import vetted_trace
@@ -112,8 +114,28 @@ class Masked:
             masks[group.name] = mask
         with all_or_nothing((self.generator,), ()):
             attach(self.generator, graph, masks, options["site"])
+            self._try_owners(graph)
         self._graph, self._masks = graph, masks
         self._original, self._budget = original, budget
+
+    def _try_owners(self, graph: ChannelGraph) -> None:
+        """Run once where a gate became the child of a module that has children of its own."""
+        owners = [
+            path or type(sub).__name__ for path, sub in self.generator.named_modules()
+            if parametrize.is_parametrized(sub) and len(sub._modules) > 1
+        ]  # fmt: skip
+        if not owners:
+            return
+        args, kwargs = graph.example
+        try:
+            with undisturbed(self.generator):
+                self.generator(*args, **kwargs)
+        except Exception as error:
+            raise GraphError(
+                f"the generator no longer runs with gates ({type(error).__name__}: {error}). A gate "
+                f"on a parameter of {', '.join(owners)} is a submodule, and its forward may walk over "
+                "its children: move the parameter into a module of its own, or exclude its channels"
+            ) from error
 
     def _budget_of(self, target: Target, original: Cost) -> Budget:
         return Budget(target, original, self._options["round_to"], self._options["min_channels"])
