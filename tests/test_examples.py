@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +15,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "examples"
 
 
 def example(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr("sys.path", [*sys.path])
     spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -34,3 +37,18 @@ def test_inspect_model_cuts_exactly(
 ) -> None:
     assert example("inspect_model", monkeypatch).main() <= 1e-9
     assert "main.0" in capsys.readouterr().out
+
+
+def test_own_dcgan_from_the_shell(tmp_path: Path) -> None:
+    few = ["--max-steps", "3", "batch=4", "--out", str(tmp_path / "run"), "--quiet"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", str(FOLDER / "own_dcgan.sh"), *few],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3.0" in done.stdout
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()

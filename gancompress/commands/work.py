@@ -12,6 +12,7 @@ import torch
 from rich.text import Text
 from torch import nn
 
+from gancompress.commands.adapting import adapted
 from gancompress.commands.closing import Finished, close
 from gancompress.commands.console import note, quiet, stderr
 from gancompress.commands.models import load_weights
@@ -19,6 +20,7 @@ from gancompress.commands.participants import dataset_of, discriminator_of, star
 from gancompress.commands.planning import predict, show_prediction
 from gancompress.commands.probe import probe
 from gancompress.commands.progress import ProgressLine
+from gancompress.commands.recipes import shipped
 from gancompress.commands.starting import check_same, new_folder, unfinished, write_record
 from gancompress.commands.subject import Subject, read_record, resolved_device
 from gancompress.data.arrays import Dataset
@@ -78,6 +80,8 @@ def work(
     judge = discriminator_of(subject, what, discriminator, discriminator_weights)
     dataset = dataset_of(subject, chosen, data)
     probe(subject)
+    if recipe in shipped() and not any(word.startswith("distill") for word in overrides):
+        chosen = adapted(chosen, subject, judge)
     check_fit(subject.generator, subject.sampler, discriminator=judge, dataset=dataset)
     if dry_run:
         show_prediction(subject, chosen, kind=kind, json=json)

@@ -259,3 +259,18 @@ def test_damaged_checkpoints_are_named(here: Path, capsys: pytest.CaptureFixture
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert main(["bench", "r", "--model", "own_nets:generator"]) == 4
     assert "damaged" in capsys.readouterr().err
+
+
+def test_shipped_recipe_is_adapted_aloud(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prune", "own_nets:generator", "-r", "ppcd", "--target", "params=2x", "batch=4"]
+    assert main([*words, "--max-steps", "3", "--out", "r"]) == 0
+    told = capsys.readouterr().err
+    assert "no discriminator: distiller discriminator_features is left out" in told
+    assert "distiller attention instead" in told
+    config = Path("r/config.yaml").read_text()
+    assert "name: attention" in config
+    assert "discriminator_features" not in config
+    # What the user asks for in so many words is not replaced.
+    named = "distill=[{name: discriminator_features}]"
+    assert main([*words, named, "--max-steps", "3", "--out", "q"]) == 2
+    assert "give one (--discriminator)" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""A shipped recipe on a generator it was not written for: what cannot work is replaced, aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from gancompress.commands.console import note
+from gancompress.commands.subject import Subject
+from gancompress.distill import build_distiller
+from gancompress.errors import ConfigError
+from gancompress.recipes.schema import Recipe, Weighted
+
+_NEED_JUDGE = {"discriminator_features", "co_attention"}
+
+
+def adapted(recipe: Recipe, subject: Subject, judge: nn.Module | None) -> Recipe:
+    """Return ``recipe`` with the distillers that can work here, and say what was changed and why.
+
+    Without a discriminator, those that look through it go (``co_attention`` becomes
+    ``attention``); where no conditional norm reads a map, ``class_aware`` becomes ``attention``,
+    which is the same without the class. All else is left to fail by its own message (ours).
+    """
+    entries = [new for old in recipe.distill for new in _fitting(old, subject, judge)]
+    if entries == list(recipe.distill):
+        return recipe
+    return recipe.model_copy(update={"distill": tuple(entries)})
+
+
+def _fitting(entry: Weighted, subject: Subject, judge: nn.Module | None) -> Iterator[Weighted]:
+    name, weight = entry.name, entry.weight
+    if judge is None and name in _NEED_JUDGE:
+        if name == "co_attention":
+            note(f"no discriminator: distiller attention instead of {name}")
+            yield Weighted(name="attention", weight=weight)
+        else:
+            note(f"no discriminator: distiller {name} is left out")
+    elif name == "class_aware" and not _builds(entry, subject, judge):
+        note("no conditional norm to be class-aware with: distiller attention instead")
+        yield Weighted(name="attention", weight=weight)
+    else:
+        yield entry
+
+
+def _builds(entry: Weighted, subject: Subject, judge: nn.Module | None) -> bool:
+    try:
+        build_distiller(
+            entry.name,
+            teacher=subject.generator,
+            student=subject.generator,
+            discriminator=judge,
+            example=subject.example(),
+            **entry.options,
+        )
+    except ConfigError:
+        return False
+    return True
