@@ -52,7 +52,7 @@ def state_of(job: Job, results: Path = RESULTS) -> str:
     path = result_path(job, results)
     if not path.is_file():
         return "missing"
-    return "done" if json.loads(path.read_text())["key"] == job.key else "changed"
+    return "done" if json.loads(path.read_text()).get("key") == job.key else "changed"
 
 
 def figures(generator: nn.Module, n: int, seed: int, threads: int) -> dict[str, Any]:
@@ -99,6 +99,9 @@ def measure(job: Job, threads: int, side_by_side: int) -> dict[str, Any]:
         out=None,
     )
     trained_s = time.perf_counter() - start
+    if done.exit_code:
+        # A run stopped by a signal hands over what it has; that is no result.
+        raise SystemExit(done.exit_code)
     start = time.perf_counter()
     student = done.generator.to(memory_format=torch.contiguous_format)
     found = figures(student, job.experiment.n, job.seed, threads)
@@ -125,7 +128,8 @@ def adopt(job: Job, results: Path = RESULTS) -> bool:
     """Take over the result of the same job in another experiment; return whether there is one."""
     for path in sorted(results.glob("*/*.json")):
         known = json.loads(path.read_text())
-        if known["key"] == job.key and "label" in known:
+        # Other benchmarks keep their results here too, without a key; the teacher's has no label.
+        if known.get("key") == job.key and "label" in known:
             own = {"experiment": job.experiment.name, "label": job.label}
             source = str(path.relative_to(results))
             write_json(result_path(job, results), {**known, **own, "adopted_from": source})

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from benchmarks.experiment import FOLDER, Experiment, Job, jobs, read_experiment
 from benchmarks.masking import compare
 from benchmarks.record import RESULTS
-from benchmarks.run import adopt, main, result_path, state_of, write_json
+from benchmarks.run import adopt, main, measure, result_path, state_of, write_json
 from benchmarks.shrink import summary
 from benchmarks.table import Row, as_table, cell, picture, place_in_readme, read_rows, verdict
 from gancompress.errors import ConfigError
+from gancompress.training.setup import TrainResult
 
 EXPERIMENTS = sorted(p.stem for p in FOLDER.glob("*.yaml"))
 
@@ -122,6 +124,21 @@ def test_the_same_run_in_another_experiment_is_taken_over(tmp_path: Path) -> Non
     assert state_of(other[0], tmp_path) == "done"
 
 
+def test_other_files_among_the_results_do_no_harm(tmp_path: Path) -> None:
+    write_json(tmp_path / "zoo" / "zoo.json", {"benchmark": "zoo", "rows": []})
+    assert not adopt(jobs(experiment())[0], tmp_path)
+
+
+def test_a_run_that_was_stopped_leaves_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = jobs(experiment())[0]
+    stopped = TrainResult(nn.Identity(), None, [{"step": 3}], None, exit_code=75)
+    monkeypatch.setattr("benchmarks.run.train", lambda *_, **__: stopped)
+    monkeypatch.setattr("benchmarks.run.figures", lambda *_: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit) as stop:
+        measure(job, 1, 1)
+    assert stop.value.code == 75
+
+
 def test_pending_computes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +200,7 @@ def test_committed_results_carry_their_protocol() -> None:
             found = json.loads(path.read_text())
             assert path.name == f"{found['label']}--s{found['seed']}.json"
             assert found["experiment"] == name
+            assert found["last"]["step"] * found["resolved"]["batch"] == found["images_seen"]
             assert found["metrics"]["n"] == found["teacher"]["metrics"]["n"]
             assert {"git", "device", "versions", "images_seen", "wall_s", "macs"} <= found.keys()
             assert all({"batch", "threads", "iqr_ms"} <= row.keys() for row in found["latency"])
