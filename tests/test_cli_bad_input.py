@@ -179,7 +179,9 @@ def test_unknown_layer_pattern(here: Path) -> None:
     import bad_nets
 
     example = (torch.zeros(2, 8), torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(ConfigError, match="'midle' matches no prunable layer. Did you mean 'middle'"):
+    with pytest.raises(
+        ConfigError, match="'midle' matches no prunable layer. Did you mean 'middle'"
+    ):
         gc.wrap(bad_nets.generator(), example=example, exclude=("midle",))
 
 
