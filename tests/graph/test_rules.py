@@ -1,4 +1,4 @@
-"""Each operator family between two convolutions: what may go, what stays and why, and that it is exact."""
+"""Each operator family between two convolutions: what may go, what stays and why; all exact."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import gancompress as gc
 from gancompress.surgery.verify import Verification, redraw
-from tests.tiny import Z, Tiny, build, inputs
+from tests.tiny import Tiny, Z, build, inputs
 
 
 def pair(kind: str = "plain") -> tuple[nn.Module, nn.Module, Tensor, gc.Plan]:
