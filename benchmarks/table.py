@@ -127,11 +127,23 @@ def verdict(rows: Sequence[Row], ours: str = "ppcd") -> str:
         digits = DIGITS.get(column, 3)
         own = cell(by_label[ours].values(column), digits)
         if winner.label == ours:
-            said.append(f"{column}: `{ours}` is best ({own})")
+            others = [row for row in rows if row.label != ours]
+            second = best(others, key=lambda row: row.mean(column))
+            close = " (within the spread)" if overlap(winner, second, column) else ""
+            theirs = cell(second.values(column), digits)
+            said.append(f"{column}: `{ours}` {own}, next `{second.label}` {theirs}{close}")
         else:
             theirs = cell(winner.values(column), digits)
             said.append(f"{column}: `{ours}` {own}, **`{winner.label}` is better**: {theirs}")
     return "Where it wins and where not: " + "; ".join(said) + ".\n"
+
+
+def overlap(a: Row, b: Row, column: str) -> bool:
+    """Return whether two rows differ by less than their standard deviations together."""
+    spread = sum(
+        statistics.stdev(v) if len(v) > 1 else 0.0 for v in (a.values(column), b.values(column))
+    )
+    return abs(a.mean(column) - b.mean(column)) <= spread
 
 
 def picture(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
@@ -159,7 +171,8 @@ def picture(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
     axes.set_xlabel("million multiply-accumulates an image")
     axes.set_ylabel(f"Frechet distance on classifier features (n = {experiment.n:,})")
     axes.set_title(f"{experiment.name}: 5.2x fewer parameters, equal images seen")
-    ticks = [20, 30, 50, 100]
+    ticks = [5, 10, 20, 50, 100]
+    axes.set_xlim(5, 150)
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
