@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gancompress.errors import ConfigError, closest
-from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.groups import ChannelGraph, Group
 
 
 def choose_groups(
@@ -14,23 +14,25 @@ def choose_groups(
 ) -> set[str]:
     """Return the names of the groups to mask (ours).
 
+    A pattern names a group, a layer (it stands for the channels that it writes or carries, not for
+    those it reads), or a module (for all layers in it).
+
     Args:
         graph: the channel groups.
-        include: glob patterns of groups, or of layers that hold their channels; empty means all.
+        include: glob patterns; empty means all.
         exclude: patterns of what is kept whole; wins over ``include``.
 
     Raises:
         ConfigError: a pattern matches nothing (the nearest name is in the message), or nothing is
             left to mask.
     """
-    # A root that owns parameters has no path: its parameters are named themselves.
-    names = {
-        g.name: {g.name, *(n.rpartition(".")[0] or n for n, _ in g.slots)} for g in graph.groups
-    }
+    names = {g.name: {g.name, *_layers(graph, g)} for g in graph.groups}
     known = {n for each in names.values() for n in each}
-    for kind, patterns in (("include", include), ("exclude", exclude)):
+    # What cannot lose channels anyway may be excluded, but not included.
+    ran = known | set(graph.outputs)
+    for kind, patterns, among in (("include", include, known), ("exclude", exclude, ran)):
         for pattern in patterns:
-            if not _any_match(known, (pattern,)):
+            if not _any_match(among, (pattern,)):
                 raise ConfigError(
                     f"{kind}={pattern!r} matches no prunable layer.{closest(pattern, known)}"
                 )
@@ -45,5 +47,24 @@ def choose_groups(
     return chosen
 
 
+def _layers(graph: ChannelGraph, group: Group) -> Iterator[str]:
+    """Yield the layers that write or carry a group; parameters of the root by their own name."""
+    me = list(graph.widths).index(group.name)
+    for name, _ in group.slots:
+        path = f".{name}".partition(".parametrizations.")[0].lstrip(".")
+        path = path.rpartition(".")[0] if path == name else path
+        written = [f.atoms for dim in graph.outputs.get(path, ()) for f in dim]
+        if path and any(
+            atoms is not None and (graph.owners(atoms) == me).any() for atoms in written
+        ):
+            yield path
+        elif path not in graph.outputs or not path:
+            yield path or name
+
+
 def _any_match(names: Iterable[str], patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(n, p) for n in names for p in patterns)
+    return any(
+        fnmatch.fnmatchcase(n, p) or fnmatch.fnmatchcase(n, f"{p}.*")
+        for n in names
+        for p in patterns
+    )

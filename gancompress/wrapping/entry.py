@@ -54,8 +54,9 @@ def wrap(
         window: progress at which the removal starts and ends.
         site: ``"reader"`` gates the raw weights that read a group; ``"output"`` multiplies the
             writing layer's output (the paper's literal placement, for ablation).
-        include: glob patterns of groups or layers; empty means all.
-        exclude: glob patterns that are kept whole.
+        include: glob patterns of groups, layers (for the channels they write or carry) or modules
+            (for all layers in them); empty means all.
+        exclude: patterns of what is kept whole; wins over ``include``.
         round_to: widths become multiples of this.
         min_channels: each group keeps at least so many.
         seed: of the random importance.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import gancompress as gc
 from gancompress.errors import GraphError
-from tests.tiny import KINDS, Z, Tiny, build, inputs
+from tests.tiny import KINDS, Tiny, Z, build, inputs
 
 
 def snapshot(net: nn.Module) -> dict[str, Tensor]:
