@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gancompress.cli import main
+from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +84,19 @@ def test_a_trained_network_can_be_pruned_next(
     capsys.readouterr()
     assert main(["prune", "t", "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reachable"]
+
+
+def test_published_biggan_folder_is_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = BigGANConfig(resolution=32, n_classes=4, ch=8, dim_z=32)
+    state = BigGANGenerator(config).state_dict()
+    (tmp_path / "published").mkdir()
+    for name in ("G_ema", "G"):
+        torch.save(state, tmp_path / "published" / f"{name}.pth")
+    torch.save(BigGANDiscriminator(config).state_dict(), tmp_path / "published" / "D.pth")
+    assert main(["prune", "published", "--max-steps", "2", "batch=4", "--out", "r", "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "gancompress sample r --out" in shown
+    assert main(["sample", "r", "--n", "10", "--out", "s.png"]) == 0

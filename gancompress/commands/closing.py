@@ -163,8 +163,9 @@ def single_table(done: Finished, quality: dict[str, Any]) -> Any:
 
 def next_command(done: Finished) -> str:
     """Return what to type next."""
-    model = "" if done.student.spec == EMBEDDED else f" --model {done.student.spec}"
-    if done.teacher is not None and not model:
+    # A name with a colon is the user's code: it has to be typed.
+    model = f" --model {done.student.spec}" if ":" in done.student.spec else ""
+    if done.teacher is not None and done.student.spec == EMBEDDED:
         return f"gancompress sample {done.run} --compare --out more.png"
     return f"gancompress sample {done.run}{model} --out more.png"
 
