@@ -135,7 +135,8 @@ def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
 
 def dump_yaml(data: Any) -> str:
     """Return plain data as YAML that ``parse_yaml`` reads back to the same data."""
-    return yaml.dump(data, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True, width=100)
+    # Other characters than ASCII are escaped: some, such as NEL, would come back as line breaks.
+    return yaml.dump(data, Dumper=_StrictDumper, sort_keys=False, width=100)
 
 
 class _StrictDumper(yaml.SafeDumper):

@@ -162,6 +162,7 @@ def train(
         # Start, or go on: the shape of the saved networks first, then their tensors.
         step = skips = rollbacks = failed_saves = 0
         frozen_masks: dict[str, Any] | None = None
+        size: dict[str, int] = {}
         found: Checkpoint | None = None
         if run is not None:
             run.begin(recipe, resume=resume is not None)
@@ -180,7 +181,7 @@ def train(
                     f"{found.path} belongs to a run of {found.state['total']} steps, this one has "
                     f"{total}: resume with the same max_steps"
                 )
-            step, rollbacks = found.step, found.state["rollbacks"]
+            step, rollbacks, size = found.step, found.state["rollbacks"], found.state["size"]
             verified = found.state["verified"] or verified
             if masked is not None and found.state["plain"]:
                 plan, frozen_masks = masked.history, found.state["masks"]
@@ -201,6 +202,7 @@ def train(
                     "plain": cast.masked is None,
                     "verified": verified,
                     "masks": masks,
+                    "size": size,
                 },
             )
 
@@ -319,10 +321,11 @@ def train(
                     cast.masked.prune()
                     verified = _verification(cast.masked)
                 cost = cast.masked.cost()
+                size = {"params": cost.params, "macs": cost.macs}
                 was_cut = cast.shrink()
                 if was_cut:
                     text = f"step {step}: cut to {cost.params:,} parameters, {cost.macs:,} MACs"
-                    log.event("shrink", text, step=step, params=cost.params, macs=cost.macs)
+                    log.event("shrink", text, step=step, **size)
                 if step >= steps:
                     plan, frozen_masks = cast.masked.history, cast.masked.state_dict()
                     _unmask(cast)
@@ -335,8 +338,8 @@ def train(
                 values = {k: v.detach().float().mean().item() for k, v in figures.items()}
                 if cast.masked is not None:
                     cost = cast.masked.cost()
-                    values |= {"params": cost.params, "macs": cost.macs}
-                log.figures(step, total, recipe.batch, values)
+                    size = {"params": cost.params, "macs": cost.macs}
+                log.figures(step, total, recipe.batch, values | size)
             shown = recipe.sample_every and (last or step % recipe.sample_every == 0)
             if run is not None and shown:
                 grid = sample_images(ema, sampler, recipe.seed, device)

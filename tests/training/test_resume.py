@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,32 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     other.conv1 = torch.nn.Conv2d(8, 12, 5, padding=2)
     with pytest.raises(CheckpointError, match="conv1"):
         go(train_recipe(steps=3), out, resume="auto", generator=other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PLANS))
+def test_killed_25_times_at_random_instants(
+    tmp_path: Path, whole: dict[str, str], name: str
+) -> None:
+    """Forked children are killed in steps, in saves and in cuts; each chain ends bit-identical."""
+    rng = random.Random(name)
+    kills = 0
+    for trial in range(1000):
+        if kills >= 25:
+            break
+        out = tmp_path / str(trial)
+        while kills < 25:
+            child = os.fork()
+            if child == 0:
+                try:
+                    go(PLANS[name], out, resume="auto")
+                finally:
+                    os._exit(0)
+            time.sleep(rng.uniform(0.05, 1.5))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if not os.WIFSIGNALED(status):
+                break
+            kills += 1
+        assert digest(go(PLANS[name], out, resume="auto")) == whole[name]
+    assert kills >= 25
