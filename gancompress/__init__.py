@@ -6,11 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gancompress.export.package import load as load
+    from gancompress.export.package import save as save
     from gancompress.graph.trace import trace as trace
+    from gancompress.inspection import inspect as inspect
+    from gancompress.recipes.load import load_recipe as load_recipe
+    from gancompress.reporting.summary import report as report
     from gancompress.surgery.cut import cut as cut
     from gancompress.surgery.plan import Plan as Plan
     from gancompress.surgery.plan import random_plan as random_plan
     from gancompress.surgery.verify import verify as verify
+    from gancompress.training.loop import train as train
     from gancompress.wrapping import wrap as wrap
 
 __version__ = "0.1.0"

@@ -64,7 +64,7 @@ class TargetError(GancompressError):
 
 
 def closest(name: str, names: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the nearest of ``names``, or all of them when none is near."""
+    """Return ``" Did you mean 'x'?"`` for the nearest of ``names``; all of them if none is near."""
     known = sorted(names)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:

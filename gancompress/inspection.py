@@ -76,7 +76,13 @@ class Inspection:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, right in (("layer", 0), ("kind", 0), ("channels", 1), ("can go", 1), ("group, or why kept", 0)):
+        for name, right in (
+            ("layer", 0),
+            ("kind", 0),
+            ("channels", 1),
+            ("can go", 1),
+            ("group, or why kept", 0),
+        ):
             table.add_column(name, justify="right" if right else "left", overflow="fold")
         for r in self.rows:
             style = {"prunable": "green", "partly": "yellow", "kept": ""}[r.status]
@@ -97,7 +103,7 @@ class Inspection:
 def inspect(
     generator: nn.Module, example: Any, kwargs: Mapping[str, Any] | None = None
 ) -> Inspection:
-    """Say for every convolution, linear and norm whether its channels can go and, if not, why (ours).
+    """Say for each convolution, linear and norm whether its channels can go, else why not (ours).
 
     Args:
         generator: any module; it is not touched.
@@ -175,7 +181,9 @@ def _written(graph: ChannelGraph, path: str, sub: nn.Module) -> Dim | None:
     """Return the dimension of channels that a layer writes; None when it did not take part."""
     if path in graph.outputs:
         dims = graph.outputs[path]
-        last = isinstance(sub, (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase))
+        last = isinstance(
+            sub, (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase)
+        )
         if not dims:
             return ()
         return dims[-1] if last or len(dims) == 1 else dims[1]

@@ -11,7 +11,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 class Registry:
-    """A table of callables of one ``kind`` (for example ``"penalty"``), filled by a decorator (ours)."""
+    """A table of callables of one ``kind`` (say ``"penalty"``), filled by a decorator (ours)."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -362,7 +362,7 @@ def test_channels_last_stays() -> None:
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_generator() -> None:
-    """A compiled shell is refused by name; compiled in place, and compiled once wrapped, both work."""
+    """A compiled shell is refused by name; a generator compiled in place works."""
     net, x = build("plain"), inputs("plain")
     with pytest.raises(GraphError, match=r"OptimizedModule: pass generator\._orig_mod"):
         gc.wrap(torch.compile(net, backend="eager"), x)  # type: ignore[arg-type]

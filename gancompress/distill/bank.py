@@ -45,14 +45,15 @@ class ClassBank(nn.Module):
             self.rows = torch.cat([rows, rows.new_zeros(missing, like.shape[1])])
             self.seen = torch.cat([self.seen, self.seen.new_zeros(missing)])
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        state_dict, prefix = args[:2]
         # The bank has as many rows as classes were met: take the size of what was saved.
         for name in ("rows", "seen"):
             saved = state_dict.get(prefix + name)
             if isinstance(saved, Tensor):
                 own: Tensor = getattr(self, name)
                 setattr(self, name, torch.empty_like(saved, device=own.device))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 def class_means(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,10 +53,11 @@ class Connector(nn.Module):
         """Keep the channels ``kept`` (indices into the current ones)."""
         self.alive = self.alive[kept.to(self.alive.device)]
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        state_dict, prefix = args[:2]
         # A checkpoint from after a live cut, or for a connector built before one, has other sizes.
         for name, own in (("weight", self.weight), ("alive", self.alive)):
             saved = state_dict.get(prefix + name)
             if isinstance(saved, Tensor) and saved.shape != own.shape:
                 own.data = torch.empty(saved.shape, dtype=own.dtype, device=own.device)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(*args, **kwargs)

@@ -87,7 +87,7 @@ def check_widths(module: nn.Module, plan: Plan | None) -> None:
 
 
 def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
-    """Rebuild a saved module: ``build_fn()``, replay the plan, load the weights, bit for bit (ours).
+    """Rebuild a saved module: ``build_fn()``, replay the plan, load the weights bit for bit (ours).
 
     Parameters and buffers have the saved dtypes, on the device that ``build_fn`` chose.
 
@@ -136,8 +136,8 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, torch.Tensor], path:
     for name, t in tensors.items():
         if t.shape != want[name].shape:
             raise CheckpointError(
-                f"{path}: {name!r} is {tuple(t.shape)} in the file and {tuple(want[name].shape)} in "
-                f"{type(module).__name__}: build it with the arguments it was made with"
+                f"{path}: {name!r} is {tuple(t.shape)} in the file and {tuple(want[name].shape)} "
+                f"in {type(module).__name__}: build it with the arguments it was made with"
             )
         if (t.dtype.is_floating_point, t.dtype.is_complex) != (
             want[name].dtype.is_floating_point,
@@ -161,7 +161,7 @@ def _unshared(module: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str
     for name, t in module.state_dict(keep_vars=True).items():
         if not isinstance(t, torch.Tensor):
             raise CheckpointError(
-                f"state {name!r} is of type {type(t).__name__}: only tensors are saved, never pickles"
+                f"state {name!r} is of type {type(t).__name__}: only tensors are saved, no pickles"
             )
         if id(t) in seen:
             shared[name] = seen[id(t)]

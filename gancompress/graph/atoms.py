@@ -1,7 +1,7 @@
 """Channel identity: every index of every parameter dimension is an atom; operators tie atoms.
 
-A tensor dimension is a tuple of factors (row-major), so merging dimensions concatenates factor lists
-and splitting separates them. What ties which atoms is collected as edge lists and solved once.
+A tensor dimension is a tuple of factors (row-major), so merging dimensions concatenates factor
+lists and splitting separates them. Ties between atoms are collected as edge lists and solved once.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class AtomSpace:
             split = {id(p.whole) for p in pending}
             waiting = pending
             for patient in (True, False):
-                # Parts that are split again settle first, so that the reason shown is the channel's.
+                # Parts that are split again settle first: the reason shown is the channel's.
                 waiting = [
                     p for p in pending
                     if (patient and any(id(f.atoms) in split for f in p.parts))

@@ -1,8 +1,9 @@
 """Cut a copy for trial: groups that Python will not let go are found here, by name and source line.
 
-Slicing parameters is not enough where a forward holds sizes (`view(-1, 512, 4, 4)`, asserted shapes). The trial
-runs a copy with about half of every group removed and compares the shape of every operator's output
-with what the plan says. The first difference names the line, and what it touches is kept whole.
+Slicing parameters is not enough where a forward holds sizes (`view(-1, 512, 4, 4)`, asserted
+shapes). The trial runs a copy with about half of every group removed and compares the shape of
+every operator's output with what the plan says. The first difference names the line, and what it
+touches is kept whole.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Findings:
-    """What a trial cut taught: atoms to keep, with the reason, and attributes that follow a group."""
+    """What a trial cut taught: atoms to keep, each with its reason, and attributes that follow."""
 
     freezes: list[tuple[np.ndarray, Reason]] = field(default_factory=list)
     uses: list[SizeUse] = field(default_factory=list)
@@ -67,9 +68,9 @@ class CheckMode(TorchDispatchMode):
                 text = f"{op.name} fixes the number of groups in Python"
                 raise Mismatch(self.index, text, (dim,))
         for tensor, dims, old in zip(tensors, op.outputs, op.shapes, strict=True):
-            off = [
-                d for d, n in zip(dims, tensor.shape, strict=True) if count_alive(d, self.alive) != n
-            ] if len(dims) == tensor.dim() else list(dims)  # fmt: skip
+            off = list(dims)
+            if len(dims) == tensor.dim():
+                off = [d for d, n in zip(dims, tensor.shape) if count_alive(d, self.alive) != n]
             if off:
                 text = f"{op.name} fixes a size in Python (shape {list(old)})"
                 raise Mismatch(self.index, text, off)
@@ -80,7 +81,9 @@ class CheckMode(TorchDispatchMode):
         return out
 
 
-def trial_plan(graph: ChannelGraph, seed: int, only: Iterable[str] | None = None) -> dict[str, list[int]]:
+def trial_plan(
+    graph: ChannelGraph, seed: int, only: Iterable[str] | None = None
+) -> dict[str, list[int]]:
     """Keep about half of every group (or of those named), by chance, at least one and never all."""
     rng = np.random.default_rng(seed)
     keep = {}
@@ -125,7 +128,7 @@ def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
 
 
 def _conflicts(graph: ChannelGraph) -> list[tuple[np.ndarray, Reason]]:
-    """Find attributes that size several groups at once (ch // 8 and ch // 2): no value fits them all.
+    """Find attributes that size several groups at once (ch // 8 and ch // 2): no value fits all.
 
     Pure arithmetic over random widths: a trial run could meet a lucky pair.
     """
@@ -143,7 +146,7 @@ def _conflicts(graph: ChannelGraph) -> list[tuple[np.ndarray, Reason]]:
             for other in graph.uses:
                 if other.value.keys & use.value.keys:
                     names = ", ".join(sorted(f"self.{k[1]}" for k in other.value.keys))
-                    text = f"{other.operator} takes a size from {names}, which sizes other channels too"
+                    text = f"{other.operator} is sized by {names}, which sizes other channels too"
                     reason = Reason(other.operator, other.where, text)
                     for atoms, r in _free(graph, [other.dim], reason):
                         found.setdefault(id(other), (atoms, r))
@@ -176,7 +179,7 @@ def _trial(
 
 
 def _blame(graph: ChannelGraph, stop: Mismatch) -> list[tuple[np.ndarray, Reason]]:
-    """Keep what the differing dimensions (or a literal position) touch; failing that, all around."""
+    """Keep what the differing dimensions (or a literal position) touch; else all around."""
     op = graph.ops[stop.index]
     reason = Reason(op.name, op.where, stop.text)
     pinned = [(p[graph.owners(p) >= 0], reason) for p in op.pins]
@@ -192,7 +195,9 @@ def _blame(graph: ChannelGraph, stop: Mismatch) -> list[tuple[np.ndarray, Reason
     return found or [(g.atoms, reason) for g in graph.groups]
 
 
-def _free(graph: ChannelGraph, dims: Iterable[Dim], reason: Reason) -> list[tuple[np.ndarray, Reason]]:
+def _free(
+    graph: ChannelGraph, dims: Iterable[Dim], reason: Reason
+) -> list[tuple[np.ndarray, Reason]]:
     found = []
     for factor in (f for d in dims for f in d):
         if factor.atoms is not None:
@@ -228,7 +233,7 @@ def _search(bench: Workbench, graph: ChannelGraph, seed: int, stop: Exception) -
             findings.uses += use
             continue
         op_name = graph.ops[int(_tag(error, "index") or 0)].name
-        words = {AssertionError: "assert", RuntimeError: op_name}
+        words: dict[type, str] = {AssertionError: "assert", RuntimeError: op_name}
         word = words.get(type(error), type(error).__name__)
         text = f"fails when sliced: {str(error).splitlines()[0] if str(error) else word}"
         findings.freezes.append((graph[name].atoms, Reason(word, _tag(error, "line"), text)))
@@ -247,9 +252,7 @@ def _attribute(
     path = graph.ops[int(_tag(error, "index") or 0)].module
     near = {path, *(path.rsplit(".", i)[0] for i in range(1, path.count(".") + 1)), ""}
     sizes = {group.size, *(i.size for i in group.slots.values())}
-    keys = [
-        k for k, v in graph.attributes.items() if k not in used and k[0] in near and v in sizes
-    ]
+    keys = [k for k, v in graph.attributes.items() if k not in used and k[0] in near and v in sizes]
     for chosen in [[k] for k in keys] + ([keys] if len(keys) > 1 else []):
         if _trial(bench, graph, {group.name: kept}, _changes(graph, chosen, group, kept)) is None:
             dim = (Factor(group.size, group.atoms),)

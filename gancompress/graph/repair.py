@@ -52,7 +52,7 @@ def _weight_of(sub: nn.Module) -> Any:
             return store[name]
     parametrized = getattr(sub, "parametrizations", None)
     if isinstance(parametrized, nn.ModuleDict) and "weight" in parametrized:
-        plist = parametrized["weight"]
+        plist: Any = parametrized["weight"]
         while hasattr(plist, "parametrizations"):
             plist = next(iter(plist.parametrizations.values()))
         return getattr(plist, "original", getattr(plist, "original1", None))

@@ -1,9 +1,9 @@
 """Sizes that live in Python: integer attributes that follow a channel count.
 
-Slicing parameters leaves `self.ch`, `self.ch // 8` or `(512, 4, 4)` behind in Python. While the generator
-is traced, integer attributes are replaced by `TracedInt`: arithmetic keeps the expression, and
-where one reaches a tensor function we note which dimension it sizes. After a cut the attribute gets
-the value that makes every such expression right again.
+Slicing parameters leaves `self.ch`, `self.ch // 8` or `(512, 4, 4)` behind in Python. While the
+generator is traced, integer attributes are replaced by `TracedInt`: arithmetic keeps the
+expression, and where one reaches a tensor function we note which dimension it sizes. After a cut
+the attribute gets the value that makes every such expression right again.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def _arithmetic(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
             return NotImplemented
         left, right = (other, self) if swapped else (self, other)
         (ka, fa), (kb, fb) = _parts(left), _parts(right)
-        return TracedInt.of(
-            op(int(left), int(right)), ka | kb, lambda env: op(fa(env), fb(env))
-        )
+        return TracedInt.of(op(int(left), int(right)), ka | kb, lambda env: op(fa(env), fb(env)))
 
     return method
 
@@ -124,9 +122,7 @@ class SizeWatch(TorchFunctionMode):
         super().__init__()
         self._dims_of, self._prefix, self._counted, self._uses = dims_of, prefix, counted, uses
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         traced = [*_traced(tuple(args)), *_traced(tuple(kwargs.values()))]
         if not traced:
@@ -143,7 +139,7 @@ class SizeWatch(TorchFunctionMode):
             self._note_slices(args[0], args[1])
             return
         if name == "group_norm" or "conv" in name:
-            # Only the number of groups can follow channels; the operator's rule knows its dimension.
+            # Only the number of groups can follow channels; the rule knows its dimension.
             groups = kwargs.get("groups", kwargs.get("num_groups"))
             at = 1 if name == "group_norm" else 6
             groups = args[at] if groups is None and len(args) > at else groups
@@ -213,10 +209,12 @@ def plant(module: nn.Module) -> None:
                 continue
             if type(value) is int and value > 1:
                 vars(sub)[name] = leaf((path, name, None), value)
-            elif type(value) in (tuple, list) and value and all(type(v) is int for v in value):
-                vars(sub)[name] = type(value)(
-                    leaf((path, name, i), v) if v > 1 else v for i, v in enumerate(value)
-                )
+            elif isinstance(value, (tuple, list)) and type(value) in (tuple, list) and value:
+                items: list[Any] = list(value)
+                if not all(type(v) is int for v in items):
+                    continue
+                made = [leaf((path, name, i), v) if v > 1 else v for i, v in enumerate(items)]
+                vars(sub)[name] = tuple(made) if type(value) is tuple else made
 
 
 def leaf(key: AttributeKey, value: int) -> TracedInt:

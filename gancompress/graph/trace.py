@@ -18,7 +18,7 @@ from gancompress.graph.atoms import Factor, Reason, Solution, opaque
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.nested import map_tensors, tensors_of
 from gancompress.graph.probe import Findings, probe
-from gancompress.graph.sizes import AttributeKey, SizeUse, SizeWatch, plant
+from gancompress.graph.sizes import AttributeKey, SizeUse, SizeWatch, TracedInt, leaf, plant
 from gancompress.graph.tracer import RecordMode, Tracer
 from gancompress.graph.twin import copy_with, named_tensors
 
@@ -32,9 +32,11 @@ def call_arguments(example: Any, kwargs: Mapping[str, Any] | None) -> tuple[tupl
 
 
 class Workbench:
-    """Makes copies of a generator to run: fake tensors where the model allows, real ones otherwise."""
+    """Makes copies of a generator to run, on fake tensors where the model allows."""
 
-    def __init__(self, generator: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fake: bool) -> None:
+    def __init__(
+        self, generator: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fake: bool
+    ) -> None:
         self.generator, self.example = generator, (args, kwargs)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
 
@@ -51,7 +53,7 @@ class Workbench:
         return map_tensors(args, self._convert), map_tensors(kwargs, self._convert)
 
     def copy(self, keep: Mapping[int, list[np.ndarray | None]] | None = None) -> nn.Module:
-        """Return an eval-mode copy; ``keep`` maps id(tensor) to the indices kept in each dimension."""
+        """Return an eval-mode copy; ``keep`` maps id(tensor) to the kept indices by dimension."""
 
         def replace(t: torch.Tensor) -> torch.Tensor:
             kept = (keep or {}).get(id(t))
@@ -83,7 +85,11 @@ class Workbench:
         states = random.getstate(), np.random.get_state()
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no rule can open
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), self.mode or contextlib.nullcontext():
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.no_grad(),
+            self.mode or contextlib.nullcontext(),
+        ):
             try:
                 yield
             finally:
@@ -196,6 +202,7 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
     before = {n: id(p) for n, p in twin.named_parameters()}
     with bench.running(), RecordMode(tracer), watch:
         out = twin(*args, **kwargs)
+    _state_bare_norms(twin, tracer, uses, attributes)
     for t in tensors_of(out):
         for dim in tracer.dims(t):
             tracer.space.freeze_dim(dim, Reason("output", "", "is an output of the network"))
@@ -212,12 +219,33 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
     return tracer, uses, attributes
 
 
+def _state_bare_norms(
+    twin: nn.Module, tracer: Tracer, uses: list[SizeUse], attributes: dict[AttributeKey, int]
+) -> None:
+    """Note the stated size of norms without tensors: instance norm compares it with its input."""
+    for path, sub in twin.named_modules():
+        dims = tracer.outputs.get(path)
+        if not isinstance(sub, nn.modules.batchnorm._NormBase) or not dims:
+            continue
+        if sub.affine or sub.running_mean is not None:
+            continue
+        unbatched = isinstance(sub, nn.modules.instancenorm._InstanceNorm) and (
+            len(dims) == sub._get_no_batch_dim()
+        )
+        key = (path, "num_features", None)
+        if len(dims) > 1 and sub.num_features > 1:
+            attributes[key] = sub.num_features
+            uses.append(
+                SizeUse(leaf(key, sub.num_features), dims[0 if unbatched else 1], "norm", "")
+            )
+
+
 def _planted(twin: nn.Module) -> dict[AttributeKey, int]:
     found: dict[AttributeKey, int] = {}
     for sub in twin.modules():
         for value in vars(sub).values():
             for v in value if type(value) in (tuple, list) else (value,):
-                if hasattr(v, "keys") and isinstance(v, int):
+                if isinstance(v, TracedInt):
                     found.update(dict.fromkeys(v.keys, int(v)))
     return found
 

@@ -19,7 +19,7 @@ from gancompress.graph.where import user_frame
 
 @dataclass
 class TensorInfo:
-    """Dimensions of one tensor; ``static`` when it depends on parameters only, not on the inputs."""
+    """Dimensions of one tensor; ``static`` when it depends on parameters only, not on inputs."""
 
     dims: Dims
     static: bool
@@ -43,7 +43,7 @@ class OpRecord:
 
 @dataclass
 class Read:
-    """A contraction over atoms: ``silence`` are the slots whose zeros make dead atoms add nothing."""
+    """A contraction over atoms: zeros in the ``silence`` slots make dead atoms add nothing."""
 
     atoms: np.ndarray
     silence: frozenset[Slot] | None
@@ -247,7 +247,17 @@ def steady_name(name: str) -> str:
     return "view" if name in ("_unsafe_view", "reshape", "_reshape_alias") else name
 
 
-_ARITHMETIC = {"add", "sub", "rsub", "mul", "div", "pow", "remainder", "floor_divide", "true_divide"}
+_ARITHMETIC = {
+    "add",
+    "sub",
+    "rsub",
+    "mul",
+    "div",
+    "pow",
+    "remainder",
+    "floor_divide",
+    "true_divide",
+}
 
 
 def scalars_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[float, ...]:
@@ -267,9 +277,7 @@ class RecordMode(TorchDispatchMode):
         super().__init__()
         self.tracer = tracer
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         from gancompress.graph.rules import apply_rule
 
         kwargs = kwargs or {}
@@ -290,8 +298,16 @@ class RecordMode(TorchDispatchMode):
         counted = self.tracer.count_attribute.get(path, "")
         self.tracer.ops.append(
             OpRecord(
-                steady_name(op.name), op.where, path, inputs, outputs, shapes, op.counts, counted,
-                op.pins, scalars_of(func, args, kwargs),
+                steady_name(op.name),
+                op.where,
+                path,
+                inputs,
+                outputs,
+                shapes,
+                op.counts,
+                counted,
+                op.pins,
+                scalars_of(func, args, kwargs),
             )  # fmt: skip
         )
         return out
@@ -305,5 +321,3 @@ class RecordMode(TorchDispatchMode):
                 if original is not None:
                     op.freeze(self.tracer.dims(original), "the forward rewrites this parameter")
                     op.freeze(self.tracer.dims(value), "the forward rewrites this parameter")
-
-

@@ -1,4 +1,4 @@
-"""A structural copy of a generator that holds fake (or cloned) tensors, so that tracing never touches it."""
+"""A structural copy of a generator with fake (or cloned) tensors: tracing never touches it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,11 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors_in(v)
 
 
-def copy_with(
-    module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]
-) -> nn.Module:
+def copy_with(module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
     """Deep-copy ``module``, with each tensor it holds replaced by ``replace(tensor)``.
 
-    Nothing is allocated for the originals, and non-leaf tensors (the derived ``weight`` that the old
-    spectral norm leaves behind) do not stop the copy.
+    Nothing is allocated for the originals, and non-leaf tensors (the derived ``weight`` that the
+    old spectral norm leaves behind) do not stop the copy.
 
     Raises:
         GraphError: the module holds something that cannot be copied.
@@ -58,6 +56,6 @@ def copy_with(
         return copy.deepcopy(module, memo)
     except (TypeError, RuntimeError, AttributeError) as error:
         raise GraphError(
-            f"{type(module).__name__} cannot be copied ({error}). Tracing works on a copy: make the "
-            "module's attributes deep-copyable, or give it a __deepcopy__."
+            f"{type(module).__name__} cannot be copied ({error}). Tracing works on a copy: make "
+            "the module's attributes deep-copyable, or give it a __deepcopy__."
         ) from error

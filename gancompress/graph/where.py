@@ -24,7 +24,8 @@ def user_frame() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         if _theirs(frame.f_code.co_filename):
-            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
+            code = frame.f_code
+            return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
         frame = frame.f_back
     return ""
 

@@ -85,8 +85,9 @@ def _register(owner: nn.Module, key: str, gate: Gate) -> None:
 def _gates_of(owner: nn.Module) -> Iterator[Gate]:
     if parametrize.is_parametrized(owner):
         for plist in owner.parametrizations.values():  # type: ignore[union-attr]
-            if isinstance(plist[0], Gate):
-                yield plist[0]
+            gate = plist[0]  # type: ignore[index]
+            if isinstance(gate, Gate):
+                yield gate
 
 
 def _parts(
@@ -214,6 +215,7 @@ def _own_class(sub: nn.Module, without: Sequence[str] = ()) -> None:
     """Give a parametrized module a dynamic class that no copy of it shares."""
     cls = type(sub)
     skip = {"__dict__", "__weakref__", *without}
-    sub.__class__ = type(cls.__name__, cls.__bases__, {
+    sub.__class__ = type(  # type: ignore[assignment]
+        cls.__name__, cls.__bases__, {
         k: v for k, v in vars(cls).items() if k not in skip
     })  # fmt: skip

@@ -219,8 +219,8 @@ def largest_kept(graph: ChannelGraph, widths: Mapping[str, int], top: int = 3) -
             count = 1
             for d, n in enumerate(shape):
                 factor = graph.slots.get((name, d))
-                held = factor is None or factor.atoms is None
-                count *= n if held else int(alive[factor.atoms].sum())
+                atoms = None if factor is None else factor.atoms
+                count *= n if atoms is None else int(alive[atoms].sum())
             sizes[name] = count
     worst = sorted(sizes, key=lambda n: -sizes[n])[:top]
     return ", ".join(f"{n} ({sizes[n]:,})" for n in worst)

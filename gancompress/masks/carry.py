@@ -14,6 +14,18 @@ Carried = Mapping[str, tuple[str, np.ndarray]]
 """New group to (old group, the old number of each of its channels)."""
 
 
+def cuttable(mask: ChannelMask) -> list[int]:
+    """Return what a live cut keeps: the living channels, two at least while the mask still learns.
+
+    A group of one channel has no mask any more, so its gate would silently become 1.
+    """
+    alive = mask.alive
+    if not mask.settled and int(alive.sum()) < 2:
+        alive = alive.clone()
+        alive[torch.nonzero(~alive)[:1].flatten()] = True
+    return torch.nonzero(alive).flatten().tolist()
+
+
 def carry_masks(old: Mapping[str, ChannelMask], carried: Carried) -> dict[str, ChannelMask]:
     """Return masks for the cut network that hold what the old ones held for the same channels."""
     new = {}

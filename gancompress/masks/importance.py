@@ -19,7 +19,7 @@ IMPORTANCES = Registry("importance")
 
 
 def ranked(values: np.ndarray, mask: ChannelMask) -> np.ndarray:
-    """Spread the living channels of a group evenly over (0.5, 1.5], in the order of ``values`` (ours).
+    """Spread the living channels of a group over (0.5, 1.5], in the order of ``values`` (ours).
 
     Norms and scores order the channels of one group; their spread says nothing about how one group
     compares with another, and a group with a long tail would lose most of its channels. With ranks
@@ -44,9 +44,7 @@ def learned_scores(
 
 
 @IMPORTANCES.register("fisher")
-def fisher(
-    group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
-) -> np.ndarray:
+def fisher(group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int) -> np.ndarray:
     """Mean squared gradient of the training loss by the gate (Theis et al. 2018, Eq. 8).
 
     Comparable across groups; falls back to magnitude until a gradient was seen.
@@ -61,7 +59,7 @@ def fisher(
 def learned_fisher(
     group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
 ) -> np.ndarray:
-    """Sensitivity times the learned score, as ranks within the group: the loss speaks twice (ours)."""
+    """Sensitivity times learned score, as ranks within the group: the loss speaks twice (ours)."""
     scores = torch.nn.functional.softplus(4 * mask.scores.detach().double()).cpu().numpy()
     return ranked(fisher(group, mask, tensors, seed) * scores, mask)
 
@@ -75,11 +73,11 @@ def magnitude(
 
 
 def channel_norm(group: Group, tensors: Mapping[str, Tensor]) -> np.ndarray:
-    """L2 norm of everything a channel owns, relative to its group's mean (Li et al. 2017, grouped)."""
+    """L2 norm of all that a channel owns, over the group's mean (Li et al. 2017, grouped)."""
     total = np.zeros(group.size)
     for (name, dim), index in group.slots.items():
         t = tensors[name].detach()
-        if not t.is_floating_point() or not isinstance(t, torch.Tensor):
+        if not t.is_floating_point():
             continue
         square = t.double().pow(2).movedim(dim, 0).reshape(t.shape[dim], -1).mean(1).cpu().numpy()
         mean = square.mean()
@@ -104,10 +102,10 @@ def random_order(
 def norm_scale(
     group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
 ) -> np.ndarray:
-    """Ranks of |gamma| of the norms that carry the channels (network slimming, CAT), or of magnitude."""
+    """Ranks of |gamma| of the norms that carry the channels (network slimming); else magnitude."""
     found = [
         tensors[n].detach().abs().double().cpu().numpy()[index].sum(1)
-        for (n, d), index in group.slots.items()
+        for (n, _), index in group.slots.items()
         if tensors[n].dim() == 1 and n.rsplit(".", 1)[-1] in ("weight", "gain", "gamma")
     ]
     if not found:

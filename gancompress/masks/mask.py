@@ -30,6 +30,10 @@ class ChannelMask(nn.Module):
     """
 
     is_gancompress_mask = True
+    alive: Tensor
+    sensitivity: Tensor
+    progress: Tensor
+    settled: Tensor
 
     def __init__(self, name: str, size: int, relaxation: str = "ste") -> None:
         super().__init__()
@@ -46,6 +50,7 @@ class ChannelMask(nn.Module):
         self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
 
     def extra_repr(self) -> str:
+        """Show name, living channels and relaxation."""
         return f"{self.name}, {int(self.alive.sum())}/{self.size} alive, {self.relaxation}"
 
     def set_progress(self, progress: float) -> None:

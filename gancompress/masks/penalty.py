@@ -31,7 +31,7 @@ def expected_cost(masks: Sequence[ChannelMask], price: Sequence[float]) -> Tenso
 
 @PENALTIES.register("l1")
 def l1(masks: Sequence[ChannelMask], price: Sequence[float]) -> Tensor:
-    """Mean absolute score of living channels (network slimming's sparsity term, Liu et al. 2017)."""
+    """Mean absolute score of living channels (sparsity of network slimming, Liu et al. 2017)."""
     total = torch.stack([(m.scores.abs() * m.alive).sum() for m in masks]).sum()
     # By what is alive, not by size: a live cut must not change the loss.
     return total / torch.stack([m.alive.sum() for m in masks]).sum()

@@ -166,8 +166,9 @@ class BigGANDiscriminator(nn.Module):
                 stage.append(SelfAttention2d(o, eps=config.sn_eps))
             self.blocks.append(stage)
             before = resolution
-        self.linear = SpectralLinear(o, 1, eps=config.sn_eps)
-        self.embed = SpectralEmbedding(config.n_classes, o, eps=config.sn_eps)
+        width = config.discriminator_stages()[-1][1]
+        self.linear = SpectralLinear(width, 1, eps=config.sn_eps)
+        self.embed = SpectralEmbedding(config.n_classes, width, eps=config.sn_eps)
         _initialise(self, config)
 
     def forward(self, images: Tensor, y: Tensor) -> Tensor:

@@ -84,6 +84,6 @@ def fewer(before: float, after: float, word: str = "smaller") -> str:
     return f"{after / before:.2f}x {opposites[word]}" if before else f"{si(after)} from none"
 
 
-def before_after(title: str, rows: Sequence[tuple[str, str, str, str]], note: str = "") -> Table:
+def before_after(title: str, rows: Sequence[tuple[str, ...]], note: str = "") -> Table:
     """Return the closing table of a run: name, before, after, change."""
     return Table(title, ("", "before", "after", "change"), tuple(rows), note)

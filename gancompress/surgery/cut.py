@@ -221,5 +221,5 @@ def _run(small: nn.Module, graph: ChannelGraph) -> None:
     except Exception as error:
         raise GraphError(
             f"the cut {type(small).__name__} does not run ({type(error).__name__}: {error}). The "
-            "generator is unchanged. `gancompress inspect` shows which layers depend on fixed sizes."
+            "generator is unchanged. `gancompress inspect` shows which layers need fixed sizes."
         ) from error

@@ -13,8 +13,8 @@ _GATED = "parametrizations."
 def raw_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Return each parameter and buffer once, under its first name without our gates (ours).
 
-    A gated parameter ``conv.weight`` lives at ``conv.parametrizations.weight.original`` while wrapped;
-    mask scores are left out. A shared tensor has the name that ``named_parameters`` of the plain
+    While wrapped, a gated ``conv.weight`` lives at ``conv.parametrizations.weight.original``; mask
+    scores are left out. A shared tensor has the name that ``named_parameters`` of the plain
     module gives it.
     """
     named = list(_plain_order(module, "", set()))

@@ -1,4 +1,4 @@
-"""Cut a live, gated generator in place: same object, optimisers and copies follow, training goes on."""
+"""Cut a live, gated generator in place: same object; optimisers and copies follow."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def install(module: nn.Module, twins: Mapping[int, torch.Tensor]) -> None:
         for store in (sub._parameters, sub._buffers, vars(sub)):
             for key, value in list(store.items()):
                 if isinstance(value, torch.Tensor) and id(value) in twins:
-                    store[key] = twins[id(value)]
+                    store[key] = twins[id(value)]  # type: ignore[assignment]
 
 
 def carried_channels(

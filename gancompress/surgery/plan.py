@@ -1,4 +1,4 @@
-"""The frozen choice: which channels of each group are kept, and what that means tensor by tensor."""
+"""The frozen choice: the channels that each group keeps, and what follows tensor by tensor."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _PROPERTIES_WITH_DATA = ("data", "T", "mT", "H", "mH", "real", "imag", "dtype")
 
 
 class Float64(TorchFunctionMode):
-    """Upcasts every floating-point operand as it is used, so that memory stays that of one layer (ours).
+    """Upcasts every floating-point operand as it is used: memory stays that of one layer (ours).
 
     ``stand_in`` maps id(parameter) to a function that makes the tensor to use in its place.
     """
@@ -38,9 +38,7 @@ class Float64(TorchFunctionMode):
             return made().double()
         return x.double() if x.dtype in _LOW else x
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name == "__get__":

@@ -60,7 +60,7 @@ def verify(
     tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> Verification:
-    """Compare a masked network with its cut version, in float64, on fresh inputs in eval mode (ours).
+    """Compare a masked network with its cut version in float64, on fresh inputs (ours; eval mode).
 
     Args:
         masked_generator: the network whose dropped channels are gated to zero.
@@ -135,7 +135,7 @@ def run(
     example: tuple[tuple[Any, ...], dict[str, Any]],
     stand_in: Mapping[int, Callable[[], torch.Tensor]] | None = None,
 ) -> list[torch.Tensor]:
-    """Return the float64 outputs of one eval-mode call, which leaves everything as it was (ours)."""
+    """Return the float64 outputs of one eval-mode call that leaves everything as it was (ours)."""
     example = map_tensors(example, lambda t: t.double() if is_float(t) else t)
     with undisturbed(module):
         try:
@@ -168,7 +168,7 @@ def double_copy(
 
 
 def distance(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
-    """Return max |a - b| / std(a) over pairs of outputs; infinite for other shapes or NaN (ours)."""
+    """Return max |a - b| / std(a) over pairs of outputs; infinite for other shapes or NaN."""
     worst = 0.0
     if len(a) != len(b) or not a:
         return float("inf")

@@ -1,4 +1,4 @@
-"""Vet: does removing half of every group leave the function as it is? In numbers, before training."""
+"""Vet: does removing half of every group leave the function as it is? In numbers, beforehand."""
 
 from __future__ import annotations
 

@@ -9,27 +9,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from gancompress.errors import CheckpointError, ConfigError, GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.nested import map_tensors
-from gancompress.graph.trace import trace
 from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget, Target
-from gancompress.masks.carry import carry_masks, carry_scores
-from gancompress.masks.choose import choose_groups
-from gancompress.masks.importance import IMPORTANCES, channel_norm
+from gancompress.masks.carry import carry_masks, carry_scores, cuttable
+from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.schedule import build_schedule
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.operate import carried_channels, operate, sliced_copy
 from gancompress.surgery.plan import Plan
-from gancompress.surgery.quiet import undisturbed
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import Verification, verify
-from gancompress.surgery.vet import vetted_trace
+from gancompress.wrapping.setup import set_up
 
 
 @dataclass(frozen=True)
@@ -91,54 +87,9 @@ class Masked:
             GraphError: the forward fails, or nothing can be pruned.
             TargetError: the target is out of reach.
         """
-        graph = vetted_trace(self.generator, trace(self.generator, tuple(args), kwargs))
-        if not graph.groups:
-            raise GraphError(
-                f"no channel of {type(self.generator).__name__} can go. "
-                "`gancompress inspect` shows why, layer by layer."
-            )
-        options = self._options
-        chosen = choose_groups(graph, options["include"], options["exclude"])
-        original = graph.cost()
-        # Channels that nobody reads need no gate (and there is none): they stay unless a plan drops them.
-        chosen = {n for n in chosen if graph[n].readers or graph[n].silencers}
-        budget = None if options["target"] is None else self._budget_of(options["target"], original)
-        if budget is not None:
-            budget.check(graph, {n: s for n, s in graph.widths.items() if n not in chosen})
-        tensors = raw_tensors(self.generator)
-        masks = {}
-        for group in (g for g in graph.groups if g.name in chosen):
-            mask = ChannelMask(group.name, group.size, options["relaxation"])
-            with torch.no_grad():
-                mask.scores.copy_(torch.from_numpy(channel_norm(group, tensors)))
-            masks[group.name] = mask
-        with all_or_nothing((self.generator,), ()):
-            attach(self.generator, graph, masks, options["site"])
-            self._try_owners(graph)
-        self._graph, self._masks = graph, masks
-        self._original, self._budget = original, budget
-
-    def _try_owners(self, graph: ChannelGraph) -> None:
-        """Run once where a gate became the child of a module that has children of its own."""
-        owners = [
-            path or type(sub).__name__ for path, sub in self.generator.named_modules()
-            if parametrize.is_parametrized(sub) and len(sub._modules) > 1
-        ]  # fmt: skip
-        if not owners:
-            return
-        args, kwargs = graph.example
-        try:
-            with undisturbed(self.generator):
-                self.generator(*args, **kwargs)
-        except Exception as error:
-            raise GraphError(
-                f"the generator no longer runs with gates ({type(error).__name__}: {error}). A gate "
-                f"on a parameter of {', '.join(owners)} is a submodule, and its forward may walk over "
-                "its children: move the parameter into a module of its own, or exclude its channels"
-            ) from error
-
-    def _budget_of(self, target: Target, original: Cost) -> Budget:
-        return Budget(target, original, self._options["round_to"], self._options["min_channels"])
+        start = set_up(self.generator, args, kwargs, self._options)
+        self._graph, self._masks = start.graph, start.masks
+        self._original, self._budget = start.original, start.budget
 
     @property
     def graph(self) -> ChannelGraph:
@@ -246,7 +197,10 @@ class Masked:
             TargetError: the target is out of reach.
         """
         if target is not None:
-            budget = self._budget_of(Target.parse(target), self.original)
+            options = self._options
+            budget = Budget(
+                Target.parse(target), self.original, options["round_to"], options["min_channels"]
+            )
             fixed = {g: n for g, n in self.graph.widths.items() if g not in self._masks}
             budget.check(self.graph, fixed)
             self._budget = budget
@@ -281,8 +235,8 @@ class Masked:
             group = self.graph[name]
             if not kept or min(kept) < 0 or max(kept) >= group.size:
                 raise GraphError(
-                    f"plan keeps channels {kept[:3]} ... of {name!r}, which has {group.size}: it was "
-                    "made for another network"
+                    f"plan keeps channels {kept[:3]} ... of {name!r}, which has {group.size}: it "
+                    "was made for another network"
                 )
             alive[name] = torch.zeros(group.size, dtype=torch.bool)
             alive[name][kept] = True
@@ -313,7 +267,7 @@ class Masked:
         Raises:
             GraphError: the cut network does not run; nothing has changed then.
         """
-        keep = {n: _cuttable(m) for n, m in self.masks.items()}
+        keep = {n: cuttable(m) for n, m in self.masks.items()}
         if all(len(k) == self._masks[n].size for n, k in keep.items()):
             return None
         plan = Plan.of(self.graph, keep)
@@ -341,7 +295,7 @@ class Masked:
         self._graph, self._masks, self.history = graph, new_masks[0], history
 
     def prune(self, plan: Plan | None = None, *, check: bool = True) -> nn.Module:
-        """Return a plain, smaller module: no masks or gates, verified against the masked one (ours).
+        """Return a plain, smaller module without gates, verified against the masked one (ours).
 
         It shares no tensor with the generator, which stays wrapped, its gates settled on the plan.
 
@@ -411,22 +365,10 @@ class Masked:
             raise CheckpointError(f"not the state of a wrapped generator: {error!r}") from error
         if Cost(params, macs) != self.original or self.history is not None:
             raise CheckpointError(
-                f"the state is of a generator of {params:,} parameters and {macs:,} MACs; this one "
-                f"has {self.original.params:,} and {self.original.macs:,}. Wrap the original, uncut "
-                "generator first"
+                f"the state is of a generator of {params:,} parameters and {macs:,} MACs; this "
+                f"one has {self.original.params:,} and {self.original.macs:,}. Wrap the original, "
+                "uncut generator first"
             )
         if plan is not None:
             self._operate(plan, optimizers, copies)
         self.progress = progress
-
-
-def _cuttable(mask: ChannelMask) -> list[int]:
-    """Return what a live cut keeps: the living channels, two at least while the mask still learns.
-
-    A group of one channel has no mask any more, so its gate would silently become 1.
-    """
-    alive = mask.alive
-    if not mask.settled and int(alive.sum()) < 2:
-        alive = alive.clone()
-        alive[torch.nonzero(~alive)[:1].flatten()] = True
-    return torch.nonzero(alive).flatten().tolist()

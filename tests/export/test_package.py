@@ -177,7 +177,8 @@ def test_absent_file_is_found(package: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [b"", b"{", b"[]", b"null", b"3", b'"x"', b"\xff\xfe", b"[" * 50_000, b"\x00" * 64,
-     b"PK\x03\x04", (2**63 - 1).to_bytes(8, "little") + b"{}", (1 << 20).to_bytes(8, "little") + b"{}"],
+     b"PK\x03\x04", (2**63 - 1).to_bytes(8, "little") + b"{}",
+     (1 << 20).to_bytes(8, "little") + b"{}"],
     ids=range(12),
 )  # fmt: skip
 def test_hostile_files_with_right_hashes(package: Path, name: str, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Operator rules: what each family of operators ties. An operator without a rule freezes its inputs."""
+"""Operator rules: what each family of operators ties; one without a rule freezes its inputs."""
 
 from __future__ import annotations
 

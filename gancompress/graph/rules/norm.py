@@ -92,7 +92,7 @@ def layer_norm(op: Op) -> list[Dims]:
 
 @rule("_weight_norm_interface", "_weight_norm")
 def weight_norm(op: Op) -> list[Dims]:
-    """w = g v / |v|: columns of v may be zeroed, rows only through g (0/0 otherwise)."""
+    """Weight is g v / |v|: columns of v may be zeroed, rows only through g (0/0 otherwise)."""
     v, g, dim = op.args[0], op.args[1], int(op.args[2])
     dv, dg = op.dims(v), op.dims(g)
     op.space.tie_dims(dv[dim], dg[dim], op.reason("weight norm"))
@@ -101,9 +101,7 @@ def weight_norm(op: Op) -> list[Dims]:
             for factor in d:
                 op.read(factor, None, op.static(v), True)
     gain = dg[dim][0].zero if len(dg[dim]) == 1 else None
-    made = tuple(
-        tuple(f.with_zero(gain) for f in d) if i == dim else d for i, d in enumerate(dv)
-    )
+    made = tuple(tuple(f.with_zero(gain) for f in d) if i == dim else d for i, d in enumerate(dv))
     norm = [tuple(tuple(f.with_zero(None) for f in d) for d in dg)] if len(op.outs) > 1 else []
     return [made, *norm]
 
@@ -113,5 +111,3 @@ def local_response_norm(op: Op) -> list[Dims]:
     """Normalises over neighbouring channels: keeps them."""
     op.freeze(op.dims(op.args[0])[1], "normalised over neighbouring channels")
     return [op.dims(op.args[0])]
-
-

@@ -78,8 +78,10 @@ def pointwise(op: Op) -> list[Dims]:
         ]
         result.append(_broadcast(op, name, columns))
     made = tuple(result)
-    return [made] + [made if t.shape == out.shape else d for t, d in
-                     zip(op.outs[1:], op.blank("a mask")[1:], strict=True)]
+    return [made] + [
+        made if t.shape == out.shape else d
+        for t, d in zip(op.outs[1:], op.blank("a mask")[1:], strict=True)
+    ]
 
 
 def _broadcast(op: Op, name: str, columns: list[Dim]) -> Dim:

@@ -44,7 +44,7 @@ def additive(op: Op) -> Dims:
 @rule("mean", "amax", "amin", "max", "min", "argmax", "argmin", "prod", "logsumexp", "std", "var",
       "std_mean", "var_mean", "median", "any", "all", "aminmax", "nanmean", "mode",
       "nanmedian")  # fmt: skip
-def exclusive(op: Op) -> list[Dims]:
+def exclusive(op: Op) -> list[Dims] | Dims:
     """The number or the order of what is reduced matters: reduced channels stay."""
     x, named = op.args[0], _named(op)
     if op.name in ("max", "min") and len(op.ins) == 2:

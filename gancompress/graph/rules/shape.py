@@ -11,7 +11,7 @@ from gancompress.graph.tracer import Op
 
 
 def regroup(op: Op, dims: Dims, sizes: Sequence[int]) -> Dims:
-    """View ``dims`` as ``sizes`` (row-major): factors move whole, or split where a boundary falls in."""
+    """View ``dims`` as ``sizes`` (row-major): factors move whole, or split at a boundary inside."""
     queue = [f for d in dims for f in d]
     made: list[Dim] = []
     for size in sizes:
