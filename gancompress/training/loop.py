@@ -97,7 +97,7 @@ def train(
         raise ConfigError("resume needs the run folder: give out=...")
 
     # Who takes part, and whether they fit: one probe batch through all of them.
-    check_recipe(recipe, discriminator, dataset, log)
+    check_recipe(recipe, discriminator, dataset)
     sampler = InputSampler.of(generator) if sampler is None else sampler
     place(generator, device, layout)
     if discriminator is not None:
@@ -168,6 +168,8 @@ def train(
             run.begin(recipe, resume=resume is not None)
             stack.callback(run.release)
             found = starting_point(run, resume, log)
+        if discriminator is None and recipe.adversarial.weight > 0:
+            log.event("no_discriminator", "no discriminator: the distillers alone teach")
         if found is not None and masked is not None:
             masked.load_state_dict(found.state["masks"], copies=[ema])
             if masked.history is not None and first_graph is not None:

@@ -51,9 +51,7 @@ def run_lengths(recipe: Recipe, max_steps: int | None) -> tuple[int, int]:
     return steps, max_steps - steps
 
 
-def check_recipe(
-    recipe: Recipe, discriminator: nn.Module | None, dataset: Dataset | None, log: Log
-) -> None:
+def check_recipe(recipe: Recipe, discriminator: nn.Module | None, dataset: Dataset | None) -> None:
     """Refuse a recipe that does not go with what is given (ours).
 
     Raises:
@@ -70,10 +68,8 @@ def check_recipe(
             "discriminator.real is data, and none is given; give images, or set "
             "discriminator.real=teacher"
         )
-    if recipe.adversarial.weight > 0 and discriminator is None:
-        if not recipe.distill:
-            raise ConfigError("nothing to learn from: no discriminator and no distiller")
-        log.event("no_discriminator", "no discriminator: the distillers alone teach")
+    if discriminator is None and not recipe.distill:
+        raise ConfigError("nothing to learn from: no discriminator and no distiller")
 
 
 def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Checkpoint | None:

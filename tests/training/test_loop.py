@@ -112,11 +112,12 @@ def _doubled(generator: nn.Module):
     return InputSampler(draw, ["double"], label_index=1, n_classes=3)
 
 
-def test_data_free_and_without_a_discriminator() -> None:
+def test_data_free_and_without_a_discriminator(tmp_path: Path) -> None:
     free = run(dataset=None)
     assert free.verified is not None
     assert free.history[-1]["real"] == pytest.approx(free.history[-1]["real"])
-    lonely = run(dataset=None, discriminator=None)
+    lonely = run(dataset=None, discriminator=None, out=tmp_path / "new")
+    assert "no_discriminator" in (tmp_path / "new" / "events.jsonl").read_text()
     assert "d_loss" not in lonely.history[-1]
     assert lonely.history[-1]["distill"] > 0
 
