@@ -81,7 +81,7 @@ def distance(teacher: nn.Module, small: nn.Module, n: int = 500, seed: int = 1) 
 
 
 def main(words: Sequence[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Compress a face generator without data.")
     parser.add_argument("--target", default="params=4x")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=Path("runs/faces"))

@@ -18,6 +18,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,9 @@ def difference(found: Tensor, wanted: Tensor) -> Tensor:
 
 def teach(
     student: nn.Module,
+    *,
     teacher: nn.Module,
     photos: Sequence[Tensor],
-    *,
     steps: int,
     batch: int,
     size: int,
@@ -152,12 +153,12 @@ def compress(
     teacher = copy.deepcopy(teacher).to(memory_format=torch.channels_last).requires_grad_(False)
     example = (torch.rand(2, 3, 16, 16, generator=rng),)
     masked = gc.wrap(student, example=example, target=target)
-    settings = {"batch": batch, "size": size, "lr": lr, "rng": rng}
+    lesson = partial(teach, teacher=teacher, photos=photos, batch=batch, size=size, lr=lr, rng=rng)
     pruning = max(1, int(0.4 * steps))
-    teach(student, teacher, photos, steps=pruning, masked=masked, **settings)
+    lesson(student, steps=pruning, masked=masked)
     small = masked.prune()  # a plain network, checked against the masked one
     plan = masked.whole_plan()
-    teach(small, teacher, photos, steps=steps - pruning, **settings)
+    lesson(small, steps=steps - pruning)
     return small.to(memory_format=torch.contiguous_format).eval(), plan, masked.verification
 
 
@@ -178,7 +179,7 @@ def before_after(teacher: nn.Module, small: nn.Module, tiles: Tensor) -> Image.I
 
 
 def main(words: Sequence[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Compress Real-ESRGAN without its data.")
     parser.add_argument("network", choices=sorted(NETWORKS))
     parser.add_argument("--photos", type=Path, help="a folder of your own photos")
     parser.add_argument("--target", default="params=4x")
