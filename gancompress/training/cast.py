@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gancompress.errors import CheckpointError
-from gancompress.masks.attach import find_masks
+from gancompress.masks.attach import detach, find_masks
 from gancompress.recipes.schema import Optim, Recipe
 from gancompress.surgery.plan import Plan
 from gancompress.training.ema import update_ema
@@ -128,6 +129,25 @@ class Cast:
         self.lessons.shrink(partial(graph.kept, plan))
         self.check_optimizers()
         return True
+
+    def mute(self) -> None:
+        """Hide the channels that are dead now from the distillers."""
+        if self.masked is not None:
+            self.lessons.mute(partial(self.masked.graph.kept, alive_plan(self.masked)))
+
+    def unmask(self) -> None:
+        """Take the masks off generator and average, and their scores out of the optimisers."""
+        assert self.masked is not None
+        self.masked.unwrap()
+        detach(self.ema)
+        self.optimizers.pop("masks")
+        self.masked = None
+        self.check_optimizers()
+
+    def verification(self) -> dict[str, Any] | None:
+        """Return what the last verified cut showed, ready for JSON."""
+        found = None if self.masked is None else self.masked.verification
+        return None if found is None else {"max_error": found.max_error, "passed": found.passed}
 
     def check_optimizers(self) -> None:
         """Make sure that every live parameter of the generator is held exactly once."""

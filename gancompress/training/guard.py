@@ -7,6 +7,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from gancompress.errors import DivergedError
+
+
+def diverged(step: int, rollbacks: int) -> DivergedError:
+    """Return the error of a run that cannot go on, with what to try."""
+    return DivergedError(
+        f"losses are not finite at step {step}, after {rollbacks} rollbacks with half the "
+        "learning rate each. Lower generator_optim.lr and discriminator_optim.lr, or set "
+        "precision=float32"
+    )
+
 
 def finite_step(loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
     """Return whether ``loss`` and the norm of every gradient are finite (one sync on a device)."""

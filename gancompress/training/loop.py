@@ -15,31 +15,32 @@ from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError, DivergedError, StorageError
 from gancompress.export.package import save
-from gancompress.masks.attach import detach
 from gancompress.recipes.schema import Recipe
 from gancompress.training.augment import augment
-from gancompress.training.cast import Cast, Parts, alive_plan, clone_parts, finite_parts
+from gancompress.training.cast import Cast, Parts, clone_parts, finite_parts
 from gancompress.training.checkpoint import Checkpoint, save_checkpoint
 from gancompress.training.fit import check_fit
-from gancompress.training.guard import BufferGuard, finite_step
+from gancompress.training.guard import BufferGuard, diverged, finite_step
 from gancompress.training.judge import autocast, judge
 from gancompress.training.lessons import Lessons
 from gancompress.training.log import Log, PlainScreen, Screen
 from gancompress.training.losses import ADVERSARIAL
-from gancompress.training.order import batch_indices, derived_seed, stream
+from gancompress.training.order import derived_seed, stream
+from gancompress.training.reals import Reals
 from gancompress.training.run_folder import RunFolder
 from gancompress.training.samples import sample_images, save_grid
 from gancompress.training.setup import (
     TrainResult,
     check_recipe,
+    check_same_length,
     lr_factor,
     place,
     run_lengths,
     starting_point,
 )
 from gancompress.training.signals import Stop
-from gancompress.training.student import fresh, narrow_student
-from gancompress.wrapping import Masked, wrap
+from gancompress.training.student import fresh, masked_student, narrow_student
+from gancompress.wrapping import Masked
 
 MAX_SKIPS = 3  # non-finite steps in a row before rolling back
 MAX_ROLLBACKS = 2
@@ -121,20 +122,7 @@ def train(
     G = place(student, device, layout).requires_grad_(True).train()
     masked: Masked | None = None
     if recipe.kind == "prune":
-        masked = wrap(
-            G,
-            example,
-            target=recipe.target,
-            relaxation=recipe.relaxation.name,
-            penalty=recipe.penalty.name,
-            importance=recipe.importance.name,
-            schedule=recipe.schedule.name,
-            window=(recipe.schedule.start, recipe.schedule.end),
-            site=recipe.site,
-            round_to=recipe.round_to,
-            min_channels=recipe.min_channels,
-            seed=recipe.seed,
-        )
+        masked = masked_student(G, example, recipe)
     first_graph = None if masked is None else masked.graph
     ema = copy.deepcopy(G)
     lessons = Lessons(
@@ -155,6 +143,7 @@ def train(
     learns_D = D is not None and policy != "frozen"
     adversarial = ADVERSARIAL.get(recipe.adversarial.loss)()
     arithmetic = partial(autocast, device, recipe.precision)
+    reals = Reals(recipe, dataset, elder, sampler, arithmetic, device, layout)
 
     with contextlib.ExitStack() as stack:
         stack.callback(lessons.remove)
@@ -178,18 +167,14 @@ def train(
             recipe, generator=G, ema=ema, discriminator=D, masked=masked, lessons=lessons
         )
         if found is not None:
-            if found.state["total"] != total:
-                raise ConfigError(
-                    f"{found.path} belongs to a run of {found.state['total']} steps, this one has "
-                    f"{total}: resume with the same max_steps"
-                )
+            check_same_length(found, total)
             step, rollbacks, size = found.step, found.state["rollbacks"], found.state["size"]
             verified = found.state["verified"] or verified
             if masked is not None and found.state["plain"]:
                 plan, frozen_masks = masked.history, found.state["masks"]
-                _unmask(cast)
+                cast.unmask()
             cast.restore(found.parts)
-            _mute(cast)
+            cast.mute()
             log.resume(step)
             log.event("resume", f"resuming at step {step} of {total}", step=step)
 
@@ -234,17 +219,7 @@ def train(
                     fake = G(*inputs)
                 if D is None or not learns_D:
                     continue
-                if dataset is not None and recipe.discriminator.real != "teacher":
-                    picked = batch_indices(
-                        len(dataset), batch=recipe.batch, seed=recipe.seed, step=number
-                    )
-                    real, y_real = dataset.batch(picked)
-                else:
-                    drawn = tuple(part.to(device) for part in sampler(recipe.batch, rng))
-                    y_real = sampler.labels(drawn)
-                    with torch.no_grad(), arithmetic():
-                        real = elder(*drawn)
-                real = real.to(device, memory_format=layout)
+                real, y_real = reals.batch(number, rng)
                 D.requires_grad_(True)
                 with arithmetic():
                     real_logits = judge(D, augment(real, recipe.augment, rng), y_real)
@@ -291,16 +266,12 @@ def train(
                 log.event("skip", f"step {step}: a loss or gradient is not finite", step=step)
             if skips == MAX_SKIPS:
                 if rollbacks == MAX_ROLLBACKS:
-                    raise DivergedError(
-                        f"losses are not finite at step {step}, after {rollbacks} rollbacks with "
-                        "half the learning rate each. Lower generator_optim.lr and "
-                        "discriminator_optim.lr, or set precision=float32"
-                    )
+                    raise diverged(step, rollbacks)
                 step, skips, rollbacks = good[0], 0, rollbacks + 1
                 cast.restore(good[1])
                 if cast.masked is not None:
                     cast.masked.progress = float(good[2]["masks"]["progress"])
-                _mute(cast)
+                cast.mute()
                 log.resume(step)
                 log.event("rollback", f"rolled back to step {step}", step=step)
                 continue
@@ -309,7 +280,7 @@ def train(
             # follows the masks.
             step += 1
             if cast.masked is not None and cast.masked.advance(min(step / steps, 1.0)):
-                _mute(cast)
+                cast.mute()
             if sound:
                 cast.average(recipe.ema.decay if step > recipe.ema.start else 0.0)
 
@@ -321,7 +292,7 @@ def train(
                 shrinks = [event for event in shrinks if event * steps > step]
                 if step >= steps:
                     cast.masked.prune()
-                    verified = _verification(cast.masked)
+                    verified = cast.verification()
                 cost = cast.masked.cost()
                 size = {"params": cost.params, "macs": cost.macs}
                 was_cut = cast.shrink()
@@ -330,7 +301,7 @@ def train(
                     log.event("shrink", text, step=step, **size)
                 if step >= steps:
                     plan, frozen_masks = cast.masked.history, cast.masked.state_dict()
-                    _unmask(cast)
+                    cast.unmask()
                     log.event("unmask", f"step {step}: the masks are gone", step=step)
                     was_cut = True
 
@@ -363,34 +334,16 @@ def train(
                         if last or failed_saves == MAX_FAILED_SAVES:
                             raise
 
+    complete = step >= total
+    if complete and skips == total:
+        raise diverged(step, rollbacks)
+
     # Hand over the average.
     if D is not None:
         D.requires_grad_(True)
     ema.requires_grad_(True).eval()
-    complete = step >= total
     if run is not None and complete:
         save(run.model, ema, plan=plan, replace=True)
     exit_code = 0 if complete else stop.exit_code
     run_dir = None if run is None else run.path
     return TrainResult(ema, plan, log.history, run_dir, exit_code, verified)
-
-
-def _mute(cast: Cast) -> None:
-    """Hide the channels that are dead now from the distillers."""
-    if cast.masked is not None:
-        cast.lessons.mute(partial(cast.masked.graph.kept, alive_plan(cast.masked)))
-
-
-def _unmask(cast: Cast) -> None:
-    """Take the masks off the generator and its average, and their scores out of the optimisers."""
-    assert cast.masked is not None
-    cast.masked.unwrap()
-    detach(cast.ema)
-    cast.optimizers.pop("masks")
-    cast.masked = None
-    cast.check_optimizers()
-
-
-def _verification(masked: Masked) -> dict[str, Any] | None:
-    found = masked.verification
-    return None if found is None else {"max_error": found.max_error, "passed": found.passed}

@@ -88,6 +88,15 @@ def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Check
     return found
 
 
+def check_same_length(found: Checkpoint, total: int) -> None:
+    """Refuse to go on with a run of another length: its schedules would jump."""
+    if found.state["total"] != total:
+        raise ConfigError(
+            f"{found.path} belongs to a run of {found.state['total']} steps, this one has "
+            f"{total}: resume with the same max_steps"
+        )
+
+
 def place(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
     """Move ``module`` to ``device`` in the memory format ``layout``, in place, and return it."""
     # torch's stubs leave the memory format out.

@@ -14,7 +14,30 @@ from gancompress.masks.budget import Budget, Target
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.plan import Plan
 from gancompress.training.order import derived_seed
-from gancompress.wrapping import wrap
+from gancompress.wrapping import Masked, wrap
+
+
+def masked_student(generator: nn.Module, example: tuple[Any, ...], recipe: Recipe) -> Masked:
+    """Put the recipe's masks on ``generator``, in place, and return their handle.
+
+    Raises:
+        GraphError: nothing of it can be pruned.
+        TargetError: the target is out of reach.
+    """
+    return wrap(
+        generator,
+        example,
+        target=recipe.target,
+        relaxation=recipe.relaxation.name,
+        penalty=recipe.penalty.name,
+        importance=recipe.importance.name,
+        schedule=recipe.schedule.name,
+        window=(recipe.schedule.start, recipe.schedule.end),
+        site=recipe.site,
+        round_to=recipe.round_to,
+        min_channels=recipe.min_channels,
+        seed=recipe.seed,
+    )
 
 
 def narrow_student(

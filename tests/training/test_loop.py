@@ -228,6 +228,12 @@ def test_lasting_nan_diverges_and_poisons_no_checkpoint(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "lock").exists()
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_run_too_short_to_roll_back_still_diverges(steps: int) -> None:
+    with pytest.raises(DivergedError, match="not finite"):
+        run(dataset=Poisoned(set(range(1000))), max_steps=steps)
+
+
 class Exploding(TinyGenerator):
     """NaN in the forward pass of one training call, after the statistics were written."""
 
