@@ -35,17 +35,35 @@ def state_bytes(module: nn.Module) -> int:
 def footprint(module: nn.Module, example: Sequence[object]) -> Footprint:
     """Measure ``module`` on the arguments ``example``; the first tensor's first axis is the batch.
 
+    MACs are what one more image costs: work on weights alone (the products of spectral norm), which
+    a batch of any size pays once, is left out, as in `ChannelGraph.cost`.
+
     Raises:
         DataError: the example holds no tensor with a batch axis.
     """
     batched = next((a for a in example if isinstance(a, Tensor) and a.ndim > 0), None)
     if batched is None or len(batched) == 0:
         raise DataError("the example needs a tensor argument with a batch axis of at least 1")
+    n = len(batched)
+    once = _flops(module, example)
+    twice = [
+        torch.cat([a, a]) if isinstance(a, Tensor) and a.ndim > 0 and len(a) == n else a
+        for a in example
+    ]
+    try:
+        more = _flops(module, twice)
+    except Exception:  # a network of one batch size: what the batch shares cannot be told apart
+        more = 2 * once
+    flops = more - once if more > once else once
+    return Footprint(
+        params=sum(p.numel() for p in module.parameters()),
+        macs=round(flops / 2 / n),
+        bytes=state_bytes(module),
+    )
+
+
+def _flops(module: nn.Module, example: Sequence[object]) -> int:
     counter = FlopCounterMode(display=False)
     with evaluating(module), torch.no_grad(), counter:
         module(*example)
-    return Footprint(
-        params=sum(p.numel() for p in module.parameters()),
-        macs=round(counter.get_total_flops() / 2 / len(batched)),
-        bytes=state_bytes(module),
-    )
+    return counter.get_total_flops()

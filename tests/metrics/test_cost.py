@@ -71,3 +71,27 @@ def test_the_modes_are_put_back():
 def test_an_example_without_batch_is_refused():
     with pytest.raises(DataError, match="batch axis"):
         footprint(conv_net(), (3,))
+
+
+def test_macs_are_those_of_the_graph_and_of_one_more_image() -> None:
+    from gancompress.graph.trace import trace
+    from gancompress.models.biggan import BigGANConfig, BigGANGenerator
+
+    net = BigGANGenerator(BigGANConfig.fashion32())
+    example = net.sample_inputs(2, torch.Generator().manual_seed(0))
+    # Spectral norm multiplies weights with vectors on every call, whatever the batch.
+    assert footprint(net, example).macs == trace(net, example).cost().macs
+    more = net.sample_inputs(5, torch.Generator().manual_seed(0))
+    assert footprint(net, more) == footprint(net, example)
+
+
+def test_a_network_of_one_batch_size_is_measured_too() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 8)
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return self.fc(z).view(2, 8)
+
+    assert footprint(Fixed(), (torch.zeros(2, 4),)).macs == 32
