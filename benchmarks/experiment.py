@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -45,6 +45,9 @@ class Experiment(_Strict):
     finetune: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.25, description="share of the steps after the masks are gone, for recipes with masks"
     )
+    data: Literal["embedded", "fashion"] = Field(
+        "embedded", description="2,000 images of the package, or the 60,000 that the teacher saw"
+    )
     overrides: Words = Field((), description="key=value for every run")
     runs: Annotated[dict[str, Entry], Field(min_length=1)]
 
@@ -71,7 +74,10 @@ class Job:
     @property
     def key(self) -> str:
         """Short hash of everything that decides the result, apart from the code."""
-        asked = json.dumps([dump_recipe(self.recipe), self.experiment.n, self.seed, inputs_hash()])
+        what = [dump_recipe(self.recipe), self.experiment.n, self.seed, inputs_hash()]
+        if self.experiment.data != "embedded":
+            what.append(self.experiment.data)
+        asked = json.dumps(what)
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 

@@ -4,6 +4,7 @@
     python benchmarks/run.py compare --pending        # only say what that is
     python benchmarks/run.py compare ablation --jobs 2 --threads 1
     python benchmarks/run.py compare --only ppcd --seed 0
+    python benchmarks/run.py full --data FOLDER       # with the four files of Fashion-MNIST
 
 Results go to `benchmarks/results/<experiment>/<label>--s<seed>.json` and are only ever written by
 this command. A result whose recipe, teacher or evaluation has changed since counts as pending.
@@ -32,7 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.experiment import Job, inputs_hash, jobs, read_experiment
 from benchmarks.record import RESULTS, protocol
 from gancompress.commands.embedded import embedded_discriminator, embedded_generator
+from gancompress.data.arrays import Dataset
 from gancompress.data.embedded import embedded
+from gancompress.data.fashion import fashion
 from gancompress.data.inputs import InputSampler
 from gancompress.metrics.cost import footprint
 from gancompress.metrics.evaluate import evaluate
@@ -86,16 +89,26 @@ def teacher_figures(n: int, seed: int, threads: int, results: Path = RESULTS) ->
     return found
 
 
-def measure(job: Job, threads: int, side_by_side: int) -> dict[str, Any]:
+def images_of(job: Job, folder: Path | None) -> Dataset:
+    """Return the real images that ``job`` trains on."""
+    if job.experiment.data == "embedded":
+        return embedded()
+    if folder is None:
+        raise SystemExit(f"{job.experiment.name} needs the images of Fashion-MNIST: --data FOLDER")
+    return fashion(folder)
+
+
+def measure(job: Job, threads: int, side_by_side: int, data: Path | None = None) -> dict[str, Any]:
     """Train and measure one job; return its result."""
     torch.set_num_threads(threads)
+    conditions, dataset = protocol(job.seed), images_of(job, data)
     generator = embedded_generator()
     start = time.perf_counter()
     done = train(
         job.recipe,
         generator=generator,
         discriminator=embedded_discriminator(),
-        dataset=embedded(),
+        dataset=dataset,
         out=None,
     )
     trained_s = time.perf_counter() - start
@@ -112,8 +125,9 @@ def measure(job: Job, threads: int, side_by_side: int) -> dict[str, Any]:
         "key": job.key,
         "overrides": [*job.experiment.overrides, *job.experiment.runs[job.label].overrides],
         "resolved": job.recipe.model_dump(mode="json"),
-        **protocol(job.seed),
+        **conditions,
         "side_by_side": side_by_side,
+        "real_images": len(dataset),
         "images_seen": job.images,
         "wall_s": round(trained_s, 1),
         "evaluation_s": round(time.perf_counter() - start, 1),
@@ -158,6 +172,8 @@ def _child(job: Job, source: str, options: argparse.Namespace) -> bool:
     """Run one job in a process of its own; return whether it left a result."""
     command = [sys.executable, __file__, source, "--one", job.label, "--seed", str(job.seed)]
     command += ["--threads", str(options.threads), "--jobs", str(options.jobs)]
+    if options.data is not None:
+        command += ["--data", str(options.data)]
     threads = {"OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)}
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads})
@@ -166,8 +182,8 @@ def _child(job: Job, source: str, options: argparse.Namespace) -> bool:
         result = json.loads(result_path(job).read_text())
         m = result["metrics"]
         note = (
-            f"Frechet {m['frechet_classifier']:.2f} (teacher "
-            f"{result['teacher']['metrics']['frechet_classifier']:.2f}), accuracy "
+            f"Frechet {m['frechet_classifier']:.3f} (teacher "
+            f"{result['teacher']['metrics']['frechet_classifier']:.3f}), accuracy "
             f"{m['conditional_accuracy']:.3f}, {result['params']:,} parameters"
         )
     else:
@@ -186,6 +202,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", action="append", type=int, default=[], help="seeds to run")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="threads of each run")
+    parser.add_argument("--data", type=Path, help="folder of the four files of Fashion-MNIST")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
 
@@ -199,7 +216,7 @@ def main(words: Sequence[str] | None = None) -> None:
         asked += [(job, source) for job in jobs(experiment)]
     if options.one:
         job = next(j for j, _ in asked if j.label == options.one and j.seed == options.seed[0])
-        write_json(result_path(job), measure(job, options.threads, options.jobs))
+        write_json(result_path(job), measure(job, options.threads, options.jobs, options.data))
         return
     chosen = [
         (job, source)

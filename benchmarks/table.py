@@ -38,7 +38,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
     "ms, batch 1": lambda r: r["latency"][0]["median_ms"],
     "training s": lambda r: r["wall_s"],
 }
-DIGITS = {"Frechet": 2, "parameters": 0, "M MACs": 1, "ms, batch 1": 1, "training s": 0}
+DIGITS = {"Frechet": 3, "parameters": 0, "M MACs": 1, "ms, batch 1": 1, "training s": 0}
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def protocol_of(experiment: Experiment, rows: Sequence[Row]) -> str:
     fidelity = one["metrics"]["features"]
     return (
         f"{experiment.summary.capitalize()}. Every run: {one['images_seen']:,} images made in "
-        f"training ({experiment.steps} generator steps), from the embedded teacher and 2,000 real "
-        f"images. Measured on {experiment.n:,} samples against {experiment.n:,} real images, with "
+        f"training ({experiment.steps} generator steps), from the embedded teacher and "
+        f"{one.get('real_images', 2000):,} real images. Measured on {experiment.n:,} samples against {experiment.n:,} real images, with "
         f"the features of the embedded classifier (`{fidelity}`; no FID). Mean ± standard "
         f"deviation over seeds. {one['device'].upper()}, {one['machine']}, {one['threads']} "
         f"thread a run, up to {side} runs side by side on a shared machine, so that seconds and "
