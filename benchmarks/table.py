@@ -108,10 +108,11 @@ def protocol_of(experiment: Experiment, rows: Sequence[Row]) -> str:
     return (
         f"{experiment.summary.capitalize()}. Every run: {one['images_seen']:,} images made in "
         f"training ({experiment.steps} generator steps), from the embedded teacher and "
-        f"{one.get('real_images', 2000):,} real images. Measured on {experiment.n:,} samples against {experiment.n:,} real images, with "
-        f"the features of the embedded classifier (`{fidelity}`; no FID). Mean ± standard "
-        f"deviation over seeds. {one['device'].upper()}, {one['machine']}, {one['threads']} "
-        f"thread a run, up to {side} runs side by side on a shared machine, so that seconds and "
+        f"{one.get('real_images', 2000):,} real images. Measured on {experiment.n:,} samples "
+        f"against {experiment.n:,} real images, with the features of the embedded classifier "
+        f"(`{fidelity}`; no FID). Mean ± standard deviation over seeds. {one['device'].upper()}, "
+        f"{one['machine']}, {one['threads']} thread a run, up to {side} runs side by side on a "
+        "shared machine, so that seconds and "
         f"milliseconds are rough; torch {one['versions']['torch']}; commits {commits}.\n"
     )
 
