@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gancompress.export.package import load as load
     from gancompress.export.package import save as save
+    from gancompress.graph.exported import to_graph as to_graph
     from gancompress.graph.trace import trace as trace
     from gancompress.inspection import inspect as inspect
     from gancompress.recipes.load import load_recipe as load_recipe
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "trace": "gancompress.graph.trace",
     "wrap": "gancompress.wrapping",
+    "to_graph": "gancompress.graph.exported",
     "Plan": "gancompress.surgery.plan",
     "random_plan": "gancompress.surgery.plan",
     "cut": "gancompress.surgery.cut",
@@ -46,6 +48,7 @@ __all__ = [
     "random_plan",
     "report",
     "save",
+    "to_graph",
     "trace",
     "train",
     "verify",

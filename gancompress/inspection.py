@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from gancompress.graph.atoms import Dim
+from gancompress.graph.exported import in_form
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.trace import trace
 from gancompress.surgery.vet import vetted_trace
@@ -101,7 +102,11 @@ class Inspection:
 
 
 def inspect(
-    generator: nn.Module, example: Any, kwargs: Mapping[str, Any] | None = None
+    generator: nn.Module,
+    example: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    form: str = "module",
 ) -> Inspection:
     """Say for each convolution, linear and norm whether its channels can go, else why not (ours).
 
@@ -109,10 +114,12 @@ def inspect(
         generator: any module; it is not touched.
         example: inputs of one call, as for `trace`.
         kwargs: keyword arguments beside a tuple.
+        form: ``"graph"`` for what can go in the graph form (see `to_graph`).
 
     Raises:
-        GraphError: the forward fails on the example.
+        GraphError: the forward fails on the example, or has no graph form.
     """
+    generator = in_form(generator, example, kwargs, form)
     graph = vetted_trace(generator, trace(generator, example, kwargs))
     price = {
         kind: dict(zip(graph.widths, graph.marginal(graph.widths, kind), strict=True))
@@ -187,8 +194,11 @@ def _written(graph: ChannelGraph, path: str, sub: nn.Module) -> Dim | None:
         if not dims:
             return ()
         return dims[-1] if last or len(dims) == 1 else dims[1]
+    # It did not run as a module, but its parameters may have (as in a graph form).
+    at = 1 if isinstance(sub, (nn.modules.conv._ConvTransposeNd, nn.Embedding)) else 0
+    start = f"{path}." if path else ""
     mine = [
-        (name, d) for name, d in graph.slots
-        if name.startswith(f"{path}.") and "." not in name[len(path) + 1 :] and d == 0
-    ] if path else [(n, d) for n, d in graph.slots if "." not in n and d == 0]  # fmt: skip
+        (name, d) for name, d in graph.slots if d == at and name.startswith(start)
+        and "." not in name[len(start) :].removeprefix("parametrizations.weight.")
+    ]  # fmt: skip
     return (graph.slots[mine[0]],) if mine else None

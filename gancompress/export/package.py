@@ -13,6 +13,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from gancompress.errors import CheckpointError, GraphError
+from gancompress.graph.exported import to_graph
+from gancompress.graph.form import GraphForm
+from gancompress.graph.signature import example_of
 from gancompress.storage import read_folder, write_folder
 from gancompress.surgery.cut import cut
 from gancompress.surgery.plan import Plan
@@ -54,6 +57,13 @@ def save(
         "shared": shared,
         "info": dict(info or {}),
     }
+    if isinstance(module, GraphForm):
+        if module.record is None:
+            raise CheckpointError(
+                "a graph form is saved only when its inputs are tensors, numbers, texts, None, and "
+                "lists, tuples and dicts of them: save its state_dict() instead"
+            )
+        config["graph"] = module.record
     try:
         facts = json.dumps(config, indent=1, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
@@ -89,7 +99,8 @@ def check_widths(module: nn.Module, plan: Plan | None) -> None:
 def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
     """Rebuild a saved module: ``build_fn()``, replay the plan, load the weights bit for bit (ours).
 
-    Parameters and buffers have the saved dtypes, on the device that ``build_fn`` chose.
+    Parameters and buffers have the saved dtypes, on the device that ``build_fn`` chose. A graph
+    form is exported again from what ``build_fn`` makes.
 
     Args:
         build_fn: makes the original, uncut module (its class and arguments are yours).
@@ -104,12 +115,15 @@ def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
         if manifest["format"] > FORMAT:
             raise CheckpointError(f"{path} has format {manifest['format']}; update gancompress")
         plan = Plan.from_json(files["plan.json"].decode())
-        shared = dict(json.loads(files["config.json"])["shared"])
+        config = json.loads(files["config.json"])
+        shared, record = dict(config["shared"]), config.get("graph")
         tensors = safetensors.torch.load(files["model.safetensors"])
         tensors |= {name: tensors[source] for name, source in shared.items()}
     except (*_DAMAGE, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a saved generator: {error!r}") from error
     module = build_fn()
+    if record is not None:
+        module = _graph_again(module, record, path)
     if plan.tensors:
         try:
             module = cut(module, plan)
@@ -119,6 +133,26 @@ def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
             ) from error
     _load_strictly(module, tensors, path)
     return module
+
+
+def _graph_again(module: nn.Module, record: Any, path: Path) -> GraphForm:
+    """Make the graph form of a freshly built module, and check that it is the one saved."""
+    if not isinstance(record, dict) or not {"args", "kwargs", "code", "numbers"} <= set(record):
+        raise CheckpointError(f"{path}: the record of its graph form is damaged")
+    first = next(iter(module.parameters()), torch.empty(0))
+    args, kwargs = (example_of(record[k], first.device) for k in ("args", "kwargs"))
+    try:
+        form = to_graph(module, args, kwargs, check=False)
+    except GraphError as error:
+        raise CheckpointError(f"{path}: no graph form of what was built: {error}") from error
+    made = form.record or {}
+    if any(made.get(k) != record[k] for k in ("code", "numbers")):
+        raise CheckpointError(
+            f"{path} was saved with the graph that torch {record.get('torch')} exports; torch "
+            f"{torch.__version__} makes another one of the {type(module).__name__} that was built. "
+            "Build it with the arguments it was made with, or use that version of torch"
+        )
+    return form
 
 
 _DAMAGE = (KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError)

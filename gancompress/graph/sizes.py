@@ -135,6 +135,11 @@ class SizeWatch(TorchFunctionMode):
         self, func: Any, args: Any, kwargs: Any, out: Any, traced: Sequence[TracedInt]
     ) -> None:
         name = getattr(func, "__name__", "")
+        if isinstance(func, torch._ops.OpOverload):
+            # Generated code of a graph form calls operators, with all sizes in their places.
+            name = func._schema.name.split("::")[-1]
+            if self._note_operator(name, args, out):
+                return
         if name == "__getitem__":
             self._note_slices(args[0], args[1])
             return
@@ -182,12 +187,47 @@ class SizeWatch(TorchFunctionMode):
             if isinstance(item, slice):
                 for edge in (item.start, item.stop):
                     if isinstance(edge, TracedInt) and 0 < edge <= x.shape[at]:
-                        head = self._prefix(dims[at], int(edge))
-                        self._add(edge, head, "slice")
+                        self._add_edge(edge, dims[at], "slice")
             at += item is not None
 
+    def _add_edge(self, edge: TracedInt, dim: Any, operator_name: str) -> None:
+        head = self._prefix(dim, int(edge))
+        if head:
+            self._add(edge, head, operator_name)
 
-_SHAPED = {"view", "reshape", "expand", "repeat", "_unsafe_view"}
+    def _note_operator(self, name: str, args: Any, out: Any) -> bool:
+        """Note the sizes in an operator's arguments, by position; False: not one of these."""
+        if name == "slice":
+            at = args[1] % args[0].dim()
+            for edge in args[2:4]:
+                if isinstance(edge, TracedInt) and edge <= args[0].shape[at]:
+                    self._add_edge(edge, self._dims_of(args[0])[at], name)
+        elif name == "split_with_sizes":
+            at = args[2] % args[0].dim()
+            for size, piece in zip(args[1], out, strict=True):
+                if isinstance(size, TracedInt):
+                    self._add(size, self._dims_of(piece)[at], name)
+        elif name in ("repeat", "tile"):
+            # What repeats is the factor in front of the tensor's own channels.
+            for times, dim in zip(reversed(args[1]), reversed(self._dims_of(out)), strict=False):
+                if isinstance(times, TracedInt) and dim:
+                    self._add(times, dim[:1], name)
+        elif name in _CREATED:
+            listed = next(a for a in args if isinstance(a, (list, tuple)))
+            for size, dim in zip(listed, self._dims_of(out), strict=True):
+                if isinstance(size, TracedInt):
+                    self._add(size, dim, name)
+        else:
+            return False
+        return True
+
+
+_SHAPED = {
+    "view", "reshape", "expand", "repeat", "_unsafe_view", "view_copy", "broadcast_to",
+}  # fmt: skip
+_CREATED = {
+    "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty",
+}  # fmt: skip
 
 
 def _flatten(x: Any) -> Iterator[Any]:
@@ -235,7 +275,8 @@ def solve_attributes(
         mine = [(t, n) for t, n in wanted if key in t.keys]
         if all(t.fn(env) == n for t, n in mine):
             continue
-        for candidate in range(old[key], 0, -1):
+        # Most are the size itself; the rest are searched for.
+        for candidate in (*(n for _, n in mine[:1] if n <= old[key]), *range(old[key], 0, -1)):
             trial = {**env, key: candidate}
             if all(t.fn(trial) == n for t, n in mine):
                 env = trial

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gancompress.errors import GraphError
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
+from gancompress.graph.form import GraphForm
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.nested import map_tensors, tensors_of
 from gancompress.graph.probe import Findings, probe
@@ -117,6 +119,7 @@ def trace(
     example: Any,
     kwargs: Mapping[str, Any] | None = None,
     *,
+    form: str = "module",
     keep: Sequence[tuple[np.ndarray, Reason]] = (),
     trial: bool = True,
 ) -> ChannelGraph:
@@ -127,15 +130,21 @@ def trace(
         example: the inputs of one call: a tensor, a tuple of positional arguments, or a mapping
             of keyword arguments. A batch of 2 is enough.
         kwargs: keyword arguments beside a tuple.
+        form: ``"graph"`` traces the graph form of the generator (see `to_graph`), in which sizes
+            written in Python can change too; `cut` with this graph then returns a graph form.
         keep: atoms of an earlier trace of the same network to keep whole, each with its reason.
         trial: cut copies for trial to find sizes that Python holds (skip only for a network that
             has just been cut itself).
 
     Raises:
         GraphError: the forward fails on the example, or the module cannot be copied, is wrapped,
-            compiled or distributed.
+            compiled or distributed; or it has no graph form.
     """
-    _refuse_shells(generator)
+    refuse_shells(generator)
+    if form != "module":
+        from gancompress.graph.exported import in_form
+
+        generator = in_form(generator, example, kwargs, form)
     args, kw = call_arguments(example, kwargs)
     problem: Exception | None = None
     for fake in (True, False):
@@ -160,7 +169,7 @@ _SHELLS = {
 }  # fmt: skip
 
 
-def _refuse_shells(generator: nn.Module) -> None:
+def refuse_shells(generator: nn.Module) -> None:
     """Refuse modules that only wrap the one with the channels."""
     kind = type(generator).__name__
     if kind in _SHELLS:
@@ -191,6 +200,9 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
         tracer.remember(t, tuple(opaque(n, "an input") for n in t.shape), static=False)
 
     def prefix(dim: tuple[Factor, ...], n: int) -> tuple[Factor, ...]:
+        inner = math.prod(f.size for f in dim[1:])
+        if len(dim) > 1 and dim[0].atoms is not None and n % inner == 0:
+            return (Factor(n // inner, dim[0].atoms[: n // inner]), *dim[1:])
         flat = tracer.space.flat(dim, Reason("slice", "", "sliced"))
         return () if flat.atoms is None else (Factor(n, flat.atoms[:n]),)
 
@@ -308,6 +320,7 @@ def _graph(
         sequences=_sequences(bench.generator, attributes),
         example=bench.example,
         keep=keep,
+        form="graph" if isinstance(bench.generator, GraphForm) else "module",
     )
 
 

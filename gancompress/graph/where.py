@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
+from types import FrameType
 
 import torch
 
@@ -23,16 +25,34 @@ def user_frame() -> str:
     """Return ``file.py:88 in forward`` for the innermost running frame that is the user's."""
     frame = sys._getframe(1)
     while frame is not None:
-        if _theirs(frame.f_code.co_filename):
-            code = frame.f_code
-            return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
+        if line := _line(frame, frame.f_lineno):
+            return line
         frame = frame.f_back
     return ""
 
 
 def failing_line(error: BaseException) -> str:
     """Return the innermost line of a traceback that is the user's."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if _theirs(frame.filename):
-            return f"{os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}"
+    for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if line := _line(frame, number):
+            return line
+    return ""
+
+
+def _line(frame: FrameType, number: int) -> str:
+    """Return the user's line of a frame: its own, or the one behind a line of a graph form."""
+    code = frame.f_code
+    if code.co_filename.startswith("<eval_with_key>"):
+        line_of = getattr(frame.f_locals.get("self"), "line_of", None)
+        return line_of(number) if line_of is not None else ""
+    if not _theirs(code.co_filename):
+        return ""
+    return f"{os.path.basename(code.co_filename)}:{number} in {code.co_name}"
+
+
+def line_in(stack: str) -> str:
+    """Return the innermost line of a printed stack that is the user's."""
+    for file, number, name in reversed(re.findall(r'File "(.+)", line (\d+), in (.+)', stack)):
+        if _theirs(file):
+            return f"{os.path.basename(file)}:{number} in {name}"
     return ""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gancompress.errors import GraphError
+from gancompress.graph.exported import to_graph
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.repair import set_attributes
 from gancompress.graph.twin import copy_with, named_tensors
@@ -34,7 +35,8 @@ def cut(
     Args:
         generator: the module that was traced (not wrapped; a handle has `Masked.prune`).
         plan: from `random_plan`, `Masked.plan` or `Plan.of`.
-        graph: the graph the plan was made on; its example is run through the result.
+        graph: the graph the plan was made on; its example is run through the result. From
+            ``trace(..., form="graph")`` the result is a graph form.
         optimizers: optimisers that hold parameters of ``generator``.
         copies: modules with the same parameter names.
 
@@ -42,6 +44,8 @@ def cut(
         GraphError: the plan was made for another network, an optimiser holds state that cannot be
             sliced, or the cut network does not run.
     """
+    if graph is not None and graph.form == "graph":
+        generator = to_graph(generator, *graph.example, check=False, share=True)
     check_plan(generator, plan, dict(named_tensors(generator)))
     table = {id(t): plan.tensors[n] for n, t in named_tensors(generator) if n in plan.tensors}
     twins: dict[int, torch.Tensor] = {}

@@ -40,7 +40,7 @@ class Float64(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").split(".")[0]  # an operator's ends in its overload
         if name == "__get__":
             owner = getattr(getattr(func, "__self__", None), "__name__", "")
             if owner not in _PROPERTIES_WITH_DATA:

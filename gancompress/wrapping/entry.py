@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from gancompress.errors import ConfigError, GraphError
+from gancompress.graph.exported import in_form
 from gancompress.graph.trace import call_arguments
 from gancompress.masks.attach import SITES
 from gancompress.masks.budget import Target
@@ -30,6 +31,7 @@ def wrap(
     schedule: str = "cubic",
     window: tuple[float, float] = (0.0, 1.0),
     site: str = "reader",
+    form: str = "module",
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     round_to: int = 1,
@@ -54,6 +56,8 @@ def wrap(
         window: progress at which the removal starts and ends.
         site: ``"reader"`` gates the raw weights that read a group; ``"output"`` multiplies the
             writing layer's output (the paper's literal placement, for ablation).
+        form: ``"graph"`` wraps the graph form of the generator (see `to_graph`): sizes written in
+            Python can change too. Train ``masked.generator`` then: the one given stays as it is.
         include: glob patterns of groups, layers (for the channels they write or carry) or modules
             (for all layers in them); empty means all.
         exclude: patterns of what is kept whole; wins over ``include``.
@@ -78,6 +82,8 @@ def wrap(
             raise ConfigError(f"{name}={patterns!r} must be a tuple of patterns: ({patterns!r},)")
     if target is not None:
         target = Target.parse(target)
+    if form != "module" and example is None and kwargs is None:
+        raise ConfigError(f"form={form!r} needs example inputs: wrap(generator, example=...)")
     if any(isinstance(m, ChannelMask) for m in generator.modules()):
         raise GraphError(f"{type(generator).__name__} is wrapped already: unwrap() it first")
     options = {
@@ -85,6 +91,7 @@ def wrap(
         "schedule": schedule, "window": tuple(window), "site": site, "include": tuple(include),
         "exclude": tuple(exclude), "round_to": round_to, "min_channels": min_channels, "seed": seed,
     }  # fmt: skip
+    generator = in_form(generator, () if example is None else example, kwargs, form)
     masked = Masked(generator, options)
     if example is None and kwargs is None:
         masked.wait_for_example()
