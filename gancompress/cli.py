@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gancompress import __version__
 from gancompress.commands.flags import (
     PLUGGABLE,
     Data,
+    Debug,
     Device,
     Discriminator,
     DiscriminatorWeights,
@@ -30,14 +29,16 @@ from gancompress.commands.flags import (
     Number,
     Out,
     Precision,
+    Quiet,
     RecipeName,
     Resume,
     Seed,
+    Version,
     Weights,
     What,
     Words,
 )
-from gancompress.errors import GancompressError
+from gancompress.errors import ConfigError
 
 app = typer.Typer(
     name="gancompress",
@@ -49,25 +50,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
 @app.callback()
-def _root(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", is_eager=True, callback=_print_version
-        ),
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks (after any verb).")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")] = False,
-) -> None:
+def _root(version: Version = False, debug: Debug = False, quiet: Quiet = False) -> None:
     from gancompress.commands.console import set_quiet
 
     set_quiet(quiet)
@@ -80,9 +64,9 @@ def _call(place: str, options: dict[str, Any]) -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         code = getattr(importlib.import_module(f"gancompress.commands.{module}"), name)(**options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         # Caught here because typer would turn it into exit code 1.
-        code = _fail("interrupted", 130, sys.argv)
+        code = _fail(error, sys.argv)
     raise typer.Exit(code or 0)
 
 
@@ -96,29 +80,40 @@ def _work(kind: str, options: dict[str, Any]) -> None:
     _call("work:work", {"kind": kind, "overrides": overrides, **options})
 
 
-@app.command(context_settings=PLUGGABLE)
-def prune(
-    words: Words = None,
-    recipe: RecipeName = "ppcd",
-    model: Model = None,
-    weights: Weights = None,
-    discriminator: Discriminator = None,
-    discriminator_weights: DiscriminatorWeights = None,
-    data: Data = None,
-    inputs: Inputs = None,
-    target: Goal = None,
-    out: Out = None,
-    resume: Resume = None,
-    init_from: InitFrom = None,
-    seed: Seed = None,
-    device: Device = "cpu",
-    precision: Precision = None,
-    max_steps: MaxSteps = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Learn which channels can go, cut them, and verify the smaller generator."""
-    _work("prune", locals())
+def _shrinking(kind: str, default: str) -> Callable[..., None]:
+    """Make a verb that ends with a smaller generator."""
+
+    def verb(
+        words: Words = None,
+        recipe: RecipeName = default,
+        model: Model = None,
+        weights: Weights = None,
+        discriminator: Discriminator = None,
+        discriminator_weights: DiscriminatorWeights = None,
+        data: Data = None,
+        inputs: Inputs = None,
+        target: Goal = None,
+        out: Out = None,
+        resume: Resume = None,
+        init_from: InitFrom = None,
+        seed: Seed = None,
+        device: Device = "cpu",
+        precision: Precision = None,
+        max_steps: MaxSteps = None,
+        dry_run: DryRun = False,
+        json: Json = False,
+    ) -> None:
+        options = {name: value for name, value in locals().items() if name != "kind"}
+        _work(kind, options)
+
+    return verb
+
+
+for _kind, _default, _help in (
+    ("prune", "ppcd", "Learn which channels can go, cut them, and verify the smaller generator."),
+    ("distill", "narrow", "Teach a generator of fixed, smaller shape."),
+):
+    app.command(_kind, context_settings=PLUGGABLE, help=_help)(_shrinking(_kind, _default))
 
 
 @app.command(context_settings=PLUGGABLE)
@@ -143,31 +138,6 @@ def train(
 ) -> None:
     """Train a generator from nothing (a teacher)."""
     _work("train", locals())
-
-
-@app.command(context_settings=PLUGGABLE)
-def distill(
-    words: Words = None,
-    recipe: RecipeName = "narrow",
-    model: Model = None,
-    weights: Weights = None,
-    discriminator: Discriminator = None,
-    discriminator_weights: DiscriminatorWeights = None,
-    data: Data = None,
-    inputs: Inputs = None,
-    target: Goal = None,
-    out: Out = None,
-    resume: Resume = None,
-    init_from: InitFrom = None,
-    seed: Seed = None,
-    device: Device = "cpu",
-    precision: Precision = None,
-    max_steps: MaxSteps = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Teach a generator of fixed, smaller shape."""
-    _work("distill", locals())
 
 
 @app.command(name="eval")
@@ -336,12 +306,17 @@ def _flags(verb: str) -> list[str]:
 
 def _overrides(words: list[str] | None, verb: str) -> list[str]:
     from gancompress.commands.arguments import split_words
-    from gancompress.errors import ConfigError
 
     model, overrides = split_words(words or [], _flags(verb))
     if model is not None:
         raise ConfigError(f"{model!r} is not key=value")
     return overrides
+
+
+def _fail(error: BaseException, words: Sequence[str]) -> int:
+    from gancompress.commands.failing import fail
+
+    return fail(error, words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -354,39 +329,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         app(words, prog_name="gancompress")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
-    except GancompressError as error:
-        return _fail(str(error), error.exit_code, words)
     except BrokenPipeError:
         # The reader went away (| head): not an error of ours, and no traceback at exit either.
         sys.stdout = None  # type: ignore[assignment]
         return 0
     except Exception as error:
-        return _fail(*_unexpected(error), words)
+        return _fail(error, words)
     return 0
-
-
-def _unexpected(error: Exception) -> tuple[str, int]:
-    name, text = type(error).__name__, str(error)
-    if isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO,
-    ):  # fmt: skip
-        return f"cannot write: {text}. Free space or choose another folder with --out", 6
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "out of memory" in text:
-        return f"out of memory: {text}. Try batch=8 or a smaller --n", 5
-    return f"{name}: {text}. This is a bug of gancompress: run again with --debug to see where", 1
-
-
-def _fail(message: str, exit_code: int, words: list[str]) -> int:
-    from gancompress.commands.console import complain, emit
-
-    if "--debug" in words and sys.exc_info()[0] is not None:
-        import traceback
-
-        traceback.print_exc()
-    complain(message, exit_code=exit_code)
-    if "--json" in words:
-        emit("error", {"error": message, "exit_code": exit_code})
-    return exit_code
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gancompress import __version__
+
 WHO, HOW, WHERE = "Who takes part", "How", "Where, and what is told"
 
 Words = Annotated[
@@ -104,3 +106,17 @@ Json = Annotated[bool, _switch("--json", "Print one JSON object on stdout.", WHE
 Number = Annotated[int, _text(("--n",), "N", "How many images.", HOW, 1)]
 InputSeed = Annotated[int, _text(("--seed",), "N", "Seed of the inputs.", HOW, 0)]
 PLUGGABLE = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks (after any verb).")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
