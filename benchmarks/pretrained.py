@@ -222,7 +222,7 @@ def measure(name: str, done: Done, options: argparse.Namespace) -> dict[str, Any
         tiles = sr.held_out(photos, size=48)
         example = (tiles[:1],)
         quality = measure_upscaler(done, photos, seed)
-        picture = sr.before_after(done.teacher, done.small, tiles[:: max(1, len(tiles) // 5)][:5])
+        picture = sr.before_after(done.teacher, done.small, tiles)
     save_picture(picture, name)
     gap = output_difference(done.teacher, done.small, example)
     return {

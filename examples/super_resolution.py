@@ -6,7 +6,7 @@
 
 The network to compress is the only source of what is right: patches of any photos go in, and the
 student learns to give what the teacher gives. Without --photos these are the two that scikit-learn
-ships; the right quarter of each photo is kept for the pictures and figures at the end.
+ships; the left part of each photo is kept for the pictures and figures at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gancompress.wrapping import Masked
 sys.path.insert(0, str(Path(__file__).parent))
 from real_esrgan import NETWORKS, build_upscaler
 
-HELD_OUT = 0.25  # share of each photo's width that no patch is taken from
+HELD_OUT = 0.4  # share of each photo's width that no patch is taken from
 
 
 def read_photos(folder: Path | None = None) -> list[Tensor]:
@@ -62,9 +62,9 @@ def random_patches(photos: Sequence[Tensor], n: int, size: int, rng: torch.Gener
     while len(found) < n:
         photo = photos[int(draw(0, len(photos)))]
         _, height, width = photo.shape
-        width = int(width * (1 - HELD_OUT))
-        side = int(size * draw(1, min(4.0, height / size, width / size)))
-        top, left = int(draw(0, height - side + 1)), int(draw(0, width - side + 1))
+        first = math.ceil(width * HELD_OUT)
+        side = int(size * draw(1, min(4.0, height / size, (width - first) / size)))
+        top, left = int(draw(0, height - side + 1)), int(draw(first, width - side + 1))
         patch = photo[None, :, top : top + side, left : left + side]
         patch = F.interpolate(patch, size=(size, size), mode="bilinear", antialias=True)[0]
         patch = patch if draw(0, 1) < 0.5 else patch.flip(2)
@@ -80,7 +80,7 @@ def held_out(photos: Sequence[Tensor], size: int, shrunk: int = 2) -> Tensor:
     """Return tiles (n, 3, size, size) of the part of each photo that was kept back."""
     tiles: list[Tensor] = []
     for photo in photos:
-        part = photo[None, :, :, int(photo.shape[2] * (1 - HELD_OUT)) :]
+        part = photo[None, :, :, : int(photo.shape[2] * HELD_OUT)]
         small = F.interpolate(part, scale_factor=1 / shrunk, mode="bilinear", antialias=True)
         rows = small.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
         tiles.append(rows.flatten(0, 2))
@@ -170,7 +170,8 @@ def psnr(first: Tensor, second: Tensor) -> float:
 
 @torch.no_grad()
 def before_after(teacher: nn.Module, small: nn.Module, tiles: Tensor) -> Image.Image:
-    """Return a picture: input (enlarged), teacher's output, student's output, a tile a column."""
+    """Return a picture of the tiles with most detail: input, teacher's and student's output."""
+    tiles = tiles[tiles.flatten(1).std(1).argsort(descending=True)[:5]]
     inputs = F.interpolate(tiles, scale_factor=4, mode="nearest")
     rows = [inputs, teacher(tiles), small(tiles)]
     lines = [torch.cat(list(row.clamp(0, 1)), dim=2) for row in rows]
@@ -198,9 +199,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     tiles = held_out(photos, size=48)
     report = gc.report(teacher, small, example=(tiles[:1],))
     print(report)
-    before_after(teacher, small, tiles[:: max(1, len(tiles) // 6)][:6]).save(
-        options.out / "before-after.png"
-    )
+    before_after(teacher, small, tiles).save(options.out / "before-after.png")
     with torch.no_grad():
         wanted, found = teacher(tiles), small(tiles)
     figures = {
