@@ -12,7 +12,7 @@ from torch import nn
 
 from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.subject import EMBEDDED, Subject
-from gancompress.errors import DataError
+from gancompress.errors import ConfigError, DataError
 from gancompress.recipes.schema import Recipe
 
 SAMPLES = 2000
@@ -71,6 +71,7 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         table = comparison(done, teacher, student, quality, summary)
     summary |= {"quality": quality, "picture": str(picture), "verify": done.verified}
     write_summary(done.run, summary)
+    draw_plots(done.run)
     if json:
         emit(done.kind, summary)
         return summary
@@ -80,6 +81,21 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         console.print(Text(f"{name:8s} {place}"), soft_wrap=True)
     console.print(Text(f"next     {next_command(done)}", style="bold"), soft_wrap=True)
     return summary
+
+
+def draw_plots(run: Path) -> None:
+    """Write ``plots/*.svg``: losses, logits, size and speed over the steps."""
+    from gancompress.commands.runs import drawn_curves
+
+    try:
+        drawn = drawn_curves(run)
+    except ConfigError as error:  # the plots are an extra, the run is not
+        note(f"no plots: {error}")
+        return
+    for title, picture in drawn:
+        file = run / "plots" / f"{title.lower().replace(' ', '_')}.svg"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(picture, encoding="utf-8")
 
 
 def quality_of(generator: nn.Module, subject: Subject) -> dict[str, Any]:
@@ -121,7 +137,7 @@ def comparison(
         key = "frechet_classifier"
         rows.append((
             f"Frechet distance (real: {now['frechet_floor']:.3g})",
-            f"{was[key]:.3g}", f"{now[key]:.3g}", fewer(was[key], now[key], "lower"),
+            f"{was[key]:.4f}", f"{now[key]:.4f}", fewer(was[key], now[key], "lower"),
         ))  # fmt: skip
         for key in ("precision", "recall", "conditional_accuracy"):
             if was[key] is not None:

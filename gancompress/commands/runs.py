@@ -81,7 +81,6 @@ def report_run(run: Path, *, json: bool) -> None:
     """
     from PIL import Image
 
-    from gancompress.reporting.curves import curves, read_metrics
     from gancompress.reporting.html import Page, Picture, write_html
 
     summary = read_summary(run)
@@ -90,19 +89,13 @@ def report_run(run: Path, *, json: bool) -> None:
         if (run / name).is_file():
             with Image.open(run / name) as image:
                 pictures.append(Picture(title, image.convert("RGB")))
-    drawn = []
-    if (run / "metrics.jsonl").is_file():
-        records = read_metrics(run / "metrics.jsonl")
-        for title, names in CURVES.items():
-            if present := [n for n in names if any(r.get(n) is not None for r in records)]:
-                drawn.append((title, curves(records, present)))
     texts = [(n, (run / n).read_text()) for n in ("config.yaml", "env.json") if (run / n).is_file()]
     page = Page(
         title=f"{summary['recipe']} on {summary['model']}",
         lead=f"Run {run.name}, {summary['steps']} steps, seed {summary['seed']}.",
         tables=[_size_table(summary)] if "size" in summary else [],
         pictures=pictures,
-        curves=drawn,
+        curves=drawn_curves(run),
         texts=texts,
     )
     file = write_html(page, run / "report.html")
@@ -111,6 +104,23 @@ def report_run(run: Path, *, json: bool) -> None:
         return
     stdout().print(Text(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)"), soft_wrap=True)
     note("one file, nothing is loaded from the network: it can be mailed")
+
+
+def drawn_curves(run: Path) -> list[tuple[str, str]]:
+    """Return title and SVG of each figure that the run's ``metrics.jsonl`` has numbers for.
+
+    Raises:
+        ConfigError: the extra ``report`` is missing.
+    """
+    from gancompress.reporting.curves import curves, read_metrics
+
+    drawn = []
+    if (run / "metrics.jsonl").is_file():
+        records = read_metrics(run / "metrics.jsonl")
+        for title, names in CURVES.items():
+            if present := [n for n in names if any(r.get(n) is not None for r in records)]:
+                drawn.append((title, curves(records, present)))
+    return drawn
 
 
 def _size_table(summary: dict[str, Any]) -> Any:

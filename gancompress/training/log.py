@@ -53,7 +53,7 @@ class PlainScreen:
 
 
 class Log:
-    """Writes ``metrics.jsonl`` and ``events.jsonl`` of a run, keeps the history, feeds a screen.
+    """Writes what a run tells (two .jsonl, ``log.txt``), keeps the history, feeds a screen.
 
     ``history`` holds one mapping per logged step, without clock readings that differ between two
     runs of the same seed: those are only in the file.
@@ -78,12 +78,14 @@ class Log:
         self._mark = (step, now)
         if self._run is not None:
             self._run.append("metrics.jsonl", line)
+            self._run.note(describe(line))
         self._screen.update(line)
 
     def event(self, kind: str, text: str, **values: Any) -> None:
         """Record an event: a word for programs, a sentence for people."""
         if self._run is not None:
             self._run.append("events.jsonl", {"event": kind, "text": text, **values})
+            self._run.note(text)
         self._screen.event(text)
 
     def resume(self, step: int) -> None:

@@ -155,7 +155,7 @@ def train(
         found: Checkpoint | None = None
         if run is not None:
             run.begin(recipe, resume=resume is not None)
-            stack.callback(run.release)
+            stack.push(run.leave)
             found = starting_point(run, resume, log)
         if discriminator is None and recipe.adversarial.weight > 0:
             log.event("no_discriminator", "no discriminator: the distillers alone teach")

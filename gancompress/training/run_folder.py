@@ -22,6 +22,7 @@ from gancompress.recipes.load import dump_recipe, load_recipe
 from gancompress.recipes.schema import Recipe
 
 CONFIG = "config.yaml"
+LOG = "log.txt"
 LOCK = "lock"
 
 
@@ -92,6 +93,13 @@ class RunFolder:
         """Give the folder back."""
         (self.path / LOCK).unlink(missing_ok=True)
 
+    def leave(self, kind: object, error: BaseException | None, where: object) -> None:
+        """Give the folder back at the end of a ``with``; an error goes to the log first."""
+        if error is not None:
+            with contextlib.suppress(StorageError):  # a full disk must not hide what went wrong
+                self.note(f"{type(error).__name__}: {error}")
+        self.release()
+
     def write_json(self, name: str, value: Any) -> None:
         """Write ``value`` to the file ``name``, whole or not at all."""
         self.write_text(name, json.dumps(value, indent=2) + "\n")
@@ -109,9 +117,20 @@ class RunFolder:
             StorageError: the disk is full or not writable.
         """
         values = {**values, "seconds": round(time.monotonic() - self._started, 3)}
+        self._add(name, json.dumps(values))
+
+    def note(self, text: str) -> None:
+        """Append a line for people, with date and time, to ``log.txt``; it is never rewound.
+
+        Raises:
+            StorageError: the disk is full or not writable.
+        """
+        self._add(LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+
+    def _add(self, name: str, line: str) -> None:
         try:
             with open(self.path / name, "a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
+                file.write(line + "\n")
         except OSError as error:
             raise StorageError(f"cannot write {self.path / name}: {error.strerror}") from error
 

@@ -115,7 +115,15 @@ def test_prune_leaves_a_verified_smaller_model(
     run = Path(summary["run"])
     assert run == Path("runs/0001-tiny-generator")
     assert json.loads((run / "summary.json").read_text())["compression"] == summary["compression"]
-    for name in ("before_after.png", "config.yaml", "subject.json", "env.json", "metrics.jsonl"):
+    for name in (
+        "before_after.png",
+        "config.yaml",
+        "subject.json",
+        "env.json",
+        "metrics.jsonl",
+        "log.txt",
+        "plots/losses.svg",
+    ):
         assert (run / name).is_file()
 
     import own_nets

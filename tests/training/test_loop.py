@@ -226,6 +226,9 @@ def test_lasting_nan_diverges_and_poisons_no_checkpoint(tmp_path: Path) -> None:
     for part in found.parts.values():
         assert all(torch.isfinite(t).all() for t in part.values() if t.is_floating_point())
     assert not (tmp_path / "run" / "lock").exists()
+    told = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    assert "rolled back to step" in "".join(told)
+    assert "DivergedError: losses are not finite" in told[-1]
 
 
 @pytest.mark.parametrize("steps", [1, 2])
