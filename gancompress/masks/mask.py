@@ -151,6 +151,13 @@ class Gate(nn.Module):
             raw = raw * values.view([-1 if d == dim else 1 for d in range(raw.dim())])
         return raw
 
+    def strip(self, generator: nn.Module) -> None:
+        """Take every gate off ``generator``, which is the one this gate is in or a copy of it."""
+        # For layers below that meet a wrapped network and must not know how gates are attached.
+        from gancompress.masks.attach import detach
+
+        detach(generator)
+
     @property
     def masks(self) -> list[ChannelMask]:
         """The masks that this gate applies."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from gancompress.errors import GraphError
 from gancompress.graph.exported import to_graph
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.repair import set_attributes
-from gancompress.graph.twin import copy_with, named_tensors
+from gancompress.graph.twin import copy_with
+from gancompress.surgery.names import gates_off, raw_tensors
 from gancompress.surgery.plan import Plan, slice_tensor
 from gancompress.surgery.quiet import undisturbed
 from gancompress.surgery.transaction import all_or_nothing
@@ -28,12 +29,13 @@ def cut(
 ) -> nn.Module:
     """Return a smaller copy of ``generator`` without the channels that ``plan`` drops (ours).
 
-    Memory format, dtype, device, ``requires_grad``, names and hooks are kept. The generator itself
+    The copy is plain: of a wrapped generator it has the weights and none of the masks. Memory
+    format, dtype, device, ``requires_grad``, names and hooks are kept. The generator itself
     stays as it is; ``optimizers`` are re-bound to the new parameters with their state sliced, and
     ``copies`` (EMA) are cut in place. Nothing is changed if any step fails.
 
     Args:
-        generator: the module that was traced (not wrapped; a handle has `Masked.prune`).
+        generator: the module that was traced, plain or wrapped.
         plan: from `random_plan`, `Masked.plan` or `Plan.of`.
         graph: the graph the plan was made on; its example is run through the result. From
             ``trace(..., form="graph")`` the result is a graph form.
@@ -46,8 +48,9 @@ def cut(
     """
     if graph is not None and graph.form == "graph":
         generator = to_graph(generator, *graph.example, check=False, share=True)
-    check_plan(generator, plan, dict(named_tensors(generator)))
-    table = {id(t): plan.tensors[n] for n, t in named_tensors(generator) if n in plan.tensors}
+    raw = raw_tensors(generator)
+    check_plan(generator, plan, raw)
+    table = {id(t): plan.tensors[n] for n, t in raw.items() if n in plan.tensors}
     twins: dict[int, torch.Tensor] = {}
 
     def replace(t: torch.Tensor) -> torch.Tensor:
@@ -56,10 +59,15 @@ def cut(
         return new
 
     small = copy_with(generator, replace)
+    gates_off(small)
     set_attributes(small, plan.attributes)
     if graph is not None:
         _run(small, graph)
-    moves = [plan_optimizer(o, table, twins) for o in optimizers]
+    left = {id(p) for p in small.parameters()}
+    gone = {
+        i for i, t in twins.items() if isinstance(t, nn.Parameter) and id(t) not in left
+    }  # mask scores
+    moves = [plan_optimizer(o, table, twins, gone) for o in optimizers]
     edits = [plan_copy(c, plan) for c in copies]
     with all_or_nothing(copies, optimizers):
         for commit in (*moves, *edits):
@@ -82,7 +90,7 @@ def check_plan(generator: nn.Module, plan: Plan, have: Mapping[str, torch.Tensor
         if name not in have:
             raise GraphError(
                 f"the plan cuts {name!r}, which {type(generator).__name__} does not have: it was "
-                "made for another network (or the network is still wrapped)"
+                "made for another network"
             )
         shape = tuple(have[name].shape)
         if len(row) != len(shape):
@@ -132,8 +140,15 @@ def plan_optimizer(
     optimizer: torch.optim.Optimizer,
     table: Mapping[int, Sequence[Sequence[int] | None]],
     twins: Mapping[int, torch.Tensor],
+    gone: Container[int] = (),
 ) -> Callable[[], None]:
     """Prepare an optimiser's move to sliced parameters; the returned call commits it.
+
+    Args:
+        optimizer: is left alone until then.
+        table: id of a parameter to the indices it keeps.
+        twins: id of a parameter to the new one.
+        gone: ids of parameters that have no place in the new network.
 
     Raises:
         GraphError: a state tensor is neither a scalar nor of its parameter's shape.
@@ -143,6 +158,8 @@ def plan_optimizer(
     for group in optimizer.param_groups:
         row = []
         for p in group["params"]:
+            if id(p) in gone:
+                continue
             new = twins.get(id(p), p)
             row.append(new)
             if p not in optimizer.state:
@@ -195,8 +212,9 @@ def plan_copy(module: nn.Module, plan: Plan) -> Callable[[], None]:
     Raises:
         GraphError: the module does not have the plan's tensors.
     """
-    check_plan(module, plan, dict(named_tensors(module)))
-    table = {id(t): plan.tensors[n] for n, t in named_tensors(module) if n in plan.tensors}
+    raw = raw_tensors(module)
+    check_plan(module, plan, raw)
+    table = {id(t): plan.tensors[n] for n, t in raw.items() if n in plan.tensors}
     new: dict[int, torch.Tensor] = {}
     places = []
     for sub in module.modules():
@@ -211,6 +229,7 @@ def plan_copy(module: nn.Module, plan: Plan) -> Callable[[], None]:
     def commit() -> None:
         for store, key, value in places:
             store[key] = new[id(value)]
+        gates_off(module)
         set_attributes(module, plan.attributes)
 
     return commit

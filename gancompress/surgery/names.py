@@ -28,6 +28,13 @@ def raw_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
+def gates_off(module: nn.Module) -> None:
+    """Take our gates off a copy of a wrapped generator, in place; a plain module stays as it is."""
+    gate = next((m for m in module.modules() if getattr(m, "is_gancompress_gate", False)), None)
+    if gate is not None:
+        gate.strip(module)  # type: ignore[operator]
+
+
 def _plain_order(
     module: nn.Module, path: str, seen: set[int]
 ) -> Iterator[tuple[str, torch.Tensor, bool]]:

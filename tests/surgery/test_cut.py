@@ -187,10 +187,28 @@ def test_plan_of_another_network_is_refused() -> None:
         gc.cut(Tiny(4), plan)
     with pytest.raises(GraphError, match=r"which Sequential does not have"):
         gc.cut(build("sequential"), plan)
-    net = build("plain")
-    gc.wrap(net, inputs("plain"))
-    with pytest.raises(GraphError, match="still wrapped"):
-        gc.cut(net, plan)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_wrapped_generator_is_cut_too(name: str) -> None:
+    """`apply`, `cut`, `verify`: the gates stay on the generator and are not on what comes back."""
+    net, example = build(name), inputs(name)
+    graph = gc.trace(net, example)
+    plan = gc.random_plan(graph, keep=0.5, seed=3)
+    masked = gc.wrap(net, example)
+    copies = [] if name == "weight_old" else [copy.deepcopy(net)]  # torch cannot copy that one
+    optimizer = torch.optim.Adam(net.parameters())
+    loss(net, example).backward()
+    optimizer.step()
+    masked.apply(plan)
+    small = gc.cut(net, plan, graph=graph, optimizers=[optimizer], copies=copies)
+    for module in (small, *copies):
+        assert not any("gancompress" in type(m).__module__ for m in module.modules())
+        assert list(module.state_dict()) == list(build(name).state_dict())
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in small.parameters()}
+    assert gc.verify(net, small, example, plan=plan).passed
+    assert any(getattr(m, "is_gancompress_gate", False) for m in net.modules())
 
 
 def test_attributes_of_another_network_are_refused() -> None:
