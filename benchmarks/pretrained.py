@@ -326,7 +326,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"{', '.join(LENGTHS)}")
     parser.add_argument("--steps", type=int, help="default: as in LENGTHS")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--n", type=int, default=5000, help="faces to measure")
+    parser.add_argument("--n", type=int, default=2000, help="faces to measure")
     parser.add_argument("--photos", type=Path, help="folder; default: scikit-learn's two photos")
     parser.add_argument("--measure", action="store_true", help="the last student, no training")
     options = parser.parse_args(words)

@@ -62,8 +62,8 @@ def compress(
     out: Path | None = None,
     settings: Sequence[str] = (),
 ) -> TrainResult:
-    """Prune in place for 40 % of the steps, and go on without masks for the rest."""
-    pruning = max(1, int(0.4 * steps))
+    """Prune in place for 30 % of the steps, and go on without masks for the rest."""
+    pruning = max(1, int(0.3 * steps))
     length = [f"target={target}", f"seed={seed}", f"steps={pruning}"]
     length += [f"finetune_steps={steps - pruning}", "checkpoint_every=500", "log_every=50"]
     recipe = gc.load_recipe("ppcd", [*SETTINGS, *length, *settings])

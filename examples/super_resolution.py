@@ -154,7 +154,7 @@ def compress(
     example = (torch.rand(2, 3, 16, 16, generator=rng),)
     masked = gc.wrap(student, example=example, target=target)
     lesson = partial(teach, teacher=teacher, photos=photos, batch=batch, size=size, lr=lr, rng=rng)
-    pruning = max(1, int(0.4 * steps))
+    pruning = max(1, int(0.3 * steps))
     lesson(student, steps=pruning, masked=masked)
     small = masked.prune()  # a plain network, checked against the masked one
     plan = masked.whole_plan()
