@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.utils import _pytree as pytree
 
 from gancompress.errors import CheckpointError, ConfigError, GraphError
 from gancompress.graph.form import GraphForm
@@ -63,6 +64,12 @@ def to_graph(
         return generator
     args, kw = call_arguments(example, kwargs)
     rows = _rows(args, kw)
+    leaves = [t for t in pytree.tree_leaves((args, kw)) if isinstance(t, torch.Tensor)]
+    if len(leaves) < len(tensors_of((args, kw))):
+        raise GraphError(
+            "the inputs hold tensors in a type that torch.export does not know: register it with "
+            "torch.export.register_dataclass, or pass tuples and dicts"
+        )
     args, kw = _two_rows((args, kw), rows)
     holder = copy_with(generator, (lambda t: t) if share else clone)
     if parametrize.is_parametrized(holder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -90,6 +90,11 @@ def _lines(graph: fx.Graph, code: str) -> dict[int, str]:
 def pick(training: bool, if_training: Any, otherwise: Any) -> Any:
     """Return the literal that holds in this mode."""
     return if_training if training else otherwise
+
+
+def when(training: bool, operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run an operator in train() only."""
+    return operator(*args, **kwargs) if training else None
 
 
 def device_of(tensor: torch.Tensor) -> torch.device:

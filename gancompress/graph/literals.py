@@ -79,7 +79,7 @@ def plant_literals(graph: fx.Graph, free_name: Callable[[str], str]) -> dict[str
     for node in list(graph.nodes):
         for place in _places(node):
             value = _get(node, place)
-            if type(value) is not int or value < 2 or value == _END:
+            if type(value) is not int or not 1 < value < _END:
                 continue
             key = free_name(f"{node.name}_size{place[0] if place[1] is None else place[1]}")
             numbers[key] = value
@@ -88,6 +88,12 @@ def plant_literals(graph: fx.Graph, free_name: Callable[[str], str]) -> dict[str
             read.meta["line"] = node.meta.get("line", "")
             _set(node, place, read)
     return numbers
+
+
+def sizes_of(node: fx.Node) -> list[int]:
+    """Return the literal sizes that a node holds."""
+    found = [_get(node, place) for place in _places(node)]
+    return [n for n in found if type(n) is int and 1 < n < _END]
 
 
 Place = tuple[int, int | None]

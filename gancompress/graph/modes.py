@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Set
 from typing import Any
 
+import torch
 from torch import fx
 
 from gancompress.errors import GraphError
-from gancompress.graph.form import pick
-from gancompress.graph.literals import base_name
+from gancompress.graph.form import pick, when
+from gancompress.graph.literals import base_name, sizes_of
 from gancompress.graph.where import line_in
+
+_STATEFUL = {"batch_norm", "instance_norm", "native_batch_norm", "dropout"}
 
 
 def merge_modes(training: fx.GraphModule, evaluating: fx.GraphModule, paths: Set[str]) -> None:
     """Make the graph exported in train() serve eval() as well (ours).
 
     Literals that differ (the flag of batch norm, the rate of dropout) are chosen by the
-    ``training`` of the module that used them, and batch norm counts its batches in train() only.
+    ``training`` of the module that used them. Writes in place that only train() does (batch norm's
+    count of batches, the vectors of a hand-written spectral norm) are done in train() only.
 
     Args:
         training: exported in train(); changed in place.
@@ -28,48 +33,97 @@ def merge_modes(training: fx.GraphModule, evaluating: fx.GraphModule, paths: Set
     Raises:
         GraphError: the two graphs differ in another way; names the line.
     """
-    _Merge(training, evaluating, paths).run()
+    for module in (training, evaluating):
+        _read_what_was_written(module)
+    merge = _Merge(training, evaluating, paths)
+    merge.compare()
+    merge.apply()
 
 
 class _Merge:
-    def __init__(
-        self, training: fx.GraphModule, evaluating: fx.GraphModule, paths: Set[str] | None
-    ) -> None:
-        self.one, self.two, self.paths = training, evaluating, paths
-        self.twin: dict[fx.Node, fx.Node] = {}
+    """Walks both graphs in step; changes nothing before `apply`."""
 
-    def run(self) -> None:
+    def __init__(self, one: fx.GraphModule, two: fx.GraphModule, paths: Set[str]) -> None:
+        self.one, self.two, self.paths = one, two, paths
+        self.twin: dict[fx.Node, fx.Node] = {}
+        self.new: dict[fx.Node, tuple[Any, Any]] = {}
+        self.extra: dict[fx.Node, None] = {}  # only train() has these
+        self.parts: dict[fx.Node, _Merge] = {}
+
+    def compare(self) -> None:
+        """Pair the nodes of both graphs.
+
+        Raises:
+            GraphError: what is left over in train() is more than writes in place.
+        """
         rest = [n for n in self.two.graph.nodes if n.target != "_guards_fn"]
-        for node in list(self.one.graph.nodes):
+        for node in self.one.graph.nodes:
             if node.target == "_guards_fn":
                 continue
-            other = rest[0] if rest else None
-            if other is not None and self._same_kind(node, other):
-                pair = self._pair((node.args, dict(node.kwargs)), (other.args, dict(other.kwargs)))
+            if rest and self._same_kind(node, rest[0]):
+                pair = self._pair((node.args, dict(node.kwargs)), (rest[0].args, rest[0].kwargs))
                 if pair is not None:
-                    self.twin[node] = other
-                    node.args, node.kwargs = (
-                        self._chosen(node, pair[0]),
-                        self._chosen(node, pair[1]),
-                    )
+                    self.twin[node], self.new[node] = rest[0], pair
                     rest = rest[1:]
                     continue
-            if self.paths is not None and _counts_batches(node):
-                node.args = (node.args[0], self._pick(node, 1, 0))
-                continue
-            raise _differs(node if other is None or node.op != "output" else other)
+            if node.op not in ("call_function", "get_attr"):
+                raise _differs(rest[0] if rest else node)
+            self.extra[node] = None
         if rest:
             raise _differs(rest[0])
+        for node in self.extra:
+            self._vet(node)
+
+    def _vet(self, node: fx.Node) -> None:
+        """Refuse a node of train() alone that eval() could feel, or that moves random states."""
+        seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        stateful = seeded or base_name(node.target) in _STATEFUL
+        # eval() never runs what is only for train(), so its sizes would not be found.
+        unseen = self._conditional(node) and sizes_of(node)
+        if stateful or unseen or any(user not in self.extra for user in node.users):
+            raise _differs(node)
+        part = _part(self.one, node)
+        for inner in part.graph.nodes if part is not None else ():
+            if torch.Tag.nondeterministic_seeded in getattr(inner.target, "tags", ()) or (
+                base_name(inner.target) in _STATEFUL or (_writes(inner) and sizes_of(inner))
+            ):
+                raise _differs(inner)
+
+    def _conditional(self, node: fx.Node) -> bool:
+        """Whether an extra node writes, or reads the outcome of such a write."""
+        return node in self.extra and (
+            _writes(node) or any(self._conditional(n) for n in node.all_input_nodes)
+        )
+
+    def apply(self) -> None:
+        """Write the choices into the graph of train()."""
+        for node, (args, kwargs) in self.new.items():
+            node.args, node.kwargs = self._chosen(node, args), self._chosen(node, kwargs)
+        chosen = [n for n in self.extra if self._conditional(n)]
+        for node in chosen:
+            self._only_in_training(node)
+        for node in self.extra:
+            part = _part(self.one, node)
+            if part is not None:
+                inside = _Merge(part, part, set())
+                for inner in [n for n in part.graph.nodes if _writes(n)]:
+                    inside._only_in_training(inner)
+        for part in self.parts.values():
+            part.apply()
 
     def _same_kind(self, a: fx.Node, b: fx.Node) -> bool:
         if a.op != b.op:
             return False
-        if a.op == "get_attr":
-            parts = [_part(m, n) for m, n in ((self.one, a), (self.two, b))]
-            if all(p is not None for p in parts):
-                _Merge(parts[0], parts[1], None).run()  # type: ignore[arg-type]
-                return True
-        return a.target == b.target
+        parts = _part(self.one, a), _part(self.two, b)
+        if parts[0] is not None and parts[1] is not None:
+            inside = _Merge(parts[0], parts[1], set())
+            try:
+                inside.compare()
+            except GraphError:
+                return False
+            self.parts[a] = inside
+            return True
+        return a.op == "placeholder" or a.target == b.target
 
     def _pair(self, a: Any, b: Any) -> Any:
         """Return ``a`` with a `_Choice` where literals differ; None where more than that does."""
@@ -89,33 +143,36 @@ class _Merge:
                 return None
             values = self._pair(tuple(a.values()), tuple(b.values()))
             return None if values is None else dict(zip(a, values, strict=True))
-        if isinstance(a, slice) and isinstance(b, slice):
-            edges = self._pair((a.start, a.stop, a.step), (b.start, b.stop, b.step))
-            return None if edges is None else slice(*edges)
         if type(a) is type(b) and a == b:
             return a
-        if type(a) is type(b) and type(a) in (bool, int, float) and self.paths is not None:
+        if type(a) is type(b) and type(a) in (bool, int, float):
             return _Choice(a, b)
         return None
 
     def _chosen(self, node: fx.Node, value: Any) -> Any:
         if isinstance(value, _Choice):
-            return self._pick(node, value.training, value.evaluating)
+            read = self._flag(node)
+            with self.one.graph.inserting_before(node):
+                return self.one.graph.call_function(pick, (read, value.training, value.evaluating))
         if isinstance(value, (list, tuple)):
             return type(value)(self._chosen(node, v) for v in value)
         if isinstance(value, dict):
             return {k: self._chosen(node, v) for k, v in value.items()}
         return value
 
-    def _pick(self, node: fx.Node, training: Any, evaluating: Any) -> fx.Node:
-        """Insert the choice between two literals by the flag of the module that runs ``node``."""
+    def _only_in_training(self, node: fx.Node) -> None:
+        read = self._flag(node)
+        target: Any = node.target
+        node.args = (read, target, *node.args)
+        node.target = when
+
+    def _flag(self, node: fx.Node) -> fx.Node:
+        """Read the flag of the module that runs ``node``."""
         stack = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())
         path = re.sub(r"@\d+", "", stack[-1][0])
-        flag = f"{path}.training" if path and path in (self.paths or ()) else "training"
-        graph = self.one.graph
-        with graph.inserting_before(node):
-            read = graph.create_node("get_attr", flag)
-            return graph.call_function(pick, (read, training, evaluating))
+        flag = f"{path}.training" if path and path in self.paths else "training"
+        with self.one.graph.inserting_before(node):
+            return self.one.graph.create_node("get_attr", flag)
 
 
 class _Choice:
@@ -123,21 +180,57 @@ class _Choice:
         self.training, self.evaluating = training, evaluating
 
 
+def _read_what_was_written(module: fx.GraphModule) -> None:
+    """After a write in place, use the tensor that was written to, not the result of the write.
+
+    They are the same tensor; but the result does not exist when the write is for train() only.
+    """
+    graph = module.graph
+    for node in list(graph.nodes):
+        if _writes(node) and node.args and isinstance(node.args[0], fx.Node):
+            returned = node.target._schema.returns  # type: ignore[union-attr]
+            if len(returned) == 1 and returned[0].alias_info is not None:
+                node.replace_all_uses_with(node.args[0])
+        part = _part(module, node)
+        if part is not None:
+            _read_what_was_written(part)
+            for user in list(node.users):
+                _use_inputs_directly(graph, user, node, part)
+
+
+def _use_inputs_directly(
+    graph: fx.Graph, call: fx.Node, read: fx.Node, part: fx.GraphModule
+) -> None:
+    """Take the inputs that a part only hands through out of its outputs."""
+    inputs = [n for n in part.graph.nodes if n.op == "placeholder"]
+    end = next(n for n in part.graph.nodes if n.op == "output")
+    values: Any = call.args[call.args.index(read) + 1 :]
+    outputs: Any = end.args[0]
+    if not isinstance(outputs, (tuple, list)):
+        return
+    kept = [i for i, out in enumerate(outputs) if out not in inputs]
+    for user in list(call.users):
+        if user.target is not operator.getitem:
+            return
+    for user in list(call.users):
+        at = int(user.args[1])  # type: ignore[arg-type]
+        if at in kept:
+            user.args = (call, kept.index(at))
+        else:
+            user.replace_all_uses_with(values[inputs.index(outputs[at])])
+            graph.erase_node(user)
+    end.args = (tuple(outputs[i] for i in kept),)
+
+
 def _part(module: fx.GraphModule, node: fx.Node) -> fx.GraphModule | None:
-    found = module._modules.get(str(node.target))
+    """Return the part of the graph (under no_grad, autocast) that a node reads, if it does."""
+    found = module._modules.get(str(node.target)) if node.op == "get_attr" else None
     return found if isinstance(found, fx.GraphModule) else None
 
 
-def _counts_batches(node: fx.Node) -> bool:
-    """Whether a node is batch norm's ``num_batches_tracked.add_(1)``."""
-    counter = node.args[0] if node.args else None
-    return (
-        base_name(node.target) == "add_"
-        and not node.users
-        and isinstance(counter, fx.Node)
-        and str(counter.target).endswith("num_batches_tracked")
-        and bool(node.args[1] == 1)
-    )
+def _writes(node: fx.Node) -> bool:
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def _differs(node: fx.Node) -> GraphError:
@@ -145,6 +238,7 @@ def _differs(node: fx.Node) -> GraphError:
     what = base_name(node.target) or node.name
     return GraphError(
         f"the forward does something else in train() than in eval()"
-        f"{f' at {line}' if line else ''} ({what}). The graph form has one path; it can follow "
-        'batch norm, dropout and spectral norm only. Leave form="graph" out for this generator'
+        f"{f' at {line}' if line else ''} ({what}). The graph form has one path: it can follow "
+        'norms, dropout and writes into buffers, not this. Leave form="graph" out for this '
+        "generator"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def placeholders(graph: fx.Graph) -> list[fx.Node]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Export without warnings and log lines of its own: failures are told by us."""
+    """Export without warnings, log lines and dumps of its own: failures are told by us."""
     loggers = [
         logging.getLogger(n) for n in ("torch.fx.experimental", "torch.export", "torch._export")
     ]
@@ -127,7 +128,7 @@ def _silence() -> Iterator[None]:
     try:
         for g in loggers:
             g.disabled = True
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -291,6 +291,58 @@ def test_modes_keywords_and_outputs_are_those_of_the_generator(old: bool, tmp_pa
         assert torch.equal(*outs)
 
 
+class PowerIteration(nn.Conv2d):
+    """Spectral norm by hand: train() alone writes the vector and the value it found."""
+
+    def __init__(self, i: int, o: int) -> None:
+        super().__init__(i, o, 3, padding=1)
+        self.register_buffer("u", torch.randn(1, o))
+        self.register_buffer("sigma", torch.ones(1))
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows = self.weight.flatten(1)
+        with torch.no_grad():
+            v = F.normalize(self.u @ rows)
+            u = F.normalize(v @ rows.t())
+            if self.training:
+                self.u[:] = u
+        sigma = (v @ rows.t() @ u.t()).squeeze()
+        if self.training:
+            with torch.no_grad():
+                self.sigma[:] = sigma
+        return F.conv2d(input, self.weight / sigma, self.bias, padding=1)
+
+
+class ByHand(View):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = PowerIteration(16, 16)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+def test_writes_that_only_training_does() -> None:
+    net = build(ByHand).train()
+    form = gc.to_graph(net, latents())
+    for training in (True, False, True):
+        assert torch.equal(net.train(training)(*latents(4)), form.train(training)(*latents(4)))
+        for (name, a), b in zip(net.named_buffers(), form.buffers(), strict=True):
+            assert torch.equal(a, b), name
+    masked = gc.wrap(net, latents(), form="graph")
+    train(masked)
+    small = masked.prune(gc.random_plan(masked.graph, 0.5))
+    before = {n: b.clone() for n, b in small.named_buffers()}
+    small.train()(*latents()).sum().backward()
+    assert not any(torch.equal(before[n], b) for n, b in small.named_buffers())
+    assert all(p.grad is not None for p in small.parameters())
+
+
+def test_constants_follow_the_device() -> None:
+    form = gc.to_graph(build(Zeros), latents()).to("meta")
+    assert form(latents(2)[0].to("meta")).device.type == "meta"
+
+
 def test_cut_follows_the_graph_and_the_optimizer() -> None:
     net = build(View)
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
