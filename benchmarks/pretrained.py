@@ -164,7 +164,7 @@ def measure_upscaler(done: Done, photos: Sequence[Tensor], seed: int) -> dict[st
     """Measure the student on what was held back of the photos, and on faces, another domain."""
     tiles = {"photos": sr.held_out(photos, size=48)}
     if importlib.util.find_spec("gan_face_generate"):
-        inputs = faces.LATENTS(16, torch.Generator().manual_seed(seed))
+        inputs = faces.LATENTS(8, torch.Generator().manual_seed(seed))
         tiles["faces"] = ((faces.build_generator()(*inputs) + 1) / 2).clamp(0, 1)
     found: dict[str, Any] = {}
     for name, x in tiles.items():
@@ -220,7 +220,7 @@ def measure(name: str, done: Done, options: argparse.Namespace) -> dict[str, Any
     else:
         photos = sr.read_photos(options.photos)
         tiles = sr.held_out(photos, size=48)
-        example = (tiles[:1],)
+        example = (tiles[:1, :, :32, :32],)
         quality = measure_upscaler(done, photos, seed)
         picture = sr.before_after(done.teacher, done.small, tiles)
     save_picture(picture, name)
@@ -262,8 +262,8 @@ def _conditions(results: dict[str, dict[str, Any]]) -> str:
     return (
         f"Seed {first['seed']}, {first['device'].upper()}, {first['machine']}, torch "
         f"{first['versions']['torch']}, trained on one thread of a shared machine; commits "
-        f"{commits}. MACs and milliseconds are for one image: 64x64 faces, and photos of 48x48 to "
-        f"192x192. Milliseconds: float32, median of {ROUNDS} rounds in which both networks took "
+        f"{commits}. MACs and milliseconds are for one image: 64x64 faces, and photos of 32x32 to "
+        f"128x128. Milliseconds: float32, median of {ROUNDS} rounds in which both networks took "
         "turns.\n"
     )
 
