@@ -30,7 +30,7 @@ from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerato
 
 CONFIGS = {
     "fashion32": (BigGANConfig.fashion32, 32),
-    "cifar": (BigGANConfig.cifar, 16),
+    "cifar": (BigGANConfig.cifar, 50),  # the batch of its published recipe
     "imagenet128": (BigGANConfig.imagenet128, 8),
 }
 

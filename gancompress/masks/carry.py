@@ -26,6 +26,23 @@ def cuttable(mask: ChannelMask) -> list[int]:
     return torch.nonzero(alive).flatten().tolist()
 
 
+def decided(mask: ChannelMask, *, budgeted: bool, least: int) -> list[int]:
+    """Return the channels that a plan made now keeps, ``least`` of them at the least.
+
+    Args:
+        mask: of the group.
+        budgeted: the dead channels are the choice; without a budget the gates are.
+        least: filled up with the highest scores.
+    """
+    kept = mask.alive if budgeted else mask.hard().bool()
+    floor = min(least, mask.size)
+    if int(kept.sum()) < floor:
+        best = torch.argsort(mask.scores.detach(), descending=True)[:floor]
+        kept = kept.clone()
+        kept[best] = True
+    return torch.nonzero(kept).flatten().tolist()
+
+
 def carry_masks(old: Mapping[str, ChannelMask], carried: Carried) -> dict[str, ChannelMask]:
     """Return masks for the cut network that hold what the old ones held for the same channels."""
     new = {}

@@ -144,12 +144,16 @@ class Gate(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         """Return the gated tensor, same shape as ``raw``."""
+        # The gates are multiplied with each other first: one product of the weight's size is kept
+        # for the backward pass, however many dimensions are gated.
+        gates: Tensor | None = None
         for i, (mask, dim, learned, straight) in enumerate(self._rows):
             values = (mask.gate() if learned else mask.hard()).to(raw.dtype)
             if not straight:
                 values = torch.cat([values, values.new_ones(1)])[getattr(self, f"index{i}")]
-            raw = raw * values.view([-1 if d == dim else 1 for d in range(raw.dim())])
-        return raw
+            values = values.view([-1 if d == dim else 1 for d in range(raw.dim())])
+            gates = values if gates is None else gates * values
+        return raw if gates is None else raw * gates
 
     def strip(self, generator: nn.Module) -> None:
         """Take every gate off ``generator``, which is the one this gate is in or a copy of it."""

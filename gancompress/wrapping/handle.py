@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gancompress.errors import CheckpointError, ConfigError, GraphError, TargetError
+from gancompress.errors import ConfigError, GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.nested import map_tensors
 from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget, Target
-from gancompress.masks.carry import carry_masks, carry_scores, cuttable
+from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
 from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
@@ -26,6 +26,7 @@ from gancompress.surgery.plan import Plan
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import Verification, verify
 from gancompress.wrapping.setup import set_up
+from gancompress.wrapping.state import State
 
 
 @dataclass(frozen=True)
@@ -206,16 +207,8 @@ class Masked:
             self._budget = budget
         if self._budget is not None:
             self._kill_to(self._budget.goal)
-        keep = {}
-        for name, mask in self.masks.items():
-            # Under a budget the dead channels are the choice; without one the gates are.
-            kept = mask.alive if self._budget is not None else mask.hard().bool()
-            floor = min(self._options["min_channels"], mask.size)
-            if int(kept.sum()) < floor:
-                best = torch.argsort(mask.scores.detach(), descending=True)[:floor]
-                kept = kept.clone()
-                kept[best] = True
-            keep[name] = torch.nonzero(kept).flatten().tolist()
+        least, budgeted = self._options["min_channels"], self._budget is not None
+        keep = {n: decided(m, budgeted=budgeted, least=least) for n, m in self.masks.items()}
         return Plan.of(self.graph, keep)
 
     def whole_plan(self) -> Plan:
@@ -337,11 +330,7 @@ class Masked:
     # -- saving ----------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
         """Return what the generator's own state dict does not hold, as JSON-ready values."""
-        return {
-            "progress": self.progress,
-            "original": [self.original.params, self.original.macs],
-            "history": None if self.history is None else self.history.to_json(),
-        }
+        return State(self.progress, self.original, self.history).to_json()
 
     def load_state_dict(
         self,
@@ -357,18 +346,8 @@ class Masked:
         Raises:
             CheckpointError: the state is damaged, or of another generator.
         """
-        try:
-            history, progress = state["history"], float(state["progress"])
-            params, macs = (int(n) for n in state["original"])
-            plan = None if history is None else Plan.from_json(history)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"not the state of a wrapped generator: {error!r}") from error
-        if Cost(params, macs) != self.original or self.history is not None:
-            raise CheckpointError(
-                f"the state is of a generator of {params:,} parameters and {macs:,} MACs; this "
-                f"one has {self.original.params:,} and {self.original.macs:,}. Wrap the original, "
-                "uncut generator first"
-            )
-        if plan is not None:
-            self._operate(plan, optimizers, copies)
-        self.progress = progress
+        saved = State.from_json(state)
+        saved.check_fits(self.original, self.history)
+        if saved.history is not None:
+            self._operate(saved.history, optimizers, copies)
+        self.progress = saved.progress
