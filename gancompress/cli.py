@@ -19,6 +19,7 @@ from gancompress.commands.flags import (
     Discriminator,
     DiscriminatorWeights,
     DryRun,
+    Form,
     Goal,
     InitFrom,
     Inputs,
@@ -162,6 +163,7 @@ def inspect(
     model: Model = None,
     weights: Weights = None,
     inputs: Inputs = None,
+    form: Form = "module",
     json: Json = False,
 ) -> None:
     """Say of each layer whether its channels can go and, if not, why."""

@@ -25,7 +25,7 @@ FLAGS = {
     "distill": WORK,
     "train": WORK.replace(" --target", ""),
     "eval": "--data --device --input --json --model --n --seed --weights",
-    "inspect": "--input --json --model --weights",
+    "inspect": "--form --input --json --model --weights",
     "sample": "--compare --device --input --json --model --n --out --seed --weights",
     "bench": "--batch --device --input --json --model --weights",
     "compare": "--json",

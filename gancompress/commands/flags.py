@@ -103,6 +103,10 @@ DryRun = Annotated[
     _switch("--dry-run", "Print the plan and the sizes it leads to; write nothing.", WHERE),
 ]
 Json = Annotated[bool, _switch("--json", "Print one JSON object on stdout.", WHERE)]
+Form = Annotated[
+    str,
+    _text(("--form",), "module|graph", "graph: as if sizes in its Python could change.", HOW),
+]
 Number = Annotated[int, _text(("--n",), "N", "How many images.", HOW, 1)]
 InputSeed = Annotated[int, _text(("--seed",), "N", "Seed of the inputs.", HOW, 0)]
 PLUGGABLE = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}

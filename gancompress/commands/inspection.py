@@ -15,6 +15,7 @@ def inspection(
     model: str | None,
     weights: str | None,
     inputs: Sequence[str] | None,
+    form: str,
     json: bool,
 ) -> None:
     """Print one row per convolution, linear and norm layer of the generator."""
@@ -22,8 +23,8 @@ def inspection(
 
     subject = resolve(what, model, weights=weights, inputs=inputs)
     example = probe(subject)
-    found = gc.inspect(subject.generator, example)
+    found = gc.inspect(subject.generator, example, form=form)
     if json:
-        emit("inspect", {"model": subject.spec, **found.to_dict()})
+        emit("inspect", {"model": subject.spec, "form": form, **found.to_dict()})
         return
     stdout().print(found)
