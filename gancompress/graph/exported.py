@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -155,15 +157,44 @@ def _compare(generator: nn.Module, form: GraphForm, args: Any, kwargs: Any, rows
 
 
 def _outcome(module: nn.Module, example: Any, training: bool) -> dict[str, torch.Tensor]:
-    """Return outputs and buffers after one call of a copy."""
+    """Return outputs and buffers after one call of a copy.
+
+    Raises:
+        GraphError: the call changes state that export would keep as it was.
+    """
     copy = copy_with(module, lambda t: t if isinstance(t, nn.Parameter) else clone(t))
     copy.train(training)
     args, kwargs = map_tensors(example, lambda t: t.detach().clone())
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    devices = list(range(torch.cuda.device_count())) if cuda else []
+    before, states = _python_state(copy), (random.getstate(), np.random.get_state())
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
         torch.manual_seed(7)
         out = copy(*args, **kwargs)
+    after = _python_state(copy)
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    changed = [name for name, value in after.items() if before.get(name, value) != value]
+    if changed:
+        raise GraphError(
+            f"each forward of {type(module).__name__} changes {changed[0]}, which a graph would "
+            'keep as it was. The graph form cannot serve this generator; leave form="graph" out'
+        )
     found = {f"output {i}": t for i, t in enumerate(tensors_of(out))}
     return {**found, **{f"buffer {n!r}": b for n, b in copy.named_buffers()}}
+
+
+def _python_state(module: nn.Module) -> dict[str, Any]:
+    """Return what a forward may change in Python: random states, and plain attributes."""
+    found: dict[str, Any] = {
+        "Python's random state": random.getstate(),
+        "NumPy's random state": str(np.random.get_state()),
+    }
+    for path, sub in module.named_modules():
+        for name, value in vars(sub).items():
+            if isinstance(value, (bool, int, float, str)) and not name.startswith("_"):
+                found[f"self.{name} of {path or type(sub).__name__}"] = value
+    return found
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -158,8 +158,14 @@ class ChannelGraph:
         """Return the surviving output channels (dim 1) of the module at ``path``, as int64 indices.
 
         Raises:
-            GraphError: the module did not run while tracing; the nearest path is in the message.
+            GraphError: the module did not run while tracing (in a graph form none does); the
+                nearest path is in the message.
         """
+        if path not in self.outputs and self.form == "graph":
+            raise GraphError(
+                f"the graph form does not call its modules, so {path!r} puts nothing out: leave "
+                'form="graph" out to look inside the generator'
+            )
         if path not in self.outputs:
             raise GraphError(f"no module {path!r} ran while tracing.{closest(path, self.outputs)}")
         dims = self.outputs[path]

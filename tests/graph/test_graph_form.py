@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -338,6 +339,12 @@ def test_writes_that_only_training_does() -> None:
     assert all(p.grad is not None for p in small.parameters())
 
 
+def test_layers_of_a_graph_form_put_nothing_out() -> None:
+    graph = gc.trace(build(View), latents(1), form="graph")
+    with pytest.raises(GraphError, match="does not call its modules"):
+        graph.kept(gc.random_plan(graph), "conv")
+
+
 def test_constants_follow_the_device() -> None:
     form = gc.to_graph(build(Zeros), latents()).to("meta")
     assert form(latents(2)[0].to("meta")).device.type == "meta"
@@ -435,6 +442,21 @@ class Looping(Motif):
         return torch.stack([row * (i + 1) for i, row in enumerate(x)])
 
 
+class Drawing(Motif):
+    def body(self, x: Tensor) -> Tensor:
+        return x * (1 + random.random())
+
+
+class Counting(Motif):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def body(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x + self.calls
+
+
 class NormAtTheRoot(Motif):
     def __init__(self) -> None:
         super().__init__()
@@ -451,6 +473,8 @@ class NormAtTheRoot(Motif):
         (Branching, r"test_graph_form\.py:\d+ in body.*does not depend on the values"),
         (OnlyInTraining, r"train\(\) than in eval\(\) at test_graph_form\.py:\d+ in forward"),
         (Looping, "fixes the batch size of Looping at 3"),
+        (Drawing, "forward of Drawing changes Python's random state"),
+        (Counting, "forward of Counting changes self.calls"),
         (NormAtTheRoot, "a parameter of NormAtTheRoot itself is parametrized"),
     ],
 )
