@@ -39,7 +39,8 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
     from gancompress.reporting.pictures import before_after_grid, sample_grid, save_png
 
     subject, teacher = done.student, done.teacher
-    student = subject.generator.cpu().eval()
+    student = subject.generator.cpu()
+    student.eval()
     n_classes = subject.n_classes
     summary: dict[str, Any] = {
         "schema": SCHEMA,
@@ -63,7 +64,8 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         save_png(sample_grid(student, subject.sampler, n_classes=n_classes), picture)
         table: Any = single_table(done, quality["student"])
     else:
-        teacher = teacher.cpu().eval()
+        teacher = teacher.cpu()
+        teacher.eval()
         picture = done.run / "before_after.png"
         image = before_after_grid(teacher, student, subject.sampler, n_classes=n_classes)
         save_png(image, picture)

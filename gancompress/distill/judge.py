@@ -36,7 +36,8 @@ class Judge:
                 f"{who} looks at images with the teacher's discriminator, and there is none; "
                 "give one (--discriminator) or choose distiller 'attention'"
             )
-        self.network = copy.deepcopy(context.discriminator).eval().requires_grad_(False)
+        self.network = copy.deepcopy(context.discriminator).requires_grad_(False)
+        self.network.eval()
         self.who = who
         images = next(tensors_in(look(context.teacher, context.example)))
         arguments = self._arguments(images, context.labels())

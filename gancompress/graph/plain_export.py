@@ -54,7 +54,8 @@ def computed_weights(holder: nn.Module) -> dict[str, bool]:
 
 def _plain(generator: nn.Module) -> nn.Module:
     """Return a copy in which computed weights are plain parameters."""
-    copy = copy_with(generator, lambda t: t if isinstance(t, nn.Parameter) else clone(t)).eval()
+    copy = copy_with(generator, lambda t: t if isinstance(t, nn.Parameter) else clone(t))
+    copy.eval()
     for sub in list(copy.modules()):
         values: dict[str, torch.Tensor] = {}
         with torch.no_grad():
@@ -80,7 +81,8 @@ def export_mode(
     Raises:
         GraphError: export refuses, or the batch size is fixed; names the line.
     """
-    copy = _plain(generator).train(training)
+    copy = _plain(generator)
+    copy.train(training)
     kind = type(generator).__name__
     try:
         with _silence():

@@ -75,7 +75,9 @@ class Workbench:
                 new = new.contiguous(memory_format=_layout(t))
             return _as_kind(new, t)
 
-        return copy_with(self.generator, replace).eval()
+        twin = copy_with(self.generator, replace)
+        twin.eval()  # not chained: some classes override it and return nothing
+        return twin
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

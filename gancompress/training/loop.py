@@ -107,7 +107,7 @@ def train(
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
             teacher = copy.deepcopy(generator)
-        place(teacher, device, layout).eval().requires_grad_(False)
+        place(teacher, device, layout).requires_grad_(False).eval()
         check_fit(teacher, sampler, dataset=dataset)
     # Whose samples stand in for real images, and whom the distillers listen to.
     elder = generator if teacher is None else teacher
@@ -119,7 +119,8 @@ def train(
         student, plan, verified = narrow_student(teacher, example, recipe)
         if recipe.student.init == "scratch":
             student = fresh(student, recipe.seed)
-    G = place(student, device, layout).requires_grad_(True).train()
+    G = place(student, device, layout).requires_grad_(True)
+    G.train()
     masked: Masked | None = None
     if recipe.kind == "prune":
         masked = masked_student(G, example, recipe)

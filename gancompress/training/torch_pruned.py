@@ -54,7 +54,8 @@ def plain_twin(generator: nn.Module) -> nn.Module:
 
     Spectral norms are folded into their weights, conditional norms are taken apart.
     """
-    twin = copy.deepcopy(generator).to(memory_format=torch.contiguous_format).eval()
+    twin = copy.deepcopy(generator).to(memory_format=torch.contiguous_format)
+    twin.eval()
     _replace(twin)
     return twin.requires_grad_(True)
 
@@ -92,7 +93,8 @@ def _replace(module: nn.Module) -> None:
             assert isinstance(new, nn.Conv2d | nn.Linear)
             new.weight = nn.Parameter(folded)
             new.bias = child.bias  # type: ignore[assignment]
-        setattr(module, name, new.eval())
+        new.eval()
+        setattr(module, name, new)
         _replace(new)
 
 

@@ -168,3 +168,30 @@ def test_frozen_and_shared_state_is_respected() -> None:
     assert graph.cost().params == sum(p.numel() for p in net.parameters())
     twin = copy.deepcopy(net)
     assert gc.trace(twin, inputs("shared")).widths == graph.widths
+
+
+class Mute(nn.Module):
+    """Overrides train() and eval() and returns nothing, as some published generators do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+    def eval(self) -> None:  # type: ignore[override]
+        super().eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+def test_train_and_eval_may_return_nothing() -> None:
+    net, x = Mute(), torch.randn(2, 3, 8, 8)
+    masked = gc.wrap(net, x, target="params=0.6")
+    masked.advance(1.0)
+    small = masked.prune()
+    assert isinstance(small, Mute)
+    assert gc.verify(net, small, x).passed
+    assert gc.inspect(small, x).rows
