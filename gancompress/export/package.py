@@ -137,7 +137,7 @@ def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
 
 def _graph_again(module: nn.Module, record: Any, path: Path) -> GraphForm:
     """Make the graph form of a freshly built module, and check that it is the one saved."""
-    if not isinstance(record, dict) or not {"args", "kwargs", "code", "numbers"} <= set(record):
+    if not isinstance(record, dict) or not {"args", "kwargs", "graph"} <= set(record):
         raise CheckpointError(f"{path}: the record of its graph form is damaged")
     first = next(iter(module.parameters()), torch.empty(0))
     args, kwargs = (example_of(record[k], first.device) for k in ("args", "kwargs"))
@@ -145,8 +145,7 @@ def _graph_again(module: nn.Module, record: Any, path: Path) -> GraphForm:
         form = to_graph(module, args, kwargs, check=False)
     except GraphError as error:
         raise CheckpointError(f"{path}: no graph form of what was built: {error}") from error
-    made = form.record or {}
-    if any(made.get(k) != record[k] for k in ("code", "numbers")):
+    if (form.record or {}).get("graph") != record["graph"]:
         raise CheckpointError(
             f"{path} was saved with the graph that torch {record.get('torch')} exports; torch "
             f"{torch.__version__} makes another one of the {type(module).__name__} that was built. "

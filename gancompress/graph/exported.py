@@ -92,8 +92,7 @@ def to_graph(
         form.record = {
             "args": describe(args),
             "kwargs": describe(kw),
-            "code": hashlib.sha256(form.code.encode()).hexdigest(),
-            "numbers": hashlib.sha256(str(sorted(numbers.items())).encode()).hexdigest(),
+            "graph": _fingerprint(generator, form),
             "torch": torch.__version__,
         }
     if check:
@@ -113,6 +112,17 @@ def in_form(
     if form not in FORMS:
         raise ConfigError(f"form={form!r} is not one of {', '.join(FORMS)}")
     return to_graph(generator, example, kwargs) if form == "graph" else generator
+
+
+def _fingerprint(generator: nn.Module, form: GraphForm) -> str:
+    """Return a hash of the code, the sizes and the constants of a graph form and its parts."""
+    known = dict(generator.named_buffers())
+    facts: list[Any] = [(n, b.tolist()) for n, b in form.named_buffers() if n not in known]
+    for sub in form.modules():
+        if isinstance(sub, GraphForm):
+            sizes = sorted((k, v) for k, v in vars(sub).items() if type(v) is int)
+            facts.append((sub.code, sizes))
+    return hashlib.sha256(str(facts).encode()).hexdigest()
 
 
 def _rows(args: Any, kwargs: Any) -> int:
