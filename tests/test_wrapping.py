@@ -406,3 +406,27 @@ def test_frozen_parameters_can_be_masked() -> None:
     net(x).square().mean().backward()
     assert all(p.grad is not None for p in masked.parameters())
     assert all(p.grad is None for n, p in net.named_parameters() if not n.endswith("scores"))
+
+
+@pytest.mark.parametrize("relaxation", sorted(RELAXATIONS.names()))
+def test_under_a_budget_what_was_trained_is_what_is_cut(relaxation: str) -> None:
+    """Scores that sink below 0 must not close a living channel that the cut would open again."""
+    net, x = build("spectral_old"), inputs("spectral_old")
+    masked = gc.wrap(net, x, target="params=0.5", relaxation=relaxation)
+    masked.advance(1.0)
+    with torch.no_grad():
+        for mask in masked.masks.values():
+            mask.scores[::2] -= 5.0
+        trained = net.eval()(x)
+    small = masked.prune()
+    assert torch.allclose(small.eval()(x), trained, atol=1e-6)
+
+
+def test_without_a_budget_closed_gates_go_first_when_one_is_given() -> None:
+    net, x = build("plain"), inputs("plain")
+    masked = gc.wrap(net, x)
+    with torch.no_grad():
+        for mask in masked.masks.values():
+            mask.scores[0] = -1.0
+    plan = masked.plan("params=0.9")
+    assert all(0 not in kept for kept in plan.keep.values())

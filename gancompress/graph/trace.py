@@ -247,7 +247,7 @@ def _state_bare_norms(
             len(dims) == sub._get_no_batch_dim()
         )
         key = (path, "num_features", None)
-        if len(dims) > 1 and sub.num_features > 1:
+        if len(dims) > 1 and isinstance(sub.num_features, int) and sub.num_features > 1:
             attributes[key] = sub.num_features
             uses.append(
                 SizeUse(leaf(key, sub.num_features), dims[0 if unbatched else 1], "norm", "")

@@ -26,15 +26,9 @@ def cuttable(mask: ChannelMask) -> list[int]:
     return torch.nonzero(alive).flatten().tolist()
 
 
-def decided(mask: ChannelMask, *, budgeted: bool, least: int) -> list[int]:
-    """Return the channels that a plan made now keeps, ``least`` of them at the least.
-
-    Args:
-        mask: of the group.
-        budgeted: the dead channels are the choice; without a budget the gates are.
-        least: filled up with the highest scores.
-    """
-    kept = mask.alive if budgeted else mask.hard().bool()
+def decided(mask: ChannelMask, *, least: int) -> list[int]:
+    """Return what a plan made now keeps: the open channels, the best ``least`` at least."""
+    kept = mask.hard().bool()
     floor = min(least, mask.size)
     if int(kept.sum()) < floor:
         best = torch.argsort(mask.scores.detach(), descending=True)[:floor]
@@ -51,7 +45,9 @@ def carry_masks(old: Mapping[str, ChannelMask], carried: Carried) -> dict[str, C
             continue
         before = old[source]
         # Dtype too: a float64 generator has float64 scores.
-        mask = ChannelMask(name, len(channels), before.relaxation).to(before.scores)
+        mask = ChannelMask(name, len(channels), before.relaxation, held_open=before.held_open).to(
+            before.scores
+        )
         index = torch.from_numpy(channels).to(before.scores.device)
         with torch.no_grad():
             mask.scores.copy_(before.scores[index])

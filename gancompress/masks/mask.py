@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from gancompress.masks.relax import RELAXATIONS
 
+OPEN = 0.05
+"""The score that a gate sees at the least while it is held open."""
+
 
 class ChannelMask(nn.Module):
     """The learnable choice over one channel group ("learnable mask layer" in PPCD).
@@ -19,9 +22,12 @@ class ChannelMask(nn.Module):
         name: of the group.
         size: channels c.
         relaxation: registry name; turns scores into gate values.
+        held_open: the gate of a living channel never closes. Under a budget the schedule alone
+            kills; a channel that its score had closed in training would be open again after the
+            cut, in a network that has learned without it.
 
     Attributes:
-        scores: parameter (c,), open while > 0.
+        scores: parameter (c,), open while > 0 (or always, see ``held_open``).
         alive: bool buffer (c,); a dead channel never comes back.
         sensitivity: buffer (c,), running mean over steps of the squared gradient of the loss by
             the gate, the penalty left out (a Fisher estimate of what removing the channel costs).
@@ -30,14 +36,17 @@ class ChannelMask(nn.Module):
     """
 
     is_gancompress_mask = True
+    held_open: bool
     alive: Tensor
     sensitivity: Tensor
     progress: Tensor
     settled: Tensor
 
-    def __init__(self, name: str, size: int, relaxation: str = "ste") -> None:
+    def __init__(
+        self, name: str, size: int, relaxation: str = "ste", *, held_open: bool = False
+    ) -> None:
         super().__init__()
-        self.name, self.size = name, size
+        self.name, self.size, self.held_open = name, size, held_open
         self.relaxation = relaxation
         RELAXATIONS.get(relaxation)
         self.scores = nn.Parameter(torch.ones(size))
@@ -64,6 +73,13 @@ class ChannelMask(nn.Module):
         self.settled.fill_(True)
         self._settled = True
 
+    def hold_open(self, kept: Sequence[int]) -> None:
+        """Let all but the channels ``kept`` die, and hold these open from now on."""
+        dead = torch.ones_like(self.alive)
+        dead[list(kept)] = False
+        self.alive &= ~dead
+        self.held_open = True
+
     def sync(self) -> None:
         """Take the Python mirrors from the buffers (after loading a state dict)."""
         self._progress, self._settled = float(self.progress), bool(self.settled)
@@ -77,7 +93,10 @@ class ChannelMask(nn.Module):
         alive = self.alive.to(self.scores.dtype)
         if self._settled:
             return alive
-        values = RELAXATIONS.get(self.relaxation)(self.scores, self._progress) * alive
+        scores = self.scores
+        if self.held_open:
+            scores = scores + (scores.clamp_min(OPEN) - scores).detach()
+        values = RELAXATIONS.get(self.relaxation)(scores, self._progress) * alive
         if watched and values.requires_grad:
             values.register_hook(self._note)
         return values
@@ -85,7 +104,7 @@ class ChannelMask(nn.Module):
     def hard(self) -> Tensor:
         """Return the 0/1 decision (c,) without gradient: what a cut now would keep."""
         with torch.no_grad():
-            if self._settled:
+            if self._settled or self.held_open:
                 return self.alive.to(self.scores.dtype)
             return ((self.scores > 0) & self.alive).to(self.scores.dtype)
 

@@ -204,11 +204,15 @@ class Masked:
             )
             fixed = {g: n for g, n in self.graph.widths.items() if g not in self._masks}
             budget.check(self.graph, fixed)
+            if self._budget is None:
+                # What the scores closed in training is gone first; the budget decides on the rest.
+                for mask in self.masks.values():
+                    mask.hold_open(decided(mask, least=options["min_channels"]))
             self._budget = budget
         if self._budget is not None:
             self._kill_to(self._budget.goal)
-        least, budgeted = self._options["min_channels"], self._budget is not None
-        keep = {n: decided(m, budgeted=budgeted, least=least) for n, m in self.masks.items()}
+        least = self._options["min_channels"]
+        keep = {n: decided(m, least=least) for n, m in self.masks.items()}
         return Plan.of(self.graph, keep)
 
     def whole_plan(self) -> Plan:

@@ -65,7 +65,9 @@ def set_up(
     tensors = raw_tensors(generator)
     masks = {}
     for group in (g for g in graph.groups if g.name in chosen):
-        mask = ChannelMask(group.name, group.size, options["relaxation"])
+        mask = ChannelMask(
+            group.name, group.size, options["relaxation"], held_open=budget is not None
+        )
         with torch.no_grad():
             mask.scores.copy_(torch.from_numpy(channel_norm(group, tensors)))
         masks[group.name] = mask
