@@ -23,8 +23,7 @@ def ranked(values: np.ndarray, mask: ChannelMask) -> np.ndarray:
 
     Norms and scores order the channels of one group; their spread says nothing about how one group
     compares with another, and a group with a long tail would lose most of its channels. With ranks
-    every group is valued alike, and cost decides where to remove. (Measured: with raw magnitudes a
-    5.2x cut of the embedded generator came out worse than random channels.)
+    every group is valued alike, and cost decides where to remove.
     """
     alive = mask.alive.cpu().numpy()
     made = np.full(len(values), 0.5)
