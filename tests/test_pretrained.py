@@ -152,7 +152,9 @@ def test_committed_results_are_on_target_and_exact() -> None:
     for name, found in pretrained.read_results().items():
         assert abs(found["off_target"]) < 0.02, name
         assert found["cut_error"] < 1e-6, name
-        assert (pretrained.PICTURES / f"pretrained-{name}.jpg").stat().st_size < 300_000
+        if found["steps"] > 1:
+            picture = pretrained.PICTURES / f"pretrained-{name}.jpg"
+            assert picture.stat().st_size < 300_000
 
 
 def test_lite0_gives_320_features_and_logits_at_any_size() -> None:
