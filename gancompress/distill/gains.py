@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.distill.maths import widen
-from gancompress.distill.probe import evaluating, look, traceless
+from gancompress.distill.probe import look, traceless
 from gancompress.distill.taps import tap_path, tensors_in
 from gancompress.errors import ConfigError
+from gancompress.modes import evaluating
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from gancompress.distill.maths import full_precision, unit, widen
 from gancompress.distill.pairing import Pairs, resolve_pairs
-from gancompress.distill.probe import evaluating, traceless
+from gancompress.distill.probe import traceless
 from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
 from gancompress.distill.taps import Taps, deafened
 from gancompress.errors import ConfigError, DataError
+from gancompress.modes import evaluating
 
 _DRAWS = 8
 

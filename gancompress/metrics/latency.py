@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
 from gancompress.errors import DataError
-from gancompress.metrics.modes import evaluating
+from gancompress.modes import evaluating
 
 
 @dataclass(frozen=True)

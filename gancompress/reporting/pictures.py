@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from gancompress.errors import DataError, StorageError
-from gancompress.metrics.modes import evaluating
 from gancompress.metrics.sampling import Sampler, check_images, with_labels
+from gancompress.modes import evaluating
 
 PAD = 2  # pixels between images, before scaling
 INK, PAPER = (30, 30, 30), (255, 255, 255)

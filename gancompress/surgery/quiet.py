@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from gancompress.modes import evaluating
+
 
 @contextlib.contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
@@ -18,18 +20,14 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     Afterwards every submodule has its own training mode again, buffers their values, and Python's,
     NumPy's and torch's random states (accelerators in use included) are as before.
     """
-    modes = [(m, m.training) for m in module.modules()]
     buffers = [(b, b.detach().clone()) for b in module.buffers()]
     states = random.getstate(), np.random.get_state()
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     devices = list(range(torch.cuda.device_count())) if cuda else []
-    module.eval()
     try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
+        with evaluating(module), torch.random.fork_rng(devices=devices), torch.no_grad():
             yield
     finally:
-        for m, training in modes:
-            m.training = training
         with torch.no_grad():
             for buffer, old in buffers:
                 buffer.copy_(old)

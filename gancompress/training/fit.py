@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError, GancompressError
+from gancompress.modes import evaluating
 from gancompress.training.guard import BufferGuard
 from gancompress.training.judge import judge
 from gancompress.training.order import stream
@@ -121,12 +122,8 @@ def _run(module: nn.Module, arguments: tuple[Any, ...], what: str) -> Any:
 @contextmanager
 def _untouched(module: nn.Module) -> Iterator[None]:
     guard = BufferGuard(module)
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         guard.restore()
-        for part, mode in modes:
-            part.training = mode

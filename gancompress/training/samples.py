@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.data.inputs import InputSampler
+from gancompress.modes import evaluating
 from gancompress.training.order import stream
 
 
@@ -30,11 +31,8 @@ def sample_images(
     if sampler.n_classes is not None and sampler.labels(inputs) is not None:
         shown = min(columns, sampler.n_classes)
         inputs = sampler.relabelled(inputs, torch.arange(n) % columns % shown)
-    training = generator.training
-    generator.eval()
-    images = generator(*(part.to(device) for part in inputs))
-    generator.train(training)
-    return images
+    with evaluating(generator):
+        return generator(*(part.to(device) for part in inputs))
 
 
 def save_grid(images: Tensor, file: Path, *, columns: int) -> None:
