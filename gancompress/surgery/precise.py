@@ -47,6 +47,9 @@ class Float64(TorchFunctionMode):
                 return func(*args, **kwargs)
         elif name in _METADATA:
             return func(*args, **kwargs)
+        elif name == "__set__" and getattr(func.__self__, "__name__", "") == "data":
+            # What a forward writes to `parameter.data` must be read again, so nothing can stand in.
+            raise RuntimeError("the forward rewrites a parameter: run a float64 copy")
         writes = (name.endswith("_") and not name.endswith("__")) or name in (
             "__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__",
         )  # fmt: skip

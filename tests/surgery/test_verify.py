@@ -195,3 +195,32 @@ def test_rounding_that_the_network_itself_amplifies_is_no_error() -> None:
     with torch.no_grad():
         small.a.weight[0] *= 1 + 1e-5
     assert not gc.verify(net, small, x, plan=plan).passed
+
+
+class Merged(nn.Module):
+    """Folds two convolutions into a third in eval mode, through ``.data``, as SPAN does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, 24, 1), nn.Conv2d(24, 3, 1)
+        self.folded = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            return self.b(self.a(x))
+        a, b = self.a.weight.data.clone()[:, :, 0, 0], self.b.weight.data.clone()[:, :, 0, 0]
+        self.folded.weight.data = (b @ a)[:, :, None, None]
+        self.folded.bias.data = b @ self.a.bias.data.clone() + self.b.bias.data.clone()
+        return self.folded(x)
+
+
+def test_a_forward_that_folds_its_weights_is_verified() -> None:
+    net, x = Merged(), torch.randn(2, 3, 6, 6)
+    graph = gc.trace(net, x)
+    plan = gc.random_plan(graph, keep=0.5, seed=0)
+    small = gc.cut(net, plan, graph=graph)
+    assert small.a.weight.shape[0] == 12
+    gc.wrap(net, x).apply(plan)
+    assert gc.verify(net, small, x, plan=plan).passed
+    assert net.folded.weight.dtype == torch.float32
