@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gancompress.errors import GraphError
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
 from gancompress.graph.form import GraphForm
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.nested import map_tensors, tensors_of
+from gancompress.graph.nested import tensors_of
 from gancompress.graph.probe import Findings, probe
 from gancompress.graph.sizes import AttributeKey, SizeUse, SizeWatch, TracedInt, leaf, plant
 from gancompress.graph.tracer import RecordMode, Tracer
-from gancompress.graph.twin import copy_with, named_tensors
+from gancompress.graph.twin import named_tensors
+from gancompress.graph.workbench import Workbench
 
 
 def call_arguments(example: Any, kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict]:
@@ -31,89 +27,6 @@ def call_arguments(example: Any, kwargs: Mapping[str, Any] | None) -> tuple[tupl
         return (), dict(example)
     args = example if isinstance(example, tuple) else (example,)
     return args, dict(kwargs or {})
-
-
-class Workbench:
-    """Makes copies of a generator to run, on fake tensors where the model allows."""
-
-    def __init__(
-        self, generator: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fake: bool
-    ) -> None:
-        self.generator, self.example = generator, (args, kwargs)
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
-
-    def _convert(self, t: torch.Tensor) -> torch.Tensor:
-        if self.mode is None:
-            new = t.detach().clone()
-        else:
-            new = self.mode.from_tensor(t.detach(), static_shapes=True)
-        return _as_kind(new, t)
-
-    def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the example inputs for a run."""
-        args, kwargs = self.example
-        return map_tensors(args, self._convert), map_tensors(kwargs, self._convert)
-
-    def copy(self, keep: Mapping[int, list[np.ndarray | None]] | None = None) -> nn.Module:
-        """Return an eval-mode copy; ``keep`` maps id(tensor) to the kept indices by dimension."""
-
-        def replace(t: torch.Tensor) -> torch.Tensor:
-            kept = (keep or {}).get(id(t))
-            if kept is None or all(k is None for k in kept):
-                return self._convert(t)
-            if self.mode is None:
-                new = t.detach()
-                for d, k in enumerate(kept):
-                    if k is not None:
-                        new = new.index_select(d, torch.from_numpy(k).to(t.device))
-            else:
-                shape = [n if k is None else len(k) for n, k in zip(t.shape, kept, strict=True)]
-                with self.mode:
-                    new = torch.empty(shape, dtype=t.dtype, device=t.device)
-            # A forward may ask how its weights lie in memory, and must get the same answer.
-            with self.mode or contextlib.nullcontext():
-                new = new.contiguous(memory_format=_layout(t))
-            return _as_kind(new, t)
-
-        twin = copy_with(self.generator, replace)
-        twin.eval()  # not chained: some classes override it and return nothing
-        return twin
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Run without gradients, with all random states put back afterwards."""
-        # Trial cuts fail by design; torch would log each failure with its traceback.
-        log = logging.getLogger("torch._subclasses.fake_tensor")
-        silent = log.disabled
-        log.disabled = True
-        states = random.getstate(), np.random.get_state()
-        fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no rule can open
-        with (
-            torch.random.fork_rng(devices=[]),
-            torch.no_grad(),
-            self.mode or contextlib.nullcontext(),
-        ):
-            try:
-                yield
-            finally:
-                log.disabled = silent
-                torch.backends.mha.set_fastpath_enabled(fast)
-                random.setstate(states[0])
-                np.random.set_state(states[1])
-
-
-def _layout(t: torch.Tensor) -> torch.memory_format:
-    for dim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
-        if t.dim() == dim and not t.is_contiguous() and t.is_contiguous(memory_format=layout):
-            return layout
-    return torch.contiguous_format
-
-
-def _as_kind(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-    if isinstance(old, nn.Parameter):
-        return nn.Parameter(new, requires_grad=old.requires_grad)
-    return new
 
 
 def trace(

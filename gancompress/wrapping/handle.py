@@ -25,7 +25,7 @@ from gancompress.surgery.operate import carried_channels, operate, sliced_copy
 from gancompress.surgery.plan import Plan
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import Verification, verify
-from gancompress.wrapping.setup import set_up
+from gancompress.wrapping.setup import budget_for, set_up
 from gancompress.wrapping.state import State
 
 
@@ -198,16 +198,11 @@ class Masked:
             TargetError: the target is out of reach.
         """
         if target is not None:
-            options = self._options
-            budget = Budget(
-                Target.parse(target), self.original, options["round_to"], options["min_channels"]
-            )
-            fixed = {g: n for g, n in self.graph.widths.items() if g not in self._masks}
-            budget.check(self.graph, fixed)
+            budget = budget_for(target, self.original, self.graph, self.masks, self._options)
             if self._budget is None:
                 # What the scores closed in training is gone first; the budget decides on the rest.
                 for mask in self.masks.values():
-                    mask.hold_open(decided(mask, least=options["min_channels"]))
+                    mask.hold_open(decided(mask, least=self._options["min_channels"]))
             self._budget = budget
         if self._budget is not None:
             self._kill_to(self._budget.goal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from gancompress.errors import GraphError
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.trace import trace
 from gancompress.masks.attach import attach
-from gancompress.masks.budget import Budget
+from gancompress.masks.budget import Budget, Target
 from gancompress.masks.choose import choose_groups
 from gancompress.masks.importance import channel_norm
 from gancompress.masks.mask import ChannelMask
@@ -60,8 +60,7 @@ def set_up(
     chosen = {n for n in chosen if graph[n].readers or graph[n].silencers}
     original, budget = graph.cost(), None
     if options["target"] is not None:
-        budget = Budget(options["target"], original, options["round_to"], options["min_channels"])
-        budget.check(graph, {n: s for n, s in graph.widths.items() if n not in chosen})
+        budget = budget_for(options["target"], original, graph, chosen, options)
     tensors = raw_tensors(generator)
     masks = {}
     for group in (g for g in graph.groups if g.name in chosen):
@@ -75,6 +74,23 @@ def set_up(
         attach(generator, graph, masks, options["site"])
         _try_owners(generator, graph)
     return Start(graph, masks, original, budget)
+
+
+def budget_for(
+    target: str | Target,
+    original: Cost,
+    graph: ChannelGraph,
+    masked: Container[str],
+    options: Mapping[str, Any],
+) -> Budget:
+    """Return the budget of ``target``, checked against what the ``masked`` groups can give.
+
+    Raises:
+        TargetError: it is out of reach.
+    """
+    budget = Budget(Target.parse(target), original, options["round_to"], options["min_channels"])
+    budget.check(graph, {n: s for n, s in graph.widths.items() if n not in masked})
+    return budget
 
 
 def _try_owners(generator: nn.Module, graph: ChannelGraph) -> None:

@@ -167,7 +167,7 @@ def test_verification_is_a_plain_record() -> None:
 
 
 class Chaotic(nn.Module):
-    """A branch, off until its parameter is randomised, that doubles every rounding error 26 times."""
+    """A branch, off until its parameter is randomised, that doubles each rounding error often."""
 
     def __init__(self) -> None:
         super().__init__()
