@@ -16,11 +16,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import torch
 
 import gancompress as gc
 from benchmarks import record
+from benchmarks.table import DOCUMENT
 from gancompress.masks import ChannelMask
 from gancompress.masks.attach import attach
 from gancompress.models import BigGANConfig, BigGANGenerator
@@ -107,6 +110,31 @@ def main() -> None:
     title = "trace + cut + verify, BigGAN-128 by width"
     data = {"benchmark": title, **record.protocol(options.seed), "rows": rows}
     record.write(record.RESULTS / "scaling.json", data)
+    draw(rows, record.ROOT / "docs" / "images" / "scaling.png")
+    cells = [
+        [f"{r['params'] / 1e6:.1f} M", r["trace_s"], r["cut_s"], r["verify_s"], r["total_s"],
+         r["memory_of_own"], f"{r['max_error']:.0e}"]
+        for r in rows
+    ]  # fmt: skip
+    head = ["parameters", "trace s", "cut s", "verify s", "all s", "peak, of its own size", "error"]
+    text = f"Torch {data['versions']['torch']}, {torch.get_num_threads()} threads.\n\n"
+    record.place(DOCUMENT, "scaling", text + record.table(head, cells))
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Plot seconds against parameters, with a line through the origin and the largest network."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    size = [r["params"] / 1e6 for r in rows]
+    for key in ("total_s", "trace_s", "verify_s"):
+        axes.plot(size, [r[key] for r in rows], "o-", markersize=4, label=key.removesuffix("_s"))
+    steepest = rows[-1]["total_s"] / size[-1]
+    axes.plot([0, size[-1]], [0, steepest * size[-1]], ":", color="grey", label="proportional")
+    axes.set(xlabel="million parameters", ylabel="seconds", xlim=(0, None), ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

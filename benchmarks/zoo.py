@@ -3,6 +3,7 @@
     python benchmarks/zoo.py --site DIR            # all, into benchmarks/results/zoo.json
     python benchmarks/zoo.py --site DIR --only torchgan_dcgan
     python benchmarks/zoo.py --table               # Markdown of the last results
+    python benchmarks/zoo.py --docs docs/surgery.md
 
 Install the packages named in `benchmarks/zoo_models` without their dependencies into a folder and
 pass it as `--site`. Whatever is absent is skipped by name.
@@ -28,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gancompress as gc
 from benchmarks.isolate import isolated
-from benchmarks.record import RESULTS, protocol, table, write
+from benchmarks.record import RESULTS, place, protocol, table, write
 from benchmarks.shares import channels, refusals
 from tests.motifs.checks import backward, difference, error, run, size
 
@@ -182,13 +183,20 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=900.0, help="seconds for one generator")
     parser.add_argument("--out", type=Path, default=RESULTS / "zoo.json")
     parser.add_argument("--table", action="store_true", help="print the table of --out and stop")
+    parser.add_argument("--docs", type=Path, help="write the table of --out into this document")
     options = parser.parse_args()
     sys.path.extend(options.site)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
 
-    if options.table:
-        print(as_table(json.loads(options.out.read_text())))
+    if options.table or options.docs:
+        data = json.loads(options.out.read_text())
+        text = as_table(data)
+        if options.docs:
+            counts = ", ".join(f"{n} {status}" for status, n in data["summary"].items())
+            place(options.docs, "zoo", f"{len(data['rows'])} generators: {counts}.\n\n{text}")
+        else:
+            print(text)
         return
     from benchmarks.zoo_models import ZOO
 
