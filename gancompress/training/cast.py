@@ -147,7 +147,11 @@ class Cast:
     def verification(self) -> dict[str, Any] | None:
         """Return what the last verified cut showed, ready for JSON."""
         found = None if self.masked is None else self.masked.verification
-        return None if found is None else {"max_error": found.max_error, "passed": found.passed}
+        if self.masked is None or found is None:
+            return None
+        # A channel may have gone in any of the cuts: the largest error counts.
+        worst = max([found.max_error, *self.masked.cut_errors])
+        return {"max_error": worst, "passed": found.passed, "cuts": len(self.masked.cut_errors)}
 
     def check_optimizers(self) -> None:
         """Make sure that every live parameter of the generator is held exactly once."""

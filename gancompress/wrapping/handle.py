@@ -25,6 +25,7 @@ from gancompress.surgery.operate import carried_channels, operate, sliced_copy
 from gancompress.surgery.plan import Plan
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import Verification, verify
+from gancompress.wrapping.check import CutCheck
 from gancompress.wrapping.setup import budget_for, set_up
 from gancompress.wrapping.state import State
 
@@ -47,12 +48,14 @@ class Masked:
         graph: its channel groups (after the first forward call when no example was given).
         history: the cut done so far by `shrink`, on the original network; None before the first.
         verification: of the last `prune`.
+        cut_errors: of each `shrink`: how far the output moved, in float64, as in `verify`.
     """
 
     def __init__(self, generator: nn.Module, options: dict[str, Any]) -> None:
         self.generator, self._options = generator, options
         self.history: Plan | None = None
         self.verification: Verification | None = None
+        self.cut_errors: list[float] = []
         self.progress = 0.0
         self._graph: ChannelGraph | None = None
         self._original: Cost | None = None
@@ -258,16 +261,22 @@ class Masked:
 
         Raises:
             GraphError: the cut network does not run; nothing has changed then.
+            TargetError: its output is not that of the masked network; nothing has changed then.
         """
         keep = {n: cuttable(m) for n, m in self.masks.items()}
         if all(len(k) == self._masks[n].size for n, k in keep.items()):
             return None
         plan = Plan.of(self.graph, keep)
-        self._operate(plan, optimizers, copies)
+        check = CutCheck(self.generator, self.graph.example, seed=len(self.cut_errors))
+        self._operate(plan, optimizers, copies, check)
         return plan
 
     def _operate(
-        self, plan: Plan, optimizers: Sequence[torch.optim.Optimizer], copies: Sequence[nn.Module]
+        self,
+        plan: Plan,
+        optimizers: Sequence[torch.optim.Optimizer],
+        copies: Sequence[nn.Module],
+        check: CutCheck | None = None,
     ) -> None:
         old_masks = [self._masks, *(find_masks(c) for c in copies)]
         if any(set(m) != set(self._masks) for m in old_masks):
@@ -283,8 +292,10 @@ class Masked:
                 carry_scores(optimizer, self._masks, new_masks[0], carried)
             for module, masks in zip((self.generator, *copies), new_masks, strict=True):
                 attach(module, graph, masks, self._options["site"])
+            errors = [] if check is None else [check.error()]
             history = plan if self.history is None else self.history.then(plan)
         self._graph, self._masks, self.history = graph, new_masks[0], history
+        self.cut_errors += errors
 
     def prune(self, plan: Plan | None = None, *, check: bool = True) -> nn.Module:
         """Return a plain, smaller module without gates, verified against the masked one (ours).
@@ -329,7 +340,7 @@ class Masked:
     # -- saving ----------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
         """Return what the generator's own state dict does not hold, as JSON-ready values."""
-        return State(self.progress, self.original, self.history).to_json()
+        return State(self.progress, self.original, self.history, self.cut_errors).to_json()
 
     def load_state_dict(
         self,
@@ -349,4 +360,4 @@ class Masked:
         saved.check_fits(self.original, self.history)
         if saved.history is not None:
             self._operate(saved.history, optimizers, copies)
-        self.progress = saved.progress
+        self.progress, self.cut_errors = saved.progress, list(saved.cut_errors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ from gancompress.surgery.plan import Plan
 
 @dataclass(frozen=True)
 class State:
-    """How far the annealing is, what the generator cost when it was wrapped, and the cuts since."""
+    """How far the annealing is, what the generator cost when it was wrapped, the cuts since."""
 
     progress: float
     original: Cost
     history: Plan | None
+    cut_errors: Sequence[float] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -25,6 +26,7 @@ class State:
             "progress": self.progress,
             "original": [self.original.params, self.original.macs],
             "history": None if self.history is None else self.history.to_json(),
+            "cut_errors": list(self.cut_errors),
         }
 
     @classmethod
@@ -38,9 +40,10 @@ class State:
             history, progress = state["history"], float(state["progress"])
             params, macs = (int(n) for n in state["original"])
             plan = None if history is None else Plan.from_json(history)
+            errors = [float(e) for e in state["cut_errors"]]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"not the state of a wrapped generator: {error!r}") from error
-        return cls(progress, Cost(params, macs), plan)
+        return cls(progress, Cost(params, macs), plan, errors)
 
     def check_fits(self, original: Cost, history: Plan | None) -> None:
         """Refuse a generator of another size, or one that was cut already.

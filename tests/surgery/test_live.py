@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import gancompress as gc
-from gancompress.errors import CheckpointError, GraphError
+from gancompress.errors import CheckpointError, GraphError, TargetError
+from gancompress.surgery.operate import operate
 from gancompress.wrapping import Masked
 from tests.tiny import KINDS, Tiny, build, inputs
 
@@ -362,3 +363,28 @@ def test_state_of_another_generator_is_refused() -> None:
     ):
         with pytest.raises(CheckpointError):
             Run("plain", "adam", torch.float32).masked.load_state_dict(damaged)
+
+
+def test_a_live_cut_is_compared_with_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = build("plain"), inputs("plain")
+    masked = gc.wrap(net, x, target="params=0.5")
+    masked.advance(1.0)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+
+    def spoilt(module: nn.Module, *args: object, **kwargs: object) -> object:
+        graph = operate(module, *args, **kwargs)  # type: ignore[arg-type]
+        with torch.no_grad():
+            next(p for n, p in module.named_parameters() if n.endswith("bias")).add_(1e-3)
+        return graph
+
+    monkeypatch.setattr("gancompress.wrapping.handle.operate", spoilt)
+    with pytest.raises(TargetError, match="the live cut is refused"):
+        masked.shrink()
+    monkeypatch.undo()
+    assert masked.cut_errors == []
+    assert masked.history is None
+    assert list(net.state_dict()) == list(before)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    masked.shrink()
+    assert len(masked.cut_errors) == 1
+    assert 0 <= masked.cut_errors[0] <= 1e-9
