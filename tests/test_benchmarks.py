@@ -169,7 +169,7 @@ def test_the_table_has_mean_and_spread_the_teacher_and_real_images(tmp_path: Pat
     assert "0.940" in lines[5]
     said = verdict(rows, "a")
     assert "Frechet: `a` 1.500 ± 0.707, **`b` is better**: 0.500 ± 0.141" in said
-    assert "Frechet: `b` 0.50 ± 0.14, next `a` 1.50 ± 0.71;" in verdict(rows, "b")
+    assert "Frechet: `b` 0.500 ± 0.141, next `a` 1.500 ± 0.707;" in verdict(rows, "b")
     # Equal figures are no victory.
     assert "recall: `b` 0.500, next `a` 0.500 (within the spread)" in verdict(rows, "b")
     picture(small, rows, tmp_path / "images" / "p.png")
