@@ -24,7 +24,7 @@ from gancompress.graph.twin import named_tensors
 from gancompress.graph.where import failing_line
 
 if TYPE_CHECKING:
-    from gancompress.graph.trace import Workbench
+    from gancompress.graph.workbench import Workbench
 
 
 @dataclass

@@ -26,7 +26,7 @@ from gancompress.surgery.plan import Plan
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import Verification, verify
 from gancompress.wrapping.check import CutCheck
-from gancompress.wrapping.setup import budget_for, set_up
+from gancompress.wrapping.setup import alive_of, budget_for, set_up
 from gancompress.wrapping.state import State
 
 
@@ -225,20 +225,7 @@ class Masked:
             GraphError: the plan names a group this network does not have, or drops channels of a
                 group that has no mask.
         """
-        alive = {}
-        for name, kept in plan.keep.items():
-            group = self.graph[name]
-            if not kept or min(kept) < 0 or max(kept) >= group.size:
-                raise GraphError(
-                    f"plan keeps channels {kept[:3]} ... of {name!r}, which has {group.size}: it "
-                    "was made for another network"
-                )
-            alive[name] = torch.zeros(group.size, dtype=torch.bool)
-            alive[name][kept] = True
-            if name not in self._masks and group.readers and not alive[name].all():
-                raise GraphError(
-                    f"plan drops channels of {name!r}, which was excluded from masking"
-                )
+        alive = alive_of(plan, self.graph, self._masks)
         for name, mask in self._masks.items():
             mask.settle(alive.get(name, torch.ones(mask.size, dtype=torch.bool)))
 

@@ -19,6 +19,7 @@ from gancompress.masks.choose import choose_groups
 from gancompress.masks.importance import channel_norm
 from gancompress.masks.mask import ChannelMask
 from gancompress.surgery.names import raw_tensors
+from gancompress.surgery.plan import Plan
 from gancompress.surgery.quiet import undisturbed
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.vet import vetted_trace
@@ -91,6 +92,28 @@ def budget_for(
     budget = Budget(Target.parse(target), original, options["round_to"], options["min_channels"])
     budget.check(graph, {n: s for n, s in graph.widths.items() if n not in masked})
     return budget
+
+
+def alive_of(plan: Plan, graph: ChannelGraph, masked: Container[str]) -> dict[str, torch.Tensor]:
+    """Return which channels ``plan`` keeps, a bool tensor (c,) for each group it names (ours).
+
+    Raises:
+        GraphError: the plan names a group this network does not have, or drops channels of a
+            group that has no mask.
+    """
+    alive = {}
+    for name, kept in plan.keep.items():
+        group = graph[name]
+        if not kept or min(kept) < 0 or max(kept) >= group.size:
+            raise GraphError(
+                f"plan keeps channels {kept[:3]} ... of {name!r}, which has {group.size}: it "
+                "was made for another network"
+            )
+        alive[name] = torch.zeros(group.size, dtype=torch.bool)
+        alive[name][kept] = True
+        if name not in masked and group.readers and not alive[name].all():
+            raise GraphError(f"plan drops channels of {name!r}, which was excluded from masking")
+    return alive
 
 
 def _try_owners(generator: nn.Module, graph: ChannelGraph) -> None:
