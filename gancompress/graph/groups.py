@@ -14,7 +14,8 @@ from gancompress.errors import GraphError, closest
 from gancompress.graph.atoms import Dim, Dims, Factor, Reason, Slot, Solution
 
 if TYPE_CHECKING:
-    from gancompress.graph.sizes import AttributeKey, SizeUse
+    from gancompress.graph.sizes import SizeUse
+    from gancompress.graph.traced_int import AttributeKey
     from gancompress.graph.tracer import MacTerm, OpRecord, Read
 
 

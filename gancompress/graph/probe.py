@@ -8,31 +8,24 @@ touches is kept whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gancompress.graph.arithmetic import Findings, conflicts, free_atoms, proportions, trial_plan
 from gancompress.graph.atoms import Dim, Factor, Reason
 from gancompress.graph.groups import ChannelGraph, Group, count_alive
 from gancompress.graph.repair import Change, attribute_changes, set_attributes
-from gancompress.graph.sizes import AttributeKey, SizeUse, leaf, solve_attributes
+from gancompress.graph.sizes import SizeUse
+from gancompress.graph.traced_int import AttributeKey, leaf
 from gancompress.graph.tracer import UNSTEADY, OpRecord, scalars_of, steady_name, tensors_in
 from gancompress.graph.twin import named_tensors
 from gancompress.graph.where import failing_line
 
 if TYPE_CHECKING:
     from gancompress.graph.workbench import Workbench
-
-
-@dataclass
-class Findings:
-    """What a trial cut taught: atoms to keep, each with its reason, and attributes that follow."""
-
-    freezes: list[tuple[np.ndarray, Reason]] = field(default_factory=list)
-    uses: list[SizeUse] = field(default_factory=list)
 
 
 class Mismatch(Exception):
@@ -81,22 +74,6 @@ class CheckMode(TorchDispatchMode):
         return out
 
 
-def trial_plan(
-    graph: ChannelGraph, seed: int, only: Iterable[str] | None = None
-) -> dict[str, list[int]]:
-    """Keep about half of every group (or of those named), by chance, at least one and never all."""
-    rng = np.random.default_rng(seed)
-    keep = {}
-    chosen = set(graph.widths if only is None else only)
-    for group in graph.groups:
-        least = 2 if group.size >= 4 else 1
-        n = min(max(least, group.size // 2 + int(rng.integers(-1, 2))), group.size - 1)
-        kept = sorted(int(i) for i in rng.permutation(group.size)[:n])
-        if group.name in chosen:
-            keep[group.name] = kept
-    return keep
-
-
 def kept_indices(graph: ChannelGraph, alive: np.ndarray) -> dict[str, list[np.ndarray | None]]:
     """Return, for each parameter and buffer that changes, the indices kept in each dimension."""
     changes: dict[str, list[np.ndarray | None]] = {}
@@ -113,9 +90,10 @@ def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
     """Run trial cuts; say what Python holds, or nothing when all groups can go."""
     if not graph.groups:
         return Findings()
-    conflicts = _conflicts(graph)
-    if conflicts:
-        return Findings(conflicts)
+    for check in (proportions, conflicts):
+        found = check(graph)
+        if found:
+            return found
     for seed in (0, 1):
         keep = trial_plan(graph, seed)
         stop = _trial(bench, graph, keep)
@@ -125,32 +103,6 @@ def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
             return Findings(_blame(graph, stop))
         return _search(bench, graph, seed, stop)
     return Findings()
-
-
-def _conflicts(graph: ChannelGraph) -> list[tuple[np.ndarray, Reason]]:
-    """Find attributes that size several groups at once (ch // 8 and ch // 2): no value fits all.
-
-    Pure arithmetic over random widths: a trial run could meet a lucky pair.
-    """
-    found: dict[int, tuple[np.ndarray, Reason]] = {}
-    for seed in range(8):
-        alive = graph.alive(trial_plan(graph, seed))
-
-        def count(dim: Dim, alive: np.ndarray = alive) -> int:
-            return count_alive(dim, alive)
-
-        env = {**graph.attributes, **solve_attributes(graph.uses, graph.attributes, count)}
-        for use in graph.uses:
-            if use.value.fn(env) == use.expected(count):
-                continue
-            for other in graph.uses:
-                if other.value.keys & use.value.keys:
-                    names = ", ".join(sorted(f"self.{k[1]}" for k in other.value.keys))
-                    text = f"{other.operator} is sized by {names}, which sizes other channels too"
-                    reason = Reason(other.operator, other.where, text)
-                    for atoms, r in _free(graph, [other.dim], reason):
-                        found.setdefault(id(other), (atoms, r))
-    return list(found.values())
 
 
 def _trial(
@@ -186,25 +138,15 @@ def _blame(graph: ChannelGraph, stop: Mismatch) -> list[tuple[np.ndarray, Reason
     pinned = [(p, r) for p, r in pinned if p.size]
     if stop.dims and pinned:
         return pinned
-    found = _free(graph, stop.dims, reason)
+    found = free_atoms(graph, stop.dims, reason)
     for back in range(stop.index, -1, -1):
         if found:
             return found
         near = graph.ops[back]
-        found = _free(graph, [d for dims in (*near.inputs, *near.outputs) for d in dims], reason)
+        found = free_atoms(
+            graph, [d for dims in (*near.inputs, *near.outputs) for d in dims], reason
+        )
     return found or [(g.atoms, reason) for g in graph.groups]
-
-
-def _free(
-    graph: ChannelGraph, dims: Iterable[Dim], reason: Reason
-) -> list[tuple[np.ndarray, Reason]]:
-    found = []
-    for factor in (f for d in dims for f in d):
-        if factor.atoms is not None:
-            atoms = factor.atoms[graph.owners(factor.atoms) >= 0]
-            if atoms.size:
-                found.append((atoms, reason))
-    return found
 
 
 def _search(bench: Workbench, graph: ChannelGraph, seed: int, stop: Exception) -> Findings:
@@ -248,7 +190,7 @@ def _attribute(
     bench: Workbench, graph: ChannelGraph, group: Group, kept: list[int], error: Exception
 ) -> list[SizeUse]:
     """Find integer attributes, of the size of the group, that the forward compares with it."""
-    used = {k for u in graph.uses for k in u.value.keys}
+    used = {k for u in graph.uses for k in u.value.attributes}
     path = graph.ops[int(_tag(error, "index") or 0)].module
     near = {path, *(path.rsplit(".", i)[0] for i in range(1, path.count(".") + 1)), ""}
     sizes = {group.size, *(i.size for i in group.slots.values())}

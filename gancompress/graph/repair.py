@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from gancompress.graph.groups import ChannelGraph, count_alive
+from gancompress.graph.numbers import write_number
 from gancompress.graph.sizes import solve_attributes
 
 Change = tuple[str, str, Any]
@@ -39,7 +40,7 @@ def attribute_changes(graph: ChannelGraph, alive: np.ndarray) -> list[Change]:
 def set_attributes(module: nn.Module, changes: Iterable[Change]) -> None:
     """Write attribute changes into a sliced module, then let torch's own modules restate sizes."""
     for path, name, value in changes:
-        setattr(module.get_submodule(path), name, value)
+        write_number(module, path, name, value)
     for sub in module.modules():
         _restate(sub)
 

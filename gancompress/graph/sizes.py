@@ -3,13 +3,14 @@
 Slicing parameters leaves `self.ch`, `self.ch // 8` or `(512, 4, 4)` behind in Python. While the
 generator is traced, integer attributes are replaced by `TracedInt`: arithmetic keeps the
 expression, and where one reaches a tensor function we note which dimension it sizes. After a cut
-the attribute gets the value that makes every such expression right again.
+the attribute gets the value that makes every such expression right again. A size that the forward
+asks of a tensor (`x.shape[1] // 8`) is followed in the same way: it changes by itself.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,56 +18,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from gancompress.graph.atoms import dim_size
+from gancompress.graph.numbers import numbers_in, write_number
+from gancompress.graph.traced_int import AttributeKey, DimKey, Env, TracedInt, leaf, sized
 from gancompress.graph.where import user_frame
-
-AttributeKey = tuple[str, str, int | None]
-"""(module path, attribute name, index inside a tuple or list)."""
-
-Env = Mapping[AttributeKey, int]
-
-
-class TracedInt(int):
-    """An int that remembers which module attributes it was computed from (ours)."""
-
-    keys: frozenset[AttributeKey]
-    fn: Callable[[Env], int]
-
-    @classmethod
-    def of(cls, value: int, keys: frozenset[AttributeKey], fn: Callable[[Env], int]) -> TracedInt:
-        """Make one from a value and the function that recomputes it."""
-        made = cls(value)
-        made.keys, made.fn = keys, fn
-        return made
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> TracedInt:
-        return self
-
-    def __reduce__(self) -> tuple[type[int], tuple[int]]:
-        return int, (int(self),)
-
-
-def _parts(x: Any) -> tuple[frozenset[AttributeKey], Callable[[Env], int]]:
-    if isinstance(x, TracedInt):
-        return x.keys, x.fn
-    return frozenset(), lambda env: x
-
-
-def _arithmetic(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
-    op = getattr(operator, name)
-
-    def method(self: TracedInt, other: Any) -> Any:
-        if type(other) not in (int, TracedInt):
-            return NotImplemented
-        left, right = (other, self) if swapped else (self, other)
-        (ka, fa), (kb, fb) = _parts(left), _parts(right)
-        return TracedInt.of(op(int(left), int(right)), ka | kb, lambda env: op(fa(env), fb(env)))
-
-    return method
-
-
-for _name in ("add", "sub", "mul", "floordiv", "mod"):
-    setattr(TracedInt, f"__{_name}__", _arithmetic(_name, swapped=False))
-    setattr(TracedInt, f"__r{_name}__", _arithmetic(_name, swapped=True))
 
 
 @dataclass(frozen=True)
@@ -83,12 +38,55 @@ class SizeUse:
         """Return the value wanted, given what counts the indices left of a dimension."""
         return count(self.dim) * self.times
 
+    def right(self, env: Env, count: Callable[[Any], int]) -> bool:
+        """Whether attributes as in ``env`` and the counts of a cut fit together here."""
+        sizes = {k: count(k.dim) for k in self.value.keys if isinstance(k, DimKey)}
+        return self.value.fn({**env, **sizes}) == self.expected(count)
+
+    def multiple(self, old: Env) -> int:
+        """Return the number of which the count must be a multiple: 8 where it is ``8 * self.ch``.
+
+        1 where ``value`` is no multiple of a single attribute.
+        """
+        other = math.prod(f.size for f in self.dim if f.atoms is None)
+        steps = [
+            factor // math.gcd(factor, self.times * other)
+            for key in self.value.attributes
+            if (factor := _factor(self.value, key, old)) > 1
+        ]
+        return min(steps, default=1)
+
+    def in_proportion(self, key: Any, size: int) -> bool:
+        """Whether ``value`` is a fixed share of what ``key`` stands for, now ``size``."""
+        whole = self.value.fn({key: size})
+        parts = math.gcd(whole, size)
+        return set(self.value.keys) == {key} and all(
+            self.value.fn({key: size // parts * n}) == whole // parts * n for n in (1, 2, 3)
+        )
+
+    def source(self) -> Any:
+        """Return the dimension of which ``value`` is a fixed share (`x.shape[1] // 8`), or None."""
+        key = next(iter(self.value.keys))
+        if not isinstance(key, DimKey):
+            return None
+        return key.dim if self.in_proportion(key, dim_size(key.dim)) else None
+
+
+def _factor(value: TracedInt, key: AttributeKey, old: Env) -> int:
+    """Return k where ``value`` is k times the attribute ``key`` (others as they are), else 1."""
+    one = value.fn({**old, key: 1})
+    trials = {a: value.fn({**old, key: a}) for a in (2, 3, 5, old[key])}
+    return one if all(found == a * one for a, found in trials.items()) else 1
+
+
+_LISTS = (tuple, list, torch.Size)
+
 
 def _plain(x: Any) -> Any:
     """Strip traced integers from (nested) arguments, so that torch sees what the user wrote."""
     if isinstance(x, TracedInt):
         return int(x)
-    if type(x) in (tuple, list):
+    if type(x) in _LISTS:
         return type(x)(_plain(v) for v in x)
     if isinstance(x, slice):
         return slice(_plain(x.start), _plain(x.stop), _plain(x.step))
@@ -98,7 +96,7 @@ def _plain(x: Any) -> Any:
 def _traced(x: Any) -> Iterator[TracedInt]:
     if isinstance(x, TracedInt):
         yield x
-    elif type(x) in (tuple, list):
+    elif type(x) in _LISTS:
         for v in x:
             yield from _traced(v)
     elif isinstance(x, slice):
@@ -124,12 +122,21 @@ class SizeWatch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in ("__get__", "size"):  # x.shape, x.size()
+            return self._sized(args[0], func(*args, **kwargs), args[1:] or tuple(kwargs.values()))
         traced = [*_traced(tuple(args)), *_traced(tuple(kwargs.values()))]
         if not traced:
             return func(*args, **kwargs)
         out = func(*_plain(tuple(args)), **{k: _plain(v) for k, v in kwargs.items()})
         self._note(func, args, kwargs, out, traced)
         return out
+
+    def _sized(self, x: Any, out: Any, asked: Sequence[int]) -> Any:
+        """Return sizes that remember their dimension, where it has channels."""
+        if isinstance(out, torch.Size):
+            return torch.Size(map(sized, out, self._dims_of(x)))
+        return sized(out, self._dims_of(x)[asked[0]]) if type(out) is int and asked else out
 
     def _note(
         self, func: Any, args: Any, kwargs: Any, out: Any, traced: Sequence[TracedInt]
@@ -167,7 +174,7 @@ class SizeWatch(TorchFunctionMode):
                 dims = self._dims_of(tensor)
                 if place is not None and place < len(dims):
                     found.append(dims[place])
-                elif place is None:
+                elif place is None and t.attributes:
                     found += [
                         d for d, n in zip(dims, tensor.shape, strict=True)
                         if n == t and any(f.atoms is not None for f in d)
@@ -239,27 +246,18 @@ def _flatten(x: Any) -> Iterator[Any]:
 
 
 def plant(module: nn.Module) -> None:
-    """Replace the integer attributes of every submodule of a (copied) module by `TracedInt`."""
+    """Replace the integers that every submodule of a (copied) module keeps by `TracedInt`."""
     for path, sub in module.named_modules():
         ours = type(sub).__module__.startswith("torch.nn")
-        for name, value in list(vars(sub).items()):
-            if name.startswith("_") or name == "training":
-                continue
+        for name, value in numbers_in(sub):
             if ours and name not in ("num_heads", "unflattened_size"):
                 continue
+            key = (path, name)
             if type(value) is int and value > 1:
-                vars(sub)[name] = leaf((path, name, None), value)
-            elif isinstance(value, (tuple, list)) and type(value) in (tuple, list) and value:
-                items: list[Any] = list(value)
-                if not all(type(v) is int for v in items):
-                    continue
-                made = [leaf((path, name, i), v) if v > 1 else v for i, v in enumerate(items)]
-                vars(sub)[name] = tuple(made) if type(value) is tuple else made
-
-
-def leaf(key: AttributeKey, value: int) -> TracedInt:
-    """Return the traced integer of one attribute."""
-    return TracedInt.of(value, frozenset([key]), lambda env: env.get(key, value))
+                write_number(module, *key, leaf((*key, None), value))
+            elif isinstance(value, (tuple, list)) and all(type(v) is int for v in value):
+                made = [leaf((*key, i), v) if v > 1 else v for i, v in enumerate(value)]
+                write_number(module, *key, made if isinstance(value, list) else tuple(made))
 
 
 def solve_attributes(
@@ -269,16 +267,16 @@ def solve_attributes(
 
     An attribute whose uses contradict each other keeps its value; the probe then names the groups.
     """
-    wanted: list[tuple[TracedInt, int]] = [(u.value, u.expected(count)) for u in uses]
     env: dict[AttributeKey, int] = dict(old)
-    for key in sorted({k for t, _ in wanted for k in t.keys}, key=str):
-        mine = [(t, n) for t, n in wanted if key in t.keys]
-        if all(t.fn(env) == n for t, n in mine):
+    for key in sorted({k for u in uses for k in u.value.attributes}, key=str):
+        mine = [u for u in uses if key in u.value.keys]
+        if all(u.right(env, count) for u in mine):
             continue
         # Most are the size itself; the rest are searched for.
-        for candidate in (*(n for _, n in mine[:1] if n <= old[key]), *range(old[key], 0, -1)):
+        first = mine[0].expected(count)
+        for candidate in (*([first] if first <= old[key] else []), *range(old[key], 0, -1)):
             trial = {**env, key: candidate}
-            if all(t.fn(trial) == n for t, n in mine):
+            if all(u.right(trial, count) for u in mine):
                 env = trial
                 break
     return {k: v for k, v in env.items() if v != old[k]}

@@ -10,12 +10,15 @@ import numpy as np
 from torch import nn
 
 from gancompress.errors import GraphError
+from gancompress.graph.arithmetic import Findings
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
 from gancompress.graph.form import GraphForm
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.nested import tensors_of
-from gancompress.graph.probe import Findings, probe
-from gancompress.graph.sizes import AttributeKey, SizeUse, SizeWatch, TracedInt, leaf, plant
+from gancompress.graph.numbers import number_at, numbers_in
+from gancompress.graph.probe import probe
+from gancompress.graph.sizes import SizeUse, SizeWatch, plant
+from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import RecordMode, Tracer
 from gancompress.graph.twin import named_tensors
 from gancompress.graph.workbench import Workbench
@@ -170,10 +173,10 @@ def _state_bare_norms(
 def _planted(twin: nn.Module) -> dict[AttributeKey, int]:
     found: dict[AttributeKey, int] = {}
     for sub in twin.modules():
-        for value in vars(sub).values():
+        for _, value in numbers_in(sub):
             for v in value if type(value) in (tuple, list) else (value,):
                 if isinstance(v, TracedInt):
-                    found.update(dict.fromkeys(v.keys, int(v)))
+                    found.update(dict.fromkeys(v.attributes, int(v)))
     return found
 
 
@@ -205,8 +208,11 @@ def _settle(
             continue
         graph = _graph(bench, tracer, solution, uses, attributes, keep)
         found = probe(bench, graph) if trial else Findings()
-        if not found.freezes and not found.uses:
+        if not found:
             return graph
+        for rows, reason in found.ties:
+            for row in rows[1:]:
+                tracer.space.tie(rows[0], row, reason)
         extra += found.freezes
         uses += found.uses
 
@@ -244,7 +250,7 @@ def _sequences(
 ) -> dict[tuple[str, str], Sequence[int]]:
     """Return the tuple and list attributes of which an item may change."""
     pairs = {(path, name) for path, name, index in attributes if index is not None}
-    return {(p, n): vars(generator.get_submodule(p))[n] for p, n in pairs}
+    return {(p, n): number_at(generator.get_submodule(p), n) for p, n in pairs}
 
 
 def _unused(tracer: Tracer) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,6 +78,7 @@ class Workbench:
             torch.random.fork_rng(devices=[]),
             torch.no_grad(),
             self.mode or contextlib.nullcontext(),
+            _einops_uncached(),
         ):
             try:
                 yield
@@ -85,6 +87,21 @@ class Workbench:
                 torch.backends.mha.set_fastpath_enabled(fast)
                 random.setstate(states[0])
                 np.random.set_state(states[1])
+
+
+@contextlib.contextmanager
+def _einops_uncached() -> Iterator[None]:
+    """Let einops work out each shape anew: its cache would mix up sizes that we follow."""
+    module, name = sys.modules.get("einops.einops"), "_reconstruct_from_shape"
+    cached = getattr(module, name, None)
+    if cached is None or not hasattr(cached, "__wrapped__"):
+        yield
+        return
+    setattr(module, name, cached.__wrapped__)
+    try:
+        yield
+    finally:
+        setattr(module, name, cached)
 
 
 def _layout(t: torch.Tensor) -> torch.memory_format:

@@ -11,6 +11,7 @@ from torch import nn
 from gancompress.errors import GraphError
 from gancompress.graph.exported import to_graph
 from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.numbers import number_at
 from gancompress.graph.repair import set_attributes
 from gancompress.graph.twin import copy_with
 from gancompress.surgery.names import gates_off, raw_tensors
@@ -103,7 +104,7 @@ def check_plan(generator: nn.Module, plan: Plan, have: Mapping[str, torch.Tensor
                 )
     modules = dict(generator.named_modules(remove_duplicate=False))
     for path, name, value in plan.attributes:
-        old = vars(modules[path]).get(name) if path in modules else None
+        old = number_at(modules[path], name) if path in modules else None
         if type(old) is not type(value):
             where = f"{path}.{name}".removeprefix(".")
             raise GraphError(

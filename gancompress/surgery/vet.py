@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from gancompress.graph.arithmetic import trial_plan
 from gancompress.graph.atoms import Reason
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.probe import trial_plan
 from gancompress.graph.trace import trace
 from gancompress.graph.twin import copy_with, named_tensors
 from gancompress.surgery.cut import cut

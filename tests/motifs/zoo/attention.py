@@ -45,14 +45,9 @@ class SelfAttention(nn.Module):
         return self.out(h + self.gamma * self.o(a))
 
 
-# The view derives theta's width from the module's own channel count: the features go while
-# theta, phi and g stay whole in Python; the graph form reaches those too.
-@motif(
-    "self_attention_derived",
-    free={"stem": 16, "o": 16},
-    graph_free={"theta": 4, "phi": 4, "g": 8},
-    kept={"theta": ("view",)},
-)
+# One attribute gives the widths of theta, phi and g: they lose channels in proportion, one of
+# theta and phi with two of g.
+@motif("self_attention_derived", free={"stem": 16, "o": 16, "theta": 4, "phi": 4, "g": 8})
 class SelfAttentionDerived(nn.Module):
     """Non-local block as published: `view(-1, self.ch // 4, ...)`."""
 
