@@ -17,6 +17,17 @@ _METADATA = {
 }  # fmt: skip
 _PROPERTIES_WITH_DATA = ("data", "T", "mT", "H", "mH", "real", "imag", "dtype")
 
+_UNFOLDED = 2**25  # bytes
+# These only look at the same numbers in another way: what they return is upcast where it is used.
+_VIEWS = {
+    "flatten", "view", "reshape", "permute", "transpose", "t", "detach", "squeeze", "unsqueeze",
+    "expand", "unflatten", "movedim", "view_as", "expand_as",
+}  # fmt: skip
+_SCALES = {
+    "mul": "mul_", "__mul__": "mul_", "multiply": "mul_",
+    "div": "div_", "__truediv__": "div_", "true_divide": "div_", "divide": "div_",
+}  # fmt: skip
+
 
 class Float64(TorchFunctionMode):
     """Upcasts every floating-point operand as it is used: memory stays that of one layer (ours).
@@ -38,6 +49,16 @@ class Float64(TorchFunctionMode):
             return made().double()
         return x.double() if x.dtype in _LOW else x
 
+    def _scaled(self, how: str, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        """Multiply or divide a large low-precision tensor, with as few copies of it as can be."""
+        made = self._stand_in.get(id(x))
+        if how == "mul_" and id(factor) not in self._stand_in and _is_gate(factor):
+            # Zeros and ones are exact in any precision: the product is upcast where it is used.
+            raw = x if made is None else made()
+            return raw * factor.to(raw.dtype)
+        # The operand made here is nobody else's, so it is scaled in place.
+        return getattr(self._up(x), how)(self._up(factor))
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").split(".")[0]  # an operator's ends in its overload
@@ -45,7 +66,7 @@ class Float64(TorchFunctionMode):
             owner = getattr(getattr(func, "__self__", None), "__name__", "")
             if owner not in _PROPERTIES_WITH_DATA:
                 return func(*args, **kwargs)
-        elif name in _METADATA:
+        elif name in _METADATA or (name in _VIEWS and id(args[0]) not in self._stand_in):
             return func(*args, **kwargs)
         elif name == "__set__" and getattr(func.__self__, "__name__", "") == "data":
             # What a forward writes to `parameter.data` must be read again, so nothing can stand in.
@@ -56,11 +77,47 @@ class Float64(TorchFunctionMode):
         if writes and args and isinstance(args[0], torch.Tensor):
             # What is written to keeps its own storage.
             args = (args[0], *tree_map(self._up, tuple(args[1:])))
+        elif name in _SCALES and len(args) == 2 and not kwargs and _fits(*args):
+            return self._scaled(_SCALES[name], *args)
         else:
             args = tree_map(self._up, tuple(args))
+        if name == "conv2d":
+            func = _conv2d
         out = func(
             *args, **{k: v if k == "out" else tree_map(self._up, v) for k, v in kwargs.items()}
         )
         if writes:
             return out
         return tree_map(lambda t: self._up(t) if isinstance(t, torch.Tensor) else t, out)
+
+
+def _fits(x: Any, factor: Any) -> bool:
+    """Whether ``x`` is to be upcast, and scaling it by ``factor`` keeps its shape."""
+    return (
+        isinstance(x, torch.Tensor)
+        and isinstance(factor, torch.Tensor)
+        and x.dtype in _LOW
+        and not factor.is_complex()
+        and factor.numel() <= x.numel()
+        and torch.broadcast_shapes(x.shape, factor.shape) == x.shape
+    )
+
+
+def _is_gate(factor: torch.Tensor) -> bool:
+    return factor.is_floating_point() and bool(((factor == 0) | (factor == 1)).all())
+
+
+def _conv2d(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *args: Any, **kw: Any
+) -> torch.Tensor:
+    """Convolve a few input channels at a time where the float64 kernel would unfold a huge copy."""
+    groups = kw.get("groups", args[3] if len(args) > 3 else 1)
+    unfolded = x.numel() * weight.shape[2:].numel() * x.element_size()
+    parts = min(-(-unfolded // _UNFOLDED), x.shape[-3])
+    if parts < 2 or groups != 1 or x.device.type != "cpu":
+        return torch.conv2d(x, weight, bias, *args, **kw)
+    pieces = zip(x.chunk(parts, -3), weight.chunk(parts, 1), strict=True)
+    out = torch.conv2d(*next(pieces), bias, *args, **kw)
+    for some, reading in pieces:
+        out += torch.conv2d(some, reading, None, *args, **kw)
+    return out
