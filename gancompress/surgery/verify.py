@@ -160,9 +160,10 @@ def run(
     with undisturbed(module):
         try:
             out = _seeded(module, example, Float64(stand_in))
-        except RuntimeError:
-            # Compiled code sees the float32 parameters behind the mode, and a forward that writes
-            # to `parameter.data` would write to what stands in for it: use a real copy.
+        except (RuntimeError, TypeError):
+            # Compiled code sees the float32 parameters behind the mode (or traces into it and
+            # stumbles), and a forward that writes to `parameter.data` would write to what stands in
+            # for it: use a real copy.
             out = _seeded(double_copy(module, stand_in), example, contextlib.nullcontext())
     return [t for t in tensors_of(out) if is_float(t)]
 
