@@ -21,11 +21,10 @@ import torch
 from torch import nn
 
 import gancompress as gc
-from gancompress.data.inputs import InputSampler
 from gancompress.reporting.pictures import before_after_grid, save_png
 from gancompress.training.setup import TrainResult
 
-LATENTS = InputSampler.parse(["z=normal(100,1,1)"])
+LATENTS = gc.InputSampler.parse(["z=normal(100,1,1)"])
 
 # No discriminator and no classes: the pixels alone teach, with the numbers of plain regression
 # instead of a GAN's. `gancompress show ppcd` explains each field.

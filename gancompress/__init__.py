@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gancompress.data.inputs import InputSampler as InputSampler
     from gancompress.export.package import load as load
     from gancompress.export.package import save as save
     from gancompress.graph.exported import to_graph as to_graph
@@ -37,9 +38,11 @@ _HOMES = {
     "load": "gancompress.export.package",
     "train": "gancompress.training.loop",
     "load_recipe": "gancompress.recipes.load",
+    "InputSampler": "gancompress.data.inputs",
 }
 
 __all__ = [
+    "InputSampler",
     "Plan",
     "cut",
     "inspect",

@@ -43,7 +43,8 @@ def check_fit(
     shown = ", ".join(f"{tuple(p.shape)} {str(p.dtype).removeprefix('torch.')}" for p in inputs)
     with _untouched(generator):
         images = _run(generator, inputs, f"the generator's forward fails on inputs {shown}")
-    _check_images(images, "the generator's images")
+    # Without data the teacher's images stand in for real ones: any range is as good.
+    _check_images(images, "the generator's images", bounded=dataset is not None)
     labels = sampler.labels(inputs)
     if dataset is not None:
         _check_data(images, dataset, sampler)
@@ -78,17 +79,17 @@ def _check_data(images: Tensor, dataset: Dataset, sampler: InputSampler) -> None
             f"{dataset.n_classes or 'no labels'}. Use matching data, or another y=labels(...)"
         )
     real, _ = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-    _check_images(real, "the data's images")
+    _check_images(real, "the data's images", bounded=True)
 
 
-def _check_images(images: object, what: str) -> None:
+def _check_images(images: object, what: str, *, bounded: bool) -> None:
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise DataError(f"{what} must be floats (n, channels, h, w); found {found}")
     if not torch.isfinite(images).all():
         raise DataError(f"{what} hold NaN or infinite pixels before any step")
     low, high = float(images.min()), float(images.max())
-    if low < -TOLERANCE or high > TOLERANCE:
+    if bounded and (low < -TOLERANCE or high > TOLERANCE):
         raise DataError(
             f"{what} lie in [{low:.3g}, {high:.3g}]; expected [-1, 1]. Scale them, for a generator "
             "for example by a last tanh"
