@@ -17,7 +17,8 @@ from torch import nn
 
 from gancompress.graph.atoms import Slot
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.trace import call_arguments, trace
+from gancompress.graph.nested import call_arguments
+from gancompress.graph.trace import trace
 from gancompress.graph.twin import copy_with
 
 Member = tuple[Slot, int]

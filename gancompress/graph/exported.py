@@ -18,7 +18,7 @@ from gancompress.errors import CheckpointError, ConfigError, GraphError
 from gancompress.graph.form import GraphForm
 from gancompress.graph.literals import plant_literals
 from gancompress.graph.modes import merge_modes
-from gancompress.graph.nested import map_tensors, tensors_of
+from gancompress.graph.nested import call_arguments, map_tensors, tensors_of
 from gancompress.graph.plain_export import clone, computed_weights, export_mode
 from gancompress.graph.rewrite import (
     check_inputs,
@@ -28,8 +28,7 @@ from gancompress.graph.rewrite import (
     free_names,
 )
 from gancompress.graph.signature import describe
-from gancompress.graph.trace import call_arguments, refuse_shells
-from gancompress.graph.twin import copy_with
+from gancompress.graph.twin import copy_with, refuse_shells
 
 FORMS = ("module", "graph")
 

@@ -1,4 +1,4 @@
-"""Tensors inside nested inputs and outputs: lists, tuples, dicts, dataclasses, named tuples."""
+"""Inputs and outputs of a call: tensors in lists, tuples, dicts, dataclasses, named tuples."""
 
 from __future__ import annotations
 
@@ -42,3 +42,11 @@ def map_tensors(x: Any, change: Callable[[torch.Tensor], Any]) -> Any:
 
 def _settable(x: Any, name: str) -> bool:
     return any(f.name == name and f.init for f in dataclasses.fields(x))
+
+
+def call_arguments(example: Any, kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict]:
+    """Normalise an example: a tensor, a tuple of arguments, or a mapping of keyword arguments."""
+    if isinstance(example, Mapping) and kwargs is None:
+        return (), dict(example)
+    args = example if isinstance(example, tuple) else (example,)
+    return args, dict(kwargs or {})

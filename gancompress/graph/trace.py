@@ -12,24 +12,18 @@ from torch import nn
 from gancompress.errors import GraphError
 from gancompress.graph.arithmetic import Findings
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
+from gancompress.graph.exported import in_form
 from gancompress.graph.form import GraphForm
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.nested import tensors_of
+from gancompress.graph.nested import call_arguments, tensors_of
 from gancompress.graph.numbers import number_at, numbers_in
 from gancompress.graph.probe import probe
+from gancompress.graph.record import RecordMode
 from gancompress.graph.sizes import SizeUse, SizeWatch, plant
 from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
-from gancompress.graph.tracer import RecordMode, Tracer
-from gancompress.graph.twin import named_tensors
+from gancompress.graph.tracer import Tracer
+from gancompress.graph.twin import named_tensors, refuse_shells
 from gancompress.graph.workbench import Workbench
-
-
-def call_arguments(example: Any, kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict]:
-    """Normalise an example: a tensor, a tuple of arguments, or a mapping of keyword arguments."""
-    if isinstance(example, Mapping) and kwargs is None:
-        return (), dict(example)
-    args = example if isinstance(example, tuple) else (example,)
-    return args, dict(kwargs or {})
 
 
 def trace(
@@ -60,8 +54,6 @@ def trace(
     """
     refuse_shells(generator)
     if form != "module":
-        from gancompress.graph.exported import in_form
-
         generator = in_form(generator, example, kwargs, form)
     args, kw = call_arguments(example, kwargs)
     problem: Exception | None = None
@@ -80,23 +72,6 @@ def trace(
         f"the forward of {type(generator).__name__} fails on the example: "
         f"{type(problem).__name__}: {problem}. Check the example inputs by calling the generator."
     ) from problem
-
-
-_SHELLS = {
-    "OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module",
-}  # fmt: skip
-
-
-def refuse_shells(generator: nn.Module) -> None:
-    """Refuse modules that only wrap the one with the channels."""
-    kind = type(generator).__name__
-    if kind in _SHELLS:
-        raise GraphError(
-            f"the generator is inside a {kind}: pass generator.{_SHELLS[kind]}, and compile or "
-            "distribute it again afterwards"
-        )
-    if any(getattr(m, "is_gancompress_gate", False) for m in generator.modules()):
-        raise GraphError(f"{kind} is wrapped: use its handle's graph, or unwrap() it first")
 
 
 def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:

@@ -59,3 +59,20 @@ def copy_with(module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]
             f"{type(module).__name__} cannot be copied ({error}). Tracing works on a copy: make "
             "the module's attributes deep-copyable, or give it a __deepcopy__."
         ) from error
+
+
+_SHELLS = {
+    "OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module",
+}  # fmt: skip
+
+
+def refuse_shells(generator: nn.Module) -> None:
+    """Refuse modules that only wrap the one with the channels."""
+    kind = type(generator).__name__
+    if kind in _SHELLS:
+        raise GraphError(
+            f"the generator is inside a {kind}: pass generator.{_SHELLS[kind]}, and compile or "
+            "distribute it again afterwards"
+        )
+    if any(getattr(m, "is_gancompress_gate", False) for m in generator.modules()):
+        raise GraphError(f"{kind} is wrapped: use its handle's graph, or unwrap() it first")

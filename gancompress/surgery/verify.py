@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gancompress.graph.nested import map_tensors, tensors_of
-from gancompress.graph.trace import call_arguments
+from gancompress.graph.nested import call_arguments, map_tensors, tensors_of
 from gancompress.graph.twin import copy_with
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.plan import Plan, slice_tensor

@@ -9,7 +9,7 @@ from torch import nn
 
 from gancompress.errors import ConfigError, GraphError
 from gancompress.graph.exported import in_form
-from gancompress.graph.trace import call_arguments
+from gancompress.graph.nested import call_arguments
 from gancompress.masks.attach import SITES
 from gancompress.masks.budget import Target
 from gancompress.masks.importance import IMPORTANCES

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,179 +13,21 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import gancompress as gc
-from gancompress.errors import CheckpointError, ConfigError, GraphError
+from gancompress.errors import GraphError
 from gancompress.graph.form import GraphForm
-from gancompress.wrapping import Masked
 
-Z = 6
-
-
-class Motif(nn.Module):
-    """Latent to 16 channels, a motif with sizes in it, and an image out."""
-
-    inside = 16
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(Z, 16 * 9)
-        self.conv = nn.Conv2d(16, 16, 3, padding=1)
-        self.norm = nn.BatchNorm2d(16)
-        self.last = nn.Conv2d(self.inside, 3, 1)
-
-    def start(self, z: Tensor) -> Tensor:
-        return self.first(z).unflatten(1, (-1, 3, 3))
-
-    def body(self, x: Tensor) -> Tensor:
-        return x
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(self.start(z))))
-        return torch.tanh(self.last(self.body(x)))
-
-
-class View(Motif):
-    factor = 1.0
-
-    def start(self, z: Tensor) -> Tensor:
-        return self.first(z).view(-1, 16, 3, 3) * torch.tensor(self.factor)
-
-
-class Doubled(View):
-    """Differs in the value of a constant only."""
-
-    factor = 2.0
-
-
-class Split(Motif):
-    inside = 8
-
-    def body(self, x: Tensor) -> Tensor:
-        a, b = torch.split(x, 8, dim=1)
-        return a * torch.sigmoid(b)
-
-
-class SplitUnevenly(Motif):
-    inside = 20
-
-    def body(self, x: Tensor) -> Tensor:
-        a, b = x.split([12, 4], dim=1)
-        return torch.cat([a, b * 2, b], 1)
-
-
-class Asserted(Motif):
-    def body(self, x: Tensor) -> Tensor:
-        assert x.shape[1:] == (16, 3, 3), "sixteen channels"
-        return x
-
-
-class Heads(Motif):
-    def body(self, x: Tensor) -> Tensor:
-        b = x.shape[0]
-        q = x.view(b, 4, 4, 9)
-        weights = torch.softmax(q @ q.transpose(2, 3) / 2, -1)
-        return (weights @ q).reshape(b, 16, 3, 3)
-
-
-class Zeros(Motif):
-    inside = 32
-
-    def body(self, x: Tensor) -> Tensor:
-        return torch.cat([x + torch.zeros(x.shape[0], 16, 3, 3), x + torch.ones(16, 1, 1)], 1)
-
-
-class Slice(Motif):
-    inside = 12
-
-    def body(self, x: Tensor) -> Tensor:
-        return x[:, :12] * 2
-
-
-class SliceTail(Motif):
-    inside = 4
-
-    def body(self, x: Tensor) -> Tensor:
-        return x[:, -4:] * torch.tensor(2.0)
-
-
-class Narrow(Motif):
-    inside = 8
-
-    def body(self, x: Tensor) -> Tensor:
-        return x.narrow(1, 4, 8)
-
-
-class Repeat(Motif):
-    inside = 32
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.randn(1, 1, 3, 3))
-
-    def body(self, x: Tensor) -> Tensor:
-        b = self.bias.repeat(x.shape[0], 16, 1, 1)
-        return (x + b + self.bias.expand(x.shape[0], 16, 3, 3)).repeat(1, 2, 1, 1)
-
-
-class Merged(Motif):
-    """Per-sample weights folded into the batch, as in modulated convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(16, 16, 3, 3))
-
-    def body(self, x: Tensor) -> Tensor:
-        b = x.shape[0]
-        w = self.weight[None] * x.mean((2, 3)).view(b, 1, 16, 1, 1)
-        w = w.reshape(b * 16, 16, 3, 3)
-        return F.conv2d(x.reshape(1, b * 16, 3, 3), w, padding=1, groups=b).view(b, 16, 3, 3)
-
-
-class Grouped(Motif):
-    """Numbers of groups, written as literals."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.depth = nn.Parameter(torch.randn(16, 1, 3, 3))
-
-    def body(self, x: Tensor) -> Tensor:
-        return F.group_norm(F.conv2d(x, self.depth, padding=1, groups=16), 8)
-
-
-MOTIFS = [
-    View, Split, SplitUnevenly, Asserted, Heads, Zeros, Slice, SliceTail, Narrow, Repeat, Merged,
-    Grouped,
-]  # fmt: skip
-LAYERS = ("first", "conv", "norm")
-
-
-def build(kind: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(3)
-    net = kind()
-    with torch.no_grad():
-        for m in net.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.weight.uniform_(0.5, 1.5)
-                m.bias.normal_()
-                m.running_mean.normal_()  # type: ignore[union-attr]
-                m.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    return net
-
-
-def latents(n: int = 3) -> tuple[Tensor]:
-    return (torch.randn(n, Z, generator=torch.Generator().manual_seed(n)),)
-
-
-def train(masked: Masked, steps: int = 3) -> None:
-    """Adversary-free training: every parameter and every mask moves."""
-    net = masked.generator.train()
-    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    for step in range(steps):
-        loss = (net(*latents(4 + step)) - 0.3).square().mean() + 1e-3 * masked.penalty()
-        optimizer.zero_grad()
-        loss.backward()
-        assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
-        optimizer.step()
-    net.eval()
+from .literal_nets import (
+    LAYERS,
+    MOTIFS,
+    Merged,
+    Motif,
+    View,
+    Z,
+    Zeros,
+    build,
+    latents,
+    train,
+)
 
 
 @pytest.mark.parametrize("kind", MOTIFS)
@@ -196,7 +36,7 @@ def test_literals_pin_the_module_and_not_the_graph(kind: type[nn.Module]) -> Non
     rows = gc.inspect(net, latents()).rows
     pinned = {r.layer: r.reason for r in rows if r.status != "prunable" and r.layer in LAYERS}
     assert pinned
-    assert all("test_graph_form.py" in reason for reason in pinned.values())
+    assert all("literal_nets.py" in reason for reason in pinned.values())
 
     masked = gc.wrap(net, latents(), form="graph")
     for name in LAYERS:
@@ -434,81 +274,3 @@ def test_inputs_that_the_graph_was_not_made_for_are_refused() -> None:
     ):
         with pytest.raises(GraphError, match=match):
             form(*args, **{**kwargs, **change})
-
-
-class Branching(Motif):
-    def body(self, x: Tensor) -> Tensor:
-        return x if x.mean() > 0 else -x
-
-
-class OnlyInTraining(Motif):
-    def body(self, x: Tensor) -> Tensor:
-        return x * 2 if self.training else x
-
-
-class Looping(Motif):
-    def body(self, x: Tensor) -> Tensor:
-        return torch.stack([row * (i + 1) for i, row in enumerate(x)])
-
-
-class Drawing(Motif):
-    def body(self, x: Tensor) -> Tensor:
-        return x * (1 + random.random())
-
-
-class Counting(Motif):
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def body(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x + self.calls
-
-
-class NormAtTheRoot(Motif):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(16, 1, 1))
-        parametrizations.weight_norm(self, "weight")
-
-    def body(self, x: Tensor) -> Tensor:
-        return x * self.weight
-
-
-@pytest.mark.parametrize(
-    ("kind", "match"),
-    [
-        (Branching, r"test_graph_form\.py:\d+ in body.*does not depend on the values"),
-        (OnlyInTraining, r"train\(\) than in eval\(\) at test_graph_form\.py:\d+ in forward"),
-        (Looping, "fixes the batch size of Looping at 3"),
-        (Drawing, "forward of Drawing changes Python's random state"),
-        (Counting, "forward of Counting changes self.calls"),
-        (NormAtTheRoot, "a parameter of NormAtTheRoot itself is parametrized"),
-    ],
-)
-def test_what_has_no_graph_form_is_refused_by_name(kind: type[nn.Module], match: str) -> None:
-    net = build(kind)
-    with pytest.raises(GraphError, match=match):
-        gc.wrap(net, latents(), form="graph")
-    gc.trace(net, latents())
-
-
-def test_wrong_words_are_refused() -> None:
-    with pytest.raises(ConfigError, match="form='grpah' is not one of module, graph"):
-        gc.trace(build(View), latents(), form="grpah")
-    with pytest.raises(ConfigError, match="needs example inputs"):
-        gc.wrap(build(View), form="graph")
-
-
-def test_saved_graphs_load_onto_the_same_graph_only(tmp_path: Path) -> None:
-    graph = gc.trace(build(View), latents(), form="graph")
-    plan = gc.random_plan(graph)
-    small = gc.cut(build(View), plan, graph=graph)
-    gc.save(tmp_path / "small", small, plan=plan)
-    back = gc.load(View, tmp_path / "small")
-    assert torch.equal(back.eval()(*latents(5)), small.eval()(*latents(5)))
-    with pytest.raises(CheckpointError, match="makes another one of the Doubled"):
-        gc.load(Doubled, tmp_path / "small")
-    with pytest.raises(CheckpointError, match="no graph form of what was built"):
-        gc.load(Branching, tmp_path / "small")

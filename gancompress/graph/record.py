@@ -1,0 +1,70 @@
+"""The recorded run: every operator goes through its rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gancompress.graph.rules import apply_rule
+from gancompress.graph.tracer import (
+    UNSTEADY,
+    Op,
+    OpRecord,
+    Tracer,
+    scalars_of,
+    steady_name,
+    tensors_in,
+)
+
+
+class RecordMode(TorchDispatchMode):
+    """Applies the operator rules to everything that runs under it."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not tensors_in(out):
+            return out
+        op = Op(self.tracer, func, args, kwargs, out)
+        inputs = [self.tracer.dims(t) for t in op.ins]
+        static = all(self.tracer.info(t).static for t in op.ins)
+        self._refuse_rewrites(op)
+        outputs = apply_rule(op)
+        for tensor, dims in zip(op.outs, outputs, strict=True):
+            self.tracer.remember(tensor, dims, static)
+        if op.name in UNSTEADY:
+            return out
+        shapes = [tuple(t.shape) for t in op.outs]
+        path = self.tracer.module
+        counted = self.tracer.count_attribute.get(path, "")
+        self.tracer.ops.append(
+            OpRecord(
+                steady_name(op.name),
+                op.where,
+                path,
+                inputs,
+                outputs,
+                shapes,
+                op.counts,
+                counted,
+                op.pins,
+                scalars_of(func, args, kwargs),
+            )  # fmt: skip
+        )
+        return out
+
+    def _refuse_rewrites(self, op: Op) -> None:
+        """Keep the channels of a parameter that the forward writes into."""
+        for argument, value in zip(op.func._schema.arguments, op.args, strict=True):
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            if writes and isinstance(value, torch.Tensor):
+                original = self.tracer.parameter_of(value)
+                if original is not None:
+                    op.freeze(self.tracer.dims(original), "the forward rewrites this parameter")
+                    op.freeze(self.tracer.dims(value), "the forward rewrites this parameter")
