@@ -347,5 +347,4 @@ def train(
     if run is not None and complete:
         save(run.model, ema, plan=plan, replace=True)
     exit_code = 0 if complete else stop.exit_code
-    run_dir = None if run is None else run.path
-    return TrainResult(ema, plan, log.history, run_dir, exit_code, verified)
+    return TrainResult(ema, plan, log.history, run and run.path, exit_code, verified)
