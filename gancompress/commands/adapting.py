@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from gancompress.commands.console import note
 from gancompress.commands.subject import Subject
 from gancompress.distill import build_distiller
 from gancompress.errors import ConfigError
+from gancompress.modes import evaluating
 from gancompress.recipes.schema import Recipe, Weighted
 
 _NEED_JUDGE = {"discriminator_features", "co_attention"}
@@ -20,12 +22,15 @@ def adapted(recipe: Recipe, subject: Subject, judge: nn.Module | None) -> Recipe
 
     Without a discriminator, those that look through it go (``co_attention`` becomes
     ``attention``); where no conditional norm reads a map, ``class_aware`` becomes ``attention``,
-    which is the same without the class. All else is left to fail by its own message (ours).
+    which is the same without the class. Augmentations of images are left out for sound and
+    volumes. All else is left to fail by its own message (ours).
     """
-    entries = [new for old in recipe.distill for new in _fitting(old, subject, judge)]
-    if entries == list(recipe.distill):
-        return recipe
-    return recipe.model_copy(update={"distill": tuple(entries)})
+    entries = tuple(new for old in recipe.distill for new in _fitting(old, subject, judge))
+    augment = recipe.augment
+    if augment and not _makes_images(subject):
+        note(f"no images (n, channels, h, w): augment {', '.join(augment)} is left out")
+        augment = ()
+    return recipe.model_copy(update={"distill": entries, "augment": augment})
 
 
 def _fitting(entry: Weighted, subject: Subject, judge: nn.Module | None) -> Iterator[Weighted]:
@@ -41,6 +46,16 @@ def _fitting(entry: Weighted, subject: Subject, judge: nn.Module | None) -> Iter
         yield Weighted(name="attention", weight=weight)
     else:
         yield entry
+
+
+def _makes_images(subject: Subject) -> bool:
+    """Whether the generator returns a tensor of 4 dimensions; a failing one is told of later."""
+    try:
+        with torch.no_grad(), evaluating(subject.generator):
+            out = subject.generator(*subject.example())
+    except Exception:
+        return True
+    return not isinstance(out, torch.Tensor) or out.dim() == 4
 
 
 def _builds(entry: Weighted, subject: Subject, judge: nn.Module | None) -> bool:

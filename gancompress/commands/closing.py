@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ class Finished:
 
 def close(done: Finished, *, json: bool) -> dict[str, Any]:
     """Measure, draw and write what the run leaves; print the table, or the summary as JSON."""
-    from gancompress.reporting.pictures import before_after_grid, sample_grid, save_png
+    from gancompress.reporting.pictures import before_after_grid, sample_grid
 
     subject, teacher = done.student, done.teacher
     student = subject.generator.cpu()
@@ -60,18 +62,17 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         note(f"measuring on {SAMPLES} samples")
     quality = {"student": quality_of(student, subject)}
     if teacher is None:
-        picture = done.run / "samples.png"
-        save_png(sample_grid(student, subject.sampler, n_classes=n_classes), picture)
+        draw = partial(sample_grid, student, subject.sampler, n_classes=n_classes)
+        picture = drawn_picture(draw, done.run / "samples.png")
         table: Any = single_table(done, quality["student"])
     else:
         teacher = teacher.cpu()
         teacher.eval()
-        picture = done.run / "before_after.png"
-        image = before_after_grid(teacher, student, subject.sampler, n_classes=n_classes)
-        save_png(image, picture)
+        draw = partial(before_after_grid, teacher, student, subject.sampler, n_classes=n_classes)
+        picture = drawn_picture(draw, done.run / "before_after.png")
         quality["teacher"] = quality_of(teacher, subject)
         table = comparison(done, teacher, student, quality, summary)
-    summary |= {"quality": quality, "picture": str(picture), "verify": done.verified}
+    summary |= {"quality": quality, "picture": picture and str(picture), "verify": done.verified}
     write_summary(done.run, summary)
     draw_plots(done.run)
     if json:
@@ -80,9 +81,25 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
     console = stdout()
     console.print(table)
     for name, place in (("picture", picture), ("model", done.run / "model"), ("run", done.run)):
-        console.print(Text(f"{name:8s} {place}"), soft_wrap=True)
-    console.print(Text(f"next     {next_command(done)}", style="bold"), soft_wrap=True)
+        if place is not None:
+            console.print(Text(f"{name:8s} {place}"), soft_wrap=True)
+    console.print(
+        Text(f"next     {next_command(done, shown=picture is not None)}", style="bold"),
+        soft_wrap=True,
+    )
     return summary
+
+
+def drawn_picture(draw: Callable[[], Any], file: Path) -> Path | None:
+    """Write what ``draw`` returns to ``file``; None, and a word, where it cannot be shown."""
+    from gancompress.reporting.pictures import save_png
+
+    try:
+        save_png(draw(), file)
+    except DataError as error:  # sound, volumes, another range: the run is good all the same
+        note(f"no picture: {error}")
+        return None
+    return file
 
 
 def draw_plots(run: Path) -> None:
@@ -179,10 +196,12 @@ def single_table(done: Finished, quality: dict[str, Any]) -> Any:
     return quality_table(title, quality, size.params, size.macs)
 
 
-def next_command(done: Finished) -> str:
-    """Return what to type next."""
+def next_command(done: Finished, *, shown: bool = True) -> str:
+    """Return what to type next; of what cannot be shown, the speed."""
     # A name with a colon is the user's code: it has to be typed.
     model = f" --model {done.student.spec}" if ":" in done.student.spec else ""
+    if not shown:
+        return f"gancompress bench {done.run}{model}"
     if done.teacher is not None and done.student.spec == EMBEDDED:
         return f"gancompress sample {done.run} --compare --out more.png"
     return f"gancompress sample {done.run}{model} --out more.png"

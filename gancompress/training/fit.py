@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,13 @@ def check_fit(
     *,
     discriminator: nn.Module | None = None,
     dataset: Dataset | None = None,
+    augment: Sequence[str] = (),
 ) -> tuple[Tensor, ...]:
     """Run a batch of 2 through the networks and return the generator's arguments (ours).
 
-    Nothing is changed: eval mode, no gradient, buffers put back.
+    Nothing is changed: eval mode, no gradient, buffers put back. Beside real images the
+    generator's must be images (n, channels, h, w) in [-1, 1]; without, sound (n, channels, time)
+    and volumes do as well, in any range, since only the teacher's are compared with.
 
     Raises:
         DataError: a forward pass fails, or channels, size, range or classes differ; expected and
@@ -43,8 +46,12 @@ def check_fit(
     shown = ", ".join(f"{tuple(p.shape)} {str(p.dtype).removeprefix('torch.')}" for p in inputs)
     with _untouched(generator):
         images = _run(generator, inputs, f"the generator's forward fails on inputs {shown}")
-    # Without data the teacher's images stand in for real ones: any range is as good.
-    _check_images(images, "the generator's images", bounded=dataset is not None)
+    _check_images(images, "the generator's images", beside_data=dataset is not None)
+    if discriminator is not None and augment and images.ndim != 4:
+        raise DataError(
+            f"augment ({', '.join(augment)}) is for images (n, channels, h, w); the generator "
+            f"makes {tuple(images.shape)}. Set augment=[]"
+        )
     labels = sampler.labels(inputs)
     if dataset is not None:
         _check_data(images, dataset, sampler)
@@ -79,17 +86,18 @@ def _check_data(images: Tensor, dataset: Dataset, sampler: InputSampler) -> None
             f"{dataset.n_classes or 'no labels'}. Use matching data, or another y=labels(...)"
         )
     real, _ = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-    _check_images(real, "the data's images", bounded=True)
+    _check_images(real, "the data's images", beside_data=True)
 
 
-def _check_images(images: object, what: str, *, bounded: bool) -> None:
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+def _check_images(images: object, what: str, *, beside_data: bool) -> None:
+    shape, ranks = ("h, w", (4,)) if beside_data else ("*space", (3, 4, 5))
+    if not isinstance(images, Tensor) or images.ndim not in ranks or not images.is_floating_point():
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise DataError(f"{what} must be floats (n, channels, h, w); found {found}")
+        raise DataError(f"{what} must be floats (n, channels, {shape}); found {found}")
     if not torch.isfinite(images).all():
         raise DataError(f"{what} hold NaN or infinite pixels before any step")
     low, high = float(images.min()), float(images.max())
-    if bounded and (low < -TOLERANCE or high > TOLERANCE):
+    if beside_data and (low < -TOLERANCE or high > TOLERANCE):
         raise DataError(
             f"{what} lie in [{low:.3g}, {high:.3g}]; expected [-1, 1]. Scale them, for a generator "
             "for example by a last tanh"

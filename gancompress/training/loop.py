@@ -103,7 +103,9 @@ def train(
     place(generator, device, layout)
     if discriminator is not None:
         place(discriminator, device, layout)
-    example = check_fit(generator, sampler, discriminator=discriminator, dataset=dataset)
+    example = check_fit(
+        generator, sampler, discriminator=discriminator, dataset=dataset, augment=recipe.augment
+    )
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
             teacher = copy.deepcopy(generator)
@@ -148,7 +150,6 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.callback(lessons.remove)
-
         # Start, or go on: the shape of the saved networks first, then their tensors.
         step = skips = rollbacks = failed_saves = 0
         frozen_masks: dict[str, Any] | None = None
@@ -339,7 +340,6 @@ def train(
     complete = step >= total
     if complete and skips == total:
         raise diverged(step, rollbacks)
-
     # Hand over the average.
     if D is not None:
         D.requires_grad_(True)

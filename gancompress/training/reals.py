@@ -51,4 +51,5 @@ class Reals:
             labels = self.sampler.labels(drawn)
             with torch.no_grad(), self.arithmetic():
                 real = self.elder(*drawn)
-        return real.to(self.device, memory_format=self.layout), labels
+        layout = self.layout if real.dim() == 4 else torch.preserve_format
+        return real.to(self.device, memory_format=layout), labels

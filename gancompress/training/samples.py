@@ -36,7 +36,12 @@ def sample_images(
 
 
 def save_grid(images: Tensor, file: Path, *, columns: int) -> None:
-    """Write images (n, 1 or 3, h, w) in [-1, 1] as a PNG with ``columns`` images a row."""
+    """Write images (n, 1 or 3, h, w) in [-1, 1] as a PNG with ``columns`` images a row.
+
+    What is no picture (sound, volumes, other channels) is not written.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        return
     from PIL import Image
 
     n, c, h, w = images.shape

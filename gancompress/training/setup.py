@@ -98,9 +98,16 @@ def check_same_length(found: Checkpoint, total: int) -> None:
 
 
 def place(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
-    """Move ``module`` to ``device`` in the memory format ``layout``, in place, and return it."""
-    # torch's stubs leave the memory format out.
-    return module.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    """Move ``module`` to ``device`` in the memory format ``layout``, in place, and return it.
+
+    Channels last means that of volumes for weights of five dimensions.
+    """
+    last = layout == torch.channels_last
+    formats = {4: layout, 5: torch.channels_last_3d if last else torch.contiguous_format}
+    for tensor in (*module.to(device).parameters(), *module.buffers()):
+        if tensor.dim() in formats:
+            tensor.data = tensor.data.contiguous(memory_format=formats[tensor.dim()])
+    return module
 
 
 def lr_factor(progress: float, decay_from: float | None) -> float:

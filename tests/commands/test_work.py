@@ -62,6 +62,12 @@ def generator():
 def judge():
     torch.manual_seed(1)
     return Discriminator()
+
+def vocoder():
+    torch.manual_seed(2)
+    up = nn.ConvTranspose1d(24, 12, 4, 2, 1)
+    layers = nn.Conv1d(8, 24, 3, 1, 1), nn.LeakyReLU(), up, nn.LeakyReLU(), nn.Conv1d(12, 1, 3, 1, 1)
+    return nn.Sequential(*layers)
 '''
 RECIPE = """
 name: tiny
@@ -98,6 +104,21 @@ def result(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, An
     shown = capsys.readouterr()
     assert code == 0, shown.err
     return json.loads(shown.out)
+
+
+def test_a_vocoder_is_pruned_by_a_recipe_for_images(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prune", "own_nets:vocoder", "--input", "x=normal(8,16)", "-r", "ppcd"]
+    code = main([*words, "steps=4", "finetune_steps=2", "batch=4", "--json"])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    assert "augment translation, cutout is left out" in shown.err
+    assert "no picture: " in shown.err
+    summary = json.loads(shown.out)
+    assert summary["picture"] is None
+    assert abs(summary["off_target"]) <= 0.05  # a channel of so small a network is 2 % of it
+    assert summary["verify"]["passed"]
 
 
 def digest(folder: Path) -> bytes:
