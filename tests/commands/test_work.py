@@ -65,9 +65,8 @@ def judge():
 
 def vocoder():
     torch.manual_seed(2)
-    up = nn.ConvTranspose1d(24, 12, 4, 2, 1)
-    layers = nn.Conv1d(8, 24, 3, 1, 1), nn.LeakyReLU(), up, nn.LeakyReLU(), nn.Conv1d(12, 1, 3, 1, 1)
-    return nn.Sequential(*layers)
+    first, up = nn.Conv1d(8, 24, 3, 1, 1), nn.ConvTranspose1d(24, 12, 4, 2, 1)
+    return nn.Sequential(first, nn.LeakyReLU(), up, nn.LeakyReLU(), nn.Conv1d(12, 1, 3, 1, 1))
 '''
 RECIPE = """
 name: tiny
