@@ -41,7 +41,7 @@ class SizeUse:
     def right(self, env: Env, count: Callable[[Any], int]) -> bool:
         """Whether attributes as in ``env`` and the counts of a cut fit together here."""
         sizes = {k: count(k.dim) for k in self.value.keys if isinstance(k, DimKey)}
-        return self.value.fn({**env, **sizes}) == self.expected(count)
+        return self.value.at({**env, **sizes}) == self.expected(count)
 
     def multiple(self, old: Env) -> int:
         """Return the number of which the count must be a multiple: 8 where it is ``8 * self.ch``.
@@ -58,10 +58,10 @@ class SizeUse:
 
     def in_proportion(self, key: Any, size: int) -> bool:
         """Whether ``value`` is a fixed share of what ``key`` stands for, now ``size``."""
-        whole = self.value.fn({key: size})
+        whole = self.value.at({key: size})
         parts = math.gcd(whole, size)
         return set(self.value.keys) == {key} and all(
-            self.value.fn({key: size // parts * n}) == whole // parts * n for n in (1, 2, 3)
+            self.value.at({key: size // parts * n}) == whole // parts * n for n in (1, 2, 3)
         )
 
     def source(self) -> Any:
@@ -74,8 +74,8 @@ class SizeUse:
 
 def _factor(value: TracedInt, key: AttributeKey, old: Env) -> int:
     """Return k where ``value`` is k times the attribute ``key`` (others as they are), else 1."""
-    one = value.fn({**old, key: 1})
-    trials = {a: value.fn({**old, key: a}) for a in (2, 3, 5, old[key])}
+    one = value.at({**old, key: 1})
+    trials = {a: value.at({**old, key: a}) for a in (2, 3, 5, old[key])}
     return one if all(found == a * one for a, found in trials.items()) else 1
 
 

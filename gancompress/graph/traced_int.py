@@ -42,6 +42,13 @@ class TracedInt(int):
         made.keys, made.fn = keys, fn
         return made
 
+    def at(self, env: Env) -> int:
+        """Return the value for other attributes and sizes; -1 where it would divide by zero."""
+        try:
+            return self.fn(env)
+        except ZeroDivisionError:
+            return -1
+
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedInt:
         return self
 

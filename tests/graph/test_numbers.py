@@ -139,3 +139,20 @@ def test_sizes_asked_of_tensors_do_not_leak_out_of_the_trace() -> None:
     gc.trace(net, x)
     net(x)
     assert type(seen[-1][1]) is int
+
+
+def test_a_division_that_other_sizes_would_not_survive() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ratio = 4
+            self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x)
+            return self.b(h.view(len(x), 16 // (self.ratio // 2), *h.shape[2:]))
+
+    net, x = Net(), torch.randn(2, 3, 4, 4)
+    graph = gc.trace(net, x)
+    small = gc.cut(net, gc.random_plan(graph, keep=0.5), graph=graph) if graph.groups else net
+    assert small(x).shape == x.shape
