@@ -33,7 +33,11 @@ def biggan_deep_hf() -> Built:
     )
     label = torch.zeros(2, 10)
     label[:, 3] = 1
-    return BigGAN(config), (_normal(2, 32), label, 0.7), {}
+    network = BigGAN(config)
+    # The class leaves these as they lay in memory; checkpoints fill them.
+    nn.init.ones_(network.generator.bn.weight)
+    nn.init.zeros_(network.generator.bn.bias)
+    return network, (_normal(2, 32), label, 0.7), {}
 
 
 def _stylegan2(size: int, attention: list[int]) -> Built:
