@@ -6,6 +6,8 @@ Every size used in a `forward` comes from a tensor, so that sliced modules keep 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,7 +53,30 @@ def _spectral_weight(weight: Tensor, u0: Tensor, sv0: Tensor, eps: float, update
         u0.copy_(u)
         sv0.copy_(sigma.detach())
     # Multiplying has a backward of two passes over the weight, dividing one of five.
-    return weight * sigma.reciprocal()
+    return _Scaled.apply(weight, sigma.reciprocal())  # type: ignore[no-any-return]
+
+
+class _Scaled(torch.autograd.Function):
+    """``weight * factor``, which keeps its result for the backward pass and not ``weight``.
+
+    The convolution keeps the result anyway; a weight that was made for this forward, by a gate say,
+    need not live on beside it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, factor: Tensor) -> Tensor:
+        out = weight * factor
+        ctx.save_for_backward(out, factor)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None]:
+        (grad,), (out, factor) = grads, ctx.saved_tensors
+        needs_weight, needs_factor = ctx.needs_input_grad
+        return (
+            grad * factor if needs_weight else None,
+            (grad * out).sum() / factor if needs_factor else None,
+        )
 
 
 def _unit(vector: Tensor, eps: float) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from gancompress.models.layers import (
     ConditionalBatchNorm2d,
@@ -106,3 +107,27 @@ def test_attention_without_gamma_is_the_identity_and_with_it_is_a_mean_of_values
         attention.eval()
         wanted = flat + 2 * attention.o(attention.g(flat))
         torch.testing.assert_close(attention(flat), wanted, rtol=0, atol=1e-12)
+
+
+def test_spectral_gradients_first_and_second_are_those_of_the_formula() -> None:
+    torch.manual_seed(0)
+    raw = torch.randn(4, 3, 3, 3, dtype=torch.float64)
+    u0, sv0 = torch.randn(1, 4, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    x = torch.randn_like(raw)
+
+    def plain(weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        v = functional.normalize(u0 @ matrix.detach(), dim=1, eps=1e-12)
+        wv = functional.linear(v, matrix)
+        u = functional.normalize(wv.detach(), dim=1, eps=1e-12)
+        return weight / (u * wv).sum()
+
+    results = []
+    for scaled in (plain, lambda w: spectral_weight(w, u0, sv0, eps=1e-12, update=False)):
+        weight = raw.clone().requires_grad_()
+        out = scaled(weight)
+        first = torch.autograd.grad((out.tanh() * x).sum(), weight, create_graph=True)[0]
+        second = torch.autograd.grad(first.square().sum(), weight)[0]
+        results.append((out, first, second))
+    for found, wanted in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
