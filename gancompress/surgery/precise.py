@@ -20,7 +20,7 @@ _PROPERTIES_WITH_DATA = ("data", "T", "mT", "H", "mH", "real", "imag", "dtype")
 _UNFOLDED = 2**25  # bytes
 # These only look at the same numbers in another way: what they return is upcast where it is used.
 _VIEWS = {
-    "flatten", "view", "reshape", "permute", "transpose", "t", "detach", "squeeze", "unsqueeze",
+    "flatten", "view", "reshape", "permute", "transpose", "t", "squeeze", "unsqueeze",
     "expand", "unflatten", "movedim", "view_as", "expand_as",
 }  # fmt: skip
 _SCALES = {
