@@ -13,7 +13,7 @@ from benchmarks.experiment import FOLDER, Experiment, Job, jobs, read_experiment
 from benchmarks.masking import compare
 from benchmarks.record import RESULTS
 from benchmarks.run import adopt, main, measure, result_path, state_of, write_json
-from benchmarks.shrink import summary
+from benchmarks.shrink import AT_ONCE, LIVE, MASKS, summary
 from benchmarks.table import Row, as_table, cell, picture, place_in_readme, read_rows, verdict
 from gancompress.errors import ConfigError
 from gancompress.training.setup import TrainResult
@@ -218,12 +218,14 @@ def test_masking_measures_both_steps() -> None:
 
 
 def test_live_shrink_is_summed_up_pair_by_pair() -> None:
-    def row(live: bool, wall: float, frechet: float) -> dict[str, Any]:
+    def row(kind: str, wall: float, frechet: float) -> dict[str, Any]:
         quality = {"frechet_classifier": frechet, "conditional_accuracy": 0.5, "recall": 0.5}
-        return {"live": live, "wall_s": wall, "cpu_s": 2 * wall, **quality}
+        return {"kind": kind, "wall_s": wall, "cpu_s": 2 * wall, **quality}
 
-    rows = [row(True, 6, 1.0), row(False, 10, 2.0), row(False, 20, 4.0), row(True, 14, 3.0)]
-    found = summary(rows)
+    first = [row(LIVE, 6, 1.0), row(MASKS, 10, 2.0), row(AT_ONCE, 4, 9.0)]
+    second = [row(AT_ONCE, 12, 9.0), row(MASKS, 20, 4.0), row(LIVE, 14, 3.0)]
+    found = summary([*first, *second])
     assert found["wall_s_ratio"] == found["cpu_s_ratio"] == 0.65
+    assert found["wall_s_floor"] == found["cpu_s_floor"] == 0.5
     assert found["frechet_classifier_live"] == 2.0
     assert found["frechet_classifier_still"] == 3.0
