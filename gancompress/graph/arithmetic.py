@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,6 +12,9 @@ import numpy as np
 from gancompress.graph.atoms import Dim, Reason
 from gancompress.graph.groups import ChannelGraph, count_alive
 from gancompress.graph.sizes import SizeUse, solve_attributes
+
+Count = Callable[[Dim], int]
+"""Counts the indices left of a dimension, for one plan."""
 
 
 @dataclass
@@ -58,7 +61,13 @@ def free_atoms(
     return found
 
 
-def proportions(graph: ChannelGraph) -> Findings:
+def by_arithmetic(graph: ChannelGraph) -> Findings:
+    """Find channels that must go together, or stay, for the sizes that Python computes."""
+    counts = [partial(count_alive, alive=graph.alive(trial_plan(graph, seed))) for seed in range(8)]
+    return _proportions(graph, counts) or _conflicts(graph, counts)
+
+
+def _proportions(graph: ChannelGraph, counts: Sequence[Count]) -> Findings:
     """Find channels that Python counts in fixed proportion: those of equal place go together.
 
     ``8 * self.ch`` counts channels by eights: those of equal place in each eighth go together, so
@@ -70,7 +79,7 @@ def proportions(graph: ChannelGraph) -> Findings:
         own = _channels(graph, use.dim)
         source = use.source()
         other = None if source is None else _channels(graph, source)
-        if own is None or all(use.right(graph.attributes, c) for c in _counts(graph)):
+        if own is None or all(use.demand(c)(graph.attributes) for c in counts):
             continue
         rows = use.multiple(graph.attributes)
         if other is not None:
@@ -94,14 +103,7 @@ def _channels(graph: ChannelGraph, dim: Dim) -> np.ndarray | None:
     return free[0] if len(free) == 1 and not graph.solution.all_frozen(free[0]) else None
 
 
-def _counts(graph: ChannelGraph) -> Iterator[Callable[[Dim], int]]:
-    """Yield, for some random plans, what counts the indices left of a dimension."""
-    for seed in range(8):
-        alive = graph.alive(trial_plan(graph, seed))
-        yield partial(count_alive, alive=alive)
-
-
-def conflicts(graph: ChannelGraph) -> Findings:
+def _conflicts(graph: ChannelGraph, counts: Sequence[Count]) -> Findings:
     """Find attributes that size several groups at once, so that no value fits all.
 
     Groups sized in proportion (`self.ch // 8` and `self.ch // 2`) lose channels of equal place
@@ -110,10 +112,10 @@ def conflicts(graph: ChannelGraph) -> Findings:
     """
     found = Findings()
     freezes: dict[int, tuple[np.ndarray, Reason]] = {}
-    for count in _counts(graph):
+    for count in counts:
         env = {**graph.attributes, **solve_attributes(graph.uses, graph.attributes, count)}
         for use in graph.uses:
-            if not use.value.attributes or use.right(env, count):
+            if not use.value.attributes or use.demand(count)(env):
                 continue
             peers = [o for o in graph.uses if o.value.attributes & use.value.attributes]
             names = ", ".join(sorted({f"self.{k[1]}" for o in peers for k in o.value.attributes}))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gancompress.graph.arithmetic import Findings, conflicts, free_atoms, proportions, trial_plan
+from gancompress.graph.arithmetic import Findings, by_arithmetic, free_atoms, trial_plan
 from gancompress.graph.atoms import Dim, Factor, Reason
 from gancompress.graph.groups import ChannelGraph, Group, count_alive
 from gancompress.graph.repair import Change, attribute_changes, set_attributes
@@ -90,10 +90,9 @@ def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
     """Run trial cuts; say what Python holds, or nothing when all groups can go."""
     if not graph.groups:
         return Findings()
-    for check in (proportions, conflicts):
-        found = check(graph)
-        if found:
-            return found
+    found = by_arithmetic(graph)
+    if found:
+        return found
     for seed in (0, 1):
         keep = trial_plan(graph, seed)
         stop = _trial(bench, graph, keep)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -38,10 +39,11 @@ class SizeUse:
         """Return the value wanted, given what counts the indices left of a dimension."""
         return count(self.dim) * self.times
 
-    def right(self, env: Env, count: Callable[[Any], int]) -> bool:
-        """Whether attributes as in ``env`` and the counts of a cut fit together here."""
+    def demand(self, count: Callable[[Any], int]) -> Callable[[Env], bool]:
+        """Return what says whether attributes fit the counts of a cut, which are taken once."""
+        wanted = self.expected(count)
         sizes = {k: count(k.dim) for k in self.value.keys if isinstance(k, DimKey)}
-        return self.value.at({**env, **sizes}) == self.expected(count)
+        return lambda env: self.value.at({**env, **sizes} if sizes else env) == wanted
 
     def multiple(self, old: Env) -> int:
         """Return the number of which the count must be a multiple: 8 where it is ``8 * self.ch``.
@@ -50,19 +52,15 @@ class SizeUse:
         """
         other = math.prod(f.size for f in self.dim if f.atoms is None)
         steps = [
-            factor // math.gcd(factor, self.times * other)
+            share.numerator // math.gcd(share.numerator, self.times * other)
             for key in self.value.attributes
-            if (factor := _factor(self.value, key, old)) > 1
+            if (share := self._share(key, old)) and share.denominator == 1 and share > 1
         ]
         return min(steps, default=1)
 
     def in_proportion(self, key: Any, size: int) -> bool:
         """Whether ``value`` is a fixed share of what ``key`` stands for, now ``size``."""
-        whole = self.value.at({key: size})
-        parts = math.gcd(whole, size)
-        return set(self.value.keys) == {key} and all(
-            self.value.at({key: size // parts * n}) == whole // parts * n for n in (1, 2, 3)
-        )
+        return set(self.value.keys) == {key} and self._share(key, {key: size}) is not None
 
     def source(self) -> Any:
         """Return the dimension of which ``value`` is a fixed share (`x.shape[1] // 8`), or None."""
@@ -71,12 +69,14 @@ class SizeUse:
             return None
         return key.dim if self.in_proportion(key, dim_size(key.dim)) else None
 
-
-def _factor(value: TracedInt, key: AttributeKey, old: Env) -> int:
-    """Return k where ``value`` is k times the attribute ``key`` (others as they are), else 1."""
-    one = value.at({**old, key: 1})
-    trials = {a: value.at({**old, key: a}) for a in (2, 3, 5, old[key])}
-    return one if all(found == a * one for a, found in trials.items()) else 1
+    def _share(self, key: Any, old: Env) -> Fraction | None:
+        """Return ``value`` over ``key``, the others as in ``old``; None where that is not fixed."""
+        ratio = Fraction(self.value.at(old), old[key])
+        fixed = all(
+            self.value.at({**old, key: ratio.denominator * n}) == ratio.numerator * n
+            for n in (1, 2, 3)
+        )
+        return ratio if fixed and ratio > 0 else None
 
 
 _LISTS = (tuple, list, torch.Size)
@@ -270,13 +270,12 @@ def solve_attributes(
     env: dict[AttributeKey, int] = dict(old)
     for key in sorted({k for u in uses for k in u.value.attributes}, key=str):
         mine = [u for u in uses if key in u.value.keys]
-        if all(u.right(env, count) for u in mine):
-            continue
+        demands = [u.demand(count) for u in mine]
         # Most are the size itself; the rest are searched for.
-        first = mine[0].expected(count)
-        for candidate in (*([first] if first <= old[key] else []), *range(old[key], 0, -1)):
+        first = min(mine[0].expected(count), old[key])
+        for candidate in (env[key], first, *range(old[key], 0, -1)):
             trial = {**env, key: candidate}
-            if all(u.right(trial, count) for u in mine):
+            if all(met(trial) for met in demands):
                 env = trial
                 break
     return {k: v for k, v in env.items() if v != old[k]}
