@@ -117,7 +117,7 @@ def main() -> None:
         for r in rows
     ]  # fmt: skip
     head = ["parameters", "trace s", "cut s", "verify s", "all s", "peak, of its own size", "error"]
-    text = f"Torch {data['versions']['torch']}, {torch.get_num_threads()} threads.\n\n"
+    text = f"Torch {data['versions']['torch']}, threads: {data['threads']}.\n\n"
     record.place(DOCUMENT, "scaling", text + record.table(head, cells))
 
 

@@ -15,9 +15,11 @@ from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.trace import trace
 from gancompress.surgery.vet import vetted_trace
 
-_CONVS = (nn.modules.conv._ConvNd,)
 _NORMS = (
     nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm,
+)  # fmt: skip
+_LAYERS = (
+    nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.Embedding, nn.RNNBase, *_NORMS,
 )  # fmt: skip
 
 
@@ -69,6 +71,7 @@ class Inspection:
         for name, cost in table.items():
             ratio = self.cost.params / max(cost.params, 1)
             lines.append(f"{name:<24}{cost.params:>14,}{cost.macs:>18,}{ratio:>12.2f}x")
+        lines += ["", self.graph.hint] if self.graph.hint else []
         return "\n".join(lines)
 
     def __rich__(self) -> Any:
@@ -98,7 +101,8 @@ class Inspection:
         for name, cost in whole.items():
             ratio = self.cost.params / max(cost.params, 1)
             sizes.add_row(name, f"{cost.params:,}", f"{cost.macs:,}", f"{ratio:.2f}x")
-        return Stack(table, Text(""), sizes)
+        hint = [Text(""), Text(self.graph.hint)] if self.graph.hint else []
+        return Stack(table, Text(""), sizes, *hint)
 
 
 def inspect(
@@ -142,7 +146,7 @@ def inspect(
 
 def _counts(sub: nn.Module) -> bool:
     """Whether a module is a layer of its own: torch's, or one that owns a weight matrix."""
-    if isinstance(sub, (*_CONVS, nn.Linear, nn.Bilinear, nn.Embedding, nn.RNNBase, *_NORMS)):
+    if isinstance(sub, _LAYERS):
         return True
     if isinstance(sub, nn.utils.parametrize.ParametrizationList):
         return False
@@ -193,7 +197,12 @@ def _written(graph: ChannelGraph, path: str, sub: nn.Module) -> Dim | None:
         )
         if not dims:
             return ()
-        return dims[-1] if last or len(dims) == 1 else dims[1]
+        if last or len(dims) == 1:
+            return dims[-1]
+        channels_last = all(f.atoms is None for f in dims[1]) and any(
+            f.atoms is not None for f in dims[-1]
+        )
+        return dims[-1] if channels_last and not isinstance(sub, _LAYERS) else dims[1]
     # It did not run as a module, but its parameters may have (as in a graph form).
     at = 1 if isinstance(sub, (nn.modules.conv._ConvTransposeNd, nn.Embedding)) else 0
     start = f"{path}." if path else ""

@@ -116,3 +116,32 @@ def test_biggan_table_prints() -> None:
 def test_forward_that_fails() -> None:
     with pytest.raises(GraphError, match="fails on the example"):
         gc.inspect(Tiny(), torch.randn(2, Z + 1))
+
+
+class Response(nn.Module):
+    """A layer of a user's own, channels last (ConvNeXt V2's)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1, 1, 1, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.norm(dim=(1, 2), keepdim=True)
+        return x + self.gain * x * size / size.mean(-1, keepdim=True)
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.wide = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 12)
+        self.respond, self.out = Response(12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.respond(self.wide(self.first(x).movedim(1, -1))))
+
+
+def test_a_users_layer_may_have_its_channels_last() -> None:
+    rows = {r.layer: r for r in gc.inspect(ChannelsLast(), torch.randn(2, 3, 5, 5)).rows}
+    assert rows["first"].prunable == 8
+    assert (rows["respond"].channels, rows["respond"].prunable) == (12, 0)
+    assert "mean runs over the channels" in rows["respond"].reason

@@ -16,6 +16,7 @@ from gancompress.errors import CheckpointError, GraphError
 from gancompress.graph.exported import to_graph
 from gancompress.graph.form import GraphForm
 from gancompress.graph.signature import example_of
+from gancompress.graph.twin import require_module
 from gancompress.storage import read_folder, write_folder
 from gancompress.surgery.cut import cut
 from gancompress.surgery.plan import Plan
@@ -46,6 +47,7 @@ def save(
             ``info`` holds something that neither safetensors nor JSON can.
         StorageError: the folder exists, or the disk is full or not writable.
     """
+    require_module(module)
     if any(getattr(m, "is_gancompress_gate", False) for m in module.modules()):
         raise CheckpointError("the module is still wrapped: save what Masked.prune() returns")
     tensors, shared = _unshared(module)

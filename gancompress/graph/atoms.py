@@ -20,11 +20,15 @@ Slot = tuple[str, int]
 
 @dataclass(frozen=True)
 class Reason:
-    """Why channels are kept: the operator, where the user's code calls it, and what it does."""
+    """Why channels are kept: the operator, where the user's code calls it, and what it does.
+
+    ``number`` says that a number in Python holds them, as the graph form's numbers do not.
+    """
 
     operator: str
     where: str
     text: str
+    number: bool = False
 
     def __str__(self) -> str:
         return f"{self.text} ({self.operator} at {self.where})" if self.where else self.text

@@ -81,7 +81,7 @@ def to_graph(
     computed = computed_weights(holder)
     made = {mode: export_mode(generator, args, kw, max(rows, 2), mode) for mode in (True, False)}
     merge_modes(made[True], made[False], set(dict(holder.named_modules(remove_duplicate=False))))
-    fit(made[True], holder)
+    fit(made[True], holder, computed)
     follow_device(made[True].graph)
     compute_weights(made[True].graph, computed)
     check_inputs(made[True].graph, args, kw, max(rows, 2))

@@ -125,6 +125,16 @@ class ChannelGraph:
             return None
         return self.solution.reason_of(atoms)
 
+    @property
+    def hint(self) -> str:
+        """Advice where numbers in the generator's Python hold channels; empty where none does."""
+        held = any(reason.number for reason in self.solution.reasons.values())
+        if not held or self.form == "graph":
+            return ""
+        return (
+            'Numbers in the Python code hold channels: form="graph" (--form graph) can free them.'
+        )
+
     def cost(self, widths: Mapping[str, int] | None = None) -> Cost:
         """Return parameters and MACs at the given widths (group name to channels; default as is).
 

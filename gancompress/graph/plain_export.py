@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from gancompress.errors import GraphError
@@ -33,12 +34,26 @@ def clone(t: torch.Tensor) -> torch.Tensor:
 
 
 def _hooks(sub: nn.Module) -> Iterator[tuple[int, Any]]:
-    """Yield the old-style hooks (spectral norm, weight norm) that compute a weight of ``sub``."""
+    """Yield torch's old-style hooks (spectral norm, weight norm) that compute a weight."""
     for key, hook in list(sub._forward_pre_hooks.items()):
-        if callable(getattr(hook, "compute_weight", None)) and isinstance(
-            getattr(hook, "name", None), str
-        ):
+        if type(hook).__module__.startswith("torch.nn.utils."):
             yield key, hook
+
+
+def _forget(sub: nn.Module) -> None:
+    """Let the attributes that the user's pre-hooks set on ``sub`` last for one call only.
+
+    Export refuses attributes that change; what such a hook computes becomes part of the graph.
+    """
+    before = {k: v for k, v in vars(sub).items() if isinstance(v, torch.Tensor)}
+
+    def reset(module: nn.Module, args: Any, out: Any) -> None:
+        for name, value in list(vars(module).items()):
+            if isinstance(value, torch.Tensor) and before.get(name) is not value:
+                del vars(module)[name]
+        vars(module).update(before)
+
+    sub.register_forward_hook(reset, always_call=True)
 
 
 def computed_weights(holder: nn.Module) -> dict[str, bool]:
@@ -68,6 +83,8 @@ def _plain(generator: nn.Module) -> nn.Module:
                 values[hook.name] = refreshed(sub, hook.name).detach().clone()
                 del sub._forward_pre_hooks[key]
                 vars(sub).pop(hook.name, None)
+        if sub._forward_pre_hooks:
+            _forget(sub)
         for name, value in values.items():
             sub.register_parameter(name, nn.Parameter(value))
     return copy
@@ -85,7 +102,7 @@ def export_mode(
     copy.train(training)
     kind = type(generator).__name__
     try:
-        with _silence():
+        with _silence(), _Detached():
             made = torch.export.export(
                 copy, args, kwargs,
                 dynamic_shapes=_dynamic(copy, args, kwargs, rows), strict=False,
@@ -115,6 +132,15 @@ def export_mode(
 def placeholders(graph: fx.Graph) -> list[fx.Node]:
     """Return the inputs of a graph, in order."""
     return [n for n in graph.nodes if n.op == "placeholder"]
+
+
+class _Detached(TorchFunctionMode):
+    """Reads ``tensor.data`` as ``tensor.detach()``: export cannot index the former."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == torch.Tensor.data.__get__:  # type: ignore[attr-defined]
+            return args[0].detach()
+        return func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

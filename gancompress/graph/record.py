@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gancompress.graph.rules import apply_rule
 from gancompress.graph.tracer import (
     UNSTEADY,
+    VIEWS,
     Op,
     OpRecord,
     Tracer,
@@ -35,6 +36,7 @@ class RecordMode(TorchDispatchMode):
         inputs = [self.tracer.dims(t) for t in op.ins]
         static = all(self.tracer.info(t).static for t in op.ins)
         self._refuse_rewrites(op)
+        self.tracer.use(op.ins, op.outs if op.name in VIEWS else ())
         outputs = apply_rule(op)
         for tensor, dims in zip(op.outs, outputs, strict=True):
             self.tracer.remember(tensor, dims, static)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -18,8 +18,11 @@ from gancompress.graph.plain_export import placeholders
 from gancompress.graph.where import line_in
 
 
-def fit(made: fx.GraphModule, holder: nn.Module) -> None:
-    """Make a graph fit ``holder``: no assertions, parts under contexts, constants, devices."""
+def fit(made: fx.GraphModule, holder: nn.Module, computed: Collection[str] = ()) -> None:
+    """Make a graph fit ``holder``: no assertions, parts under contexts, constants, devices.
+
+    ``computed`` names the weights that modules of ``holder`` compute themselves.
+    """
     graph = made.graph
     drop_assertions(graph)
     for node in list(graph.nodes):
@@ -30,7 +33,8 @@ def fit(made: fx.GraphModule, holder: nn.Module) -> None:
         if not node.users:
             graph.erase_node(node)
             continue
-        _adopt(str(node.target), made, holder)
+        if node.target not in computed:
+            _adopt(str(node.target), made, holder)
 
 
 _CONTEXTS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}

@@ -108,6 +108,7 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
     with bench.running(), RecordMode(tracer), watch:
         out = twin(*args, **kwargs)
     _state_bare_norms(twin, tracer, uses, attributes)
+    tracer.use(tensors_of(out))
     for t in tensors_of(out):
         for dim in tracer.dims(t):
             tracer.space.freeze_dim(dim, Reason("output", "", "is an output of the network"))

@@ -78,6 +78,7 @@ class Tracer:
         self._alive: list[torch.Tensor] = []
         self._modules: list[str] = []
         self._storages: dict[int, torch.Tensor] = {}
+        self._picks: dict[int, list[tuple[np.ndarray, Reason]]] = {}
 
     # -- tensors ---------------------------------------------------------------------------------
     def remember(self, tensor: torch.Tensor, dims: Dims, static: bool) -> None:
@@ -120,6 +121,23 @@ class Tracer:
     def parameter_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the parameter whose memory a tensor is (a view of), if any."""
         return self._storages.get(tensor.untyped_storage()._cdata)
+
+    # -- positions -------------------------------------------------------------------------------
+    def pick(self, picked: torch.Tensor, atoms: np.ndarray, reason: Reason) -> None:
+        """Note that ``picked`` was taken by position: its use keeps ``atoms``.
+
+        Code often takes an index only to ask for a size (`weight[0][0].numel()`).
+        """
+        self._picks.setdefault(id(picked), []).append((atoms, reason))
+
+    def use(self, tensors: Sequence[torch.Tensor], views: Sequence[torch.Tensor] = ()) -> None:
+        """Keep what picked tensors hold by position, or hand it on to ``views`` of them."""
+        for tensor in tensors:
+            for atoms, reason in self._picks.get(id(tensor), ()):
+                if not views:
+                    self.space.freeze(atoms, reason)
+                for view in views:
+                    self.pick(view, atoms, reason)
 
     # -- where we are ----------------------------------------------------------------------------
     @property
@@ -236,6 +254,10 @@ class Op:
         """Count ``constant`` times the sizes of ``dims`` multiply-accumulates."""
         self.tracer.macs.append(MacTerm(self.tracer.module, constant, dims))
 
+
+# These only look at their tensor from another side.
+VIEWS = {"alias", "detach", "expand", "permute", "select", "slice", "squeeze", "t", "transpose",
+         "unsqueeze", "view"}  # fmt: skip
 
 # Whether these run depends on strides, views and sizes, not on the network's path.
 UNSTEADY = {"detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous", "_to_copy"}

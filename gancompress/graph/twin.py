@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -66,8 +66,32 @@ _SHELLS = {
 }  # fmt: skip
 
 
+def require_module(given: object) -> None:
+    """Refuse what is no module, saying how to get the one that is meant.
+
+    Raises:
+        GraphError: a class, a state dict, a handle, a function ... was given.
+    """
+    if isinstance(given, nn.Module):
+        return
+    kind = type(given).__name__
+    if isinstance(given, type):
+        advice = f"make one first: {given.__name__}(...)"
+    elif isinstance(given, Mapping):
+        advice = "weights alone have no forward: build the generator and load them into it"
+    elif isinstance(getattr(given, "generator", None), nn.Module):
+        advice = "use its .generator"
+    elif callable(given):
+        advice = "put what it calls into a module with a forward"
+    else:
+        advice = "build the generator first"
+    name = given.__name__ if isinstance(given, type) else f"a {kind}"
+    raise GraphError(f"expected a torch.nn.Module, not {name}: {advice}")
+
+
 def refuse_shells(generator: nn.Module) -> None:
-    """Refuse modules that only wrap the one with the channels."""
+    """Refuse what is no module, and modules that only wrap the one with the channels."""
+    require_module(generator)
     kind = type(generator).__name__
     if kind in _SHELLS:
         raise GraphError(

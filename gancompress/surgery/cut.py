@@ -13,7 +13,7 @@ from gancompress.graph.exported import to_graph
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.numbers import number_at
 from gancompress.graph.repair import set_attributes
-from gancompress.graph.twin import copy_with
+from gancompress.graph.twin import copy_with, require_module
 from gancompress.surgery.names import gates_off, raw_tensors
 from gancompress.surgery.plan import Plan, slice_tensor
 from gancompress.surgery.quiet import undisturbed
@@ -47,6 +47,11 @@ def cut(
         GraphError: the plan was made for another network, an optimiser holds state that cannot be
             sliced, or the cut network does not run.
     """
+    require_module(generator)
+    if not isinstance(plan, Plan):
+        raise GraphError(
+            f"expected a Plan, not a {type(plan).__name__}: Plan.of(graph, keep) makes one"
+        )
     if graph is not None and graph.form == "graph":
         generator = to_graph(generator, *graph.example, check=False, share=True)
     raw = raw_tensors(generator)

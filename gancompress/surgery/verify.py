@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gancompress.graph.nested import call_arguments, map_tensors, tensors_of
-from gancompress.graph.twin import copy_with
+from gancompress.graph.twin import copy_with, require_module
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.plan import Plan, slice_tensor
 from gancompress.surgery.precise import Float64
@@ -78,6 +78,8 @@ def verify(
         The verification; it also fails when the output does not follow the input, since a dead
         network would pass anything.
     """
+    require_module(masked_generator)
+    require_module(small)
     args, kw = call_arguments(example, kwargs)
     fresh, other = redraw((args, kw), seed), redraw((args, kw), seed + 1)
     big, little = run(masked_generator, fresh), run(small, fresh)

@@ -10,6 +10,7 @@ from torch import nn
 from gancompress.errors import ConfigError, GraphError
 from gancompress.graph.exported import in_form
 from gancompress.graph.nested import call_arguments
+from gancompress.graph.twin import require_module
 from gancompress.masks.attach import SITES
 from gancompress.masks.budget import Target
 from gancompress.masks.importance import IMPORTANCES
@@ -70,6 +71,7 @@ def wrap(
         GraphError: the forward fails, nothing can be pruned, or it is wrapped already.
         TargetError: the target is out of reach; states the smallest size and what holds it up.
     """
+    require_module(generator)
     RELAXATIONS.get(relaxation)
     PENALTIES.get(penalty)
     IMPORTANCES.get(importance)

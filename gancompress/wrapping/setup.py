@@ -54,7 +54,7 @@ def set_up(
     if not graph.groups:
         raise GraphError(
             f"no channel of {type(generator).__name__} can go. "
-            "`gancompress inspect` shows why, layer by layer."
+            f"`gancompress inspect` shows why, layer by layer. {graph.hint}".rstrip()
         )
     chosen = choose_groups(graph, options["include"], options["exclude"])
     # Channels that nobody reads need no gate (and have none): they stay unless a plan drops them.

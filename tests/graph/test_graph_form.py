@@ -274,3 +274,42 @@ def test_inputs_that_the_graph_was_not_made_for_are_refused() -> None:
     ):
         with pytest.raises(GraphError, match=match):
             form(*args, **{**kwargs, **change})
+
+
+class EqualRate:
+    """The pre-hook of many StyleGANs: a weight scaled by a number taken from its own shape."""
+
+    def __call__(self, module: nn.Module, args: object) -> None:
+        weight = module.raw
+        assert isinstance(weight, nn.Parameter)
+        fan = weight.data.size(1) * weight.data[0][0].numel()
+        module.weight = weight * (2 / fan) ** 0.5
+
+
+def equal_rate(conv: nn.Conv2d) -> nn.Conv2d:
+    raw = conv.weight.data
+    del conv._parameters["weight"]
+    conv.register_parameter("raw", nn.Parameter(raw))
+    conv.register_forward_pre_hook(EqualRate())
+    return conv
+
+
+def test_weights_that_hooks_scale_by_their_shape() -> None:
+    net = nn.Sequential(
+        equal_rate(nn.Conv2d(3, 8, 3, padding=1)), nn.ReLU(), equal_rate(nn.Conv2d(8, 3, 3))
+    )
+    x = torch.randn(2, 3, 6, 6)
+    rows = gc.inspect(net, x)
+    assert "computes with a number taken from a channel count" in rows.rows[0].reason
+    assert "test_graph_form.py" in rows.rows[0].reason
+    assert 'form="graph"' in str(rows)
+    with pytest.raises(GraphError, match='no channel of Sequential can go.*form="graph"'):
+        gc.wrap(net, x)
+
+    masked = gc.wrap(net, x, form="graph")
+    assert list(masked.graph.widths.values()) == [8]
+    plan = gc.random_plan(masked.graph, 0.5, 0)
+    masked.apply(plan)
+    small = masked.prune(plan)
+    assert gc.verify(masked.generator, small, x).max_error <= 1e-9
+    assert "weight" not in vars(net[0])

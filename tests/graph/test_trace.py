@@ -195,3 +195,34 @@ def test_train_and_eval_may_return_nothing() -> None:
     assert isinstance(small, Mute)
     assert gc.verify(net, small, x).passed
     assert gc.inspect(small, x).rows
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        (None, "build the generator first"),
+        (nn.Conv2d, r"make one first: Conv2d\(\.\.\.\)"),
+        (build("plain").state_dict(), "build the generator and load them into it"),
+        (torch.tanh, "put what it calls into a module"),
+        (gc.wrap(build("plain"), inputs("plain")), r"use its \.generator"),
+    ],
+)
+def test_what_is_no_module_is_refused_with_advice(given: object, advice: str) -> None:
+    x = inputs("plain")
+    calls = (
+        lambda: gc.trace(given, x),  # type: ignore[arg-type]
+        lambda: gc.wrap(given, x),  # type: ignore[arg-type]
+        lambda: gc.wrap(given),  # type: ignore[arg-type]
+        lambda: gc.inspect(given, x),  # type: ignore[arg-type]
+        lambda: gc.cut(given, gc.Plan({})),  # type: ignore[arg-type]
+        lambda: gc.verify(given, build("plain"), x),  # type: ignore[arg-type]
+        lambda: gc.save("unused", given),  # type: ignore[arg-type]
+    )
+    for call in calls:
+        with pytest.raises(GraphError, match=f"expected a torch.nn.Module, not .*{advice}"):
+            call()
+
+
+def test_a_dict_is_no_plan() -> None:
+    with pytest.raises(GraphError, match=r"expected a Plan, not a dict: Plan.of\(graph, keep\)"):
+        gc.cut(build("plain"), {"conv": [0]})  # type: ignore[arg-type]

@@ -43,8 +43,23 @@ def _bias(op: Op, out: Dim, bias: Any) -> Dim:
       "mkldnn_convolution")  # fmt: skip
 def convolution(op: Op) -> Dims:
     """Input channels tie with the weight's input dim; the weight's output dim is written."""
-    x, w, bias = op.args[0], op.args[1], op.args[2]
-    transposed, groups = bool(op.args[6]), int(op.args[8])
+    return _convolve(op, bool(op.args[6]), groups_at=8)
+
+
+@rule("deform_conv2d")
+def deformable_convolution(op: Op) -> Dims:
+    """torchvision's: offsets bend the window; channels that share offsets stay equally many."""
+    x, offset, mask = op.args[0], op.args[2], op.args[3]
+    op.freeze(op.dims(offset)[1:], "offsets of a deformable convolution")
+    op.freeze(op.dims(mask)[1:], "weights of a deformable convolution's window")
+    if op.args[12] > 1:
+        op.freeze(_group_dim(op, op.dims(x)[1], op.args[12]), "channels that share offsets")
+    return _convolve(op, False, groups_at=11, bias_at=4)
+
+
+def _convolve(op: Op, transposed: bool, groups_at: int, bias_at: int = 2) -> Dims:
+    """Tie what any convolution ties; the arguments are where operators keep groups and bias."""
+    x, w, bias, groups = op.args[0], op.args[1], op.args[bias_at], int(op.args[groups_at])
     dx, dw, ws = op.dims(x), op.dims(w), op.static(w)
     op.freeze(dw[2:], "a convolution kernel's window")
     op.freeze(dx[2:], "space under a convolution")
@@ -57,7 +72,7 @@ def convolution(op: Op) -> Dims:
         out = tuple(f.with_zero(f.zero if ws else None) for f in o_dim)
         op.macs(taps * pixels, dx[0], dx[1], o_dim)
     else:
-        op.counts.append((8, _group_dim(op, dx[1], groups)))
+        op.counts.append((groups_at, _group_dim(op, dx[1], groups)))
         out = _grouped(op, dx[1], dw, groups, transposed, op.static(x), ws)
         op.macs(taps * pixels, dx[0], *((dx[1], dw[1]) if transposed else (dw[0], dw[1])))
     return (dx[0], _bias(op, out, bias), *space)

@@ -100,7 +100,7 @@ def select(op: Op) -> Dims:
     if flat is not None and flat.atoms is not None:
         # Index i keeps its meaning when everything up to it stays.
         before = flat.atoms[: i + 1] if i >= 0 else flat.atoms[i:]
-        op.space.freeze(before, op.reason("an index of it is picked by position"))
+        op.tracer.pick(op.outs[0], before, op.reason("an index of it is picked by position"))
     del dims[at]
     return tuple(dims)
 

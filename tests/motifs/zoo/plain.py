@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
 
 from .registry import motif
 
@@ -224,3 +225,26 @@ class MLP(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = F.leaky_relu(self.bn(self.a(z)), 0.2)
         return torch.tanh(self.out(F.leaky_relu(self.b(h), 0.2))).view(-1, 3, 4, 4)
+
+
+# Offsets and modulation are places, not channels; two groups of offsets stay equally large.
+@motif("deformable", free={"first": 16, "bent": 16, "second": 12})
+class Deformable(nn.Module):
+    """torchvision's deformable convolution, modulated, with two groups of offsets."""
+
+    def __init__(self, c: int = 16):
+        super().__init__()
+        self.first = nn.Conv2d(4, c, 3, padding=1)
+        self.offset = nn.Conv2d(4, 2 * 2 * 9, 3, padding=1)
+        self.strength = nn.Conv2d(4, 2 * 9, 3, padding=1)
+        self.bent = DeformConv2d(c, c, 3, padding=1)
+        self.second = DeformConv2d(c, c * 3 // 4, 3, padding=1, bias=False)
+        self.out = nn.Conv2d(c * 3 // 4, 3, 1)
+
+    def example(self) -> Example:
+        return (torch.randn(2, 4, 6, 6),), {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset, mask = self.offset(x), torch.sigmoid(self.strength(x))
+        h = F.relu(self.bent(F.relu(self.first(x)), offset, mask))
+        return self.out(F.relu(self.second(h, offset[:, :18])))

@@ -238,3 +238,21 @@ class Blur(nn.Module):
         c = h.shape[1]
         taps = self.kernel.repeat(c, 1, 1, 1)
         return self.out(F.conv_transpose2d(h, taps, stride=2, padding=1, groups=c))
+
+
+@motif("size_of_an_index", free={"fc": 16, "mid.weight:0": 16})
+class SizeOfAnIndex(nn.Module):
+    """Learning rates made equal by the size of one kernel, asked of an index of the weight."""
+
+    def __init__(self, c: int = 16):
+        super().__init__()
+        self.fc, self.mid = nn.Linear(8, c * 4), nn.Conv2d(c, c, 3, padding=1, bias=False)
+        self.out = nn.Conv2d(c, 3, 1)
+
+    def example(self) -> Example:
+        return (torch.randn(3, 8),), {}
+
+    def forward(self, z: Tensor) -> Tensor:
+        taps = self.mid.weight.data[0][0].numel()
+        h = self.fc(z).view(z.shape[0], -1, 2, 2)
+        return self.out(F.relu(F.conv2d(h, self.mid.weight * (2 / taps) ** 0.5, padding=1)))
