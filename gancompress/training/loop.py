@@ -247,7 +247,7 @@ def train(
                 if len(lessons):
                     with torch.no_grad(), arithmetic():
                         model = elder(*inputs)
-                    # In float32: what a judge sees of small differences drowns in bf16 (decision 8).
+                    # In float32: small differences drown in bf16 (decision 8).
                     figures["distill"] = lessons.loss(
                         inputs=inputs, labels=y, student_images=fake, teacher_images=model
                     )
