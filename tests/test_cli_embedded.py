@@ -100,3 +100,21 @@ def test_published_biggan_folder_is_a_model(
     shown = capsys.readouterr().out
     assert "gancompress sample r --out" in shown
     assert main(["sample", "r", "--n", "10", "--out", "s.png"]) == 0
+
+
+def test_the_student_is_exported_as_onnx(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for extra in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(extra, reason="the extra gancompress[onnx] is not installed")
+    file = tmp_path / "student.onnx"
+    assert main(["export", str(run), "--out", str(file), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert 0 < shown["max_error"] <= 1e-4
+    assert shown["bytes"] == file.stat().st_size > 4 * 55_000
+    assert main(["export", str(run), "--out", str(file)]) == 2
+
+    other = tmp_path / "off.onnx"
+    assert main(["export", str(run), "--out", str(other), "--tolerance", "1e-12"]) == 8
+    assert "No file was written" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["student.onnx"]
