@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancompress.graph.rules import apply_rule
@@ -18,6 +19,21 @@ from gancompress.graph.tracer import (
     steady_name,
     tensors_in,
 )
+from gancompress.graph.where import user_frame
+
+
+class DataMode(TorchFunctionMode):
+    """Follows ``tensor.data = value``, which is no operator."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func == torch.Tensor.data.__set__:  # type: ignore[attr-defined]
+            self.tracer.replace_data(args[0], args[1], user_frame())
+        return out
 
 
 class RecordMode(TorchDispatchMode):

@@ -18,7 +18,7 @@ from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.nested import call_arguments, tensors_of
 from gancompress.graph.numbers import number_at, numbers_in
 from gancompress.graph.probe import probe
-from gancompress.graph.record import RecordMode
+from gancompress.graph.record import DataMode, RecordMode
 from gancompress.graph.sizes import SizeUse, SizeWatch, plant
 from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import Tracer
@@ -105,7 +105,7 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
 
     watch = SizeWatch(tracer.dims, prefix, counted, uses)
     before = {n: id(p) for n, p in twin.named_parameters()}
-    with bench.running(), RecordMode(tracer), watch:
+    with bench.running(), RecordMode(tracer), DataMode(tracer), watch:
         out = twin(*args, **kwargs)
     _state_bare_norms(twin, tracer, uses, attributes)
     tracer.use(tensors_of(out))
@@ -231,8 +231,9 @@ def _sequences(
 
 def _unused(tracer: Tracer) -> set[str]:
     """Names of parameters and buffers that no operator touched."""
+    read = [dims for op in tracer.ops for dims in op.inputs]
     touched = [
-        f.atoms for op in tracer.ops for dims in op.inputs for d in dims for f in d
+        f.atoms for dims in (*read, *tracer.replaced) for d in dims for f in d
         if f.atoms is not None
     ]  # fmt: skip
     seen = np.zeros(tracer.space.count, bool)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten
 
-from gancompress.graph.atoms import AtomSpace, Dim, Dims, Factor, Reason, Slot, opaque
+from gancompress.graph.atoms import AtomSpace, Dim, Dims, Factor, Reason, Slot, dim_size, opaque
 from gancompress.graph.nested import tensors_of
 from gancompress.graph.where import user_frame
 
@@ -77,7 +77,9 @@ class Tracer:
         self._info: dict[int, TensorInfo] = {}
         self._alive: list[torch.Tensor] = []
         self._modules: list[str] = []
-        self._storages: dict[int, torch.Tensor] = {}
+        # With the storage itself: one that is let go (`p.data = ...`) would lend out its address.
+        self._storages: dict[int, tuple[torch.Tensor, torch.UntypedStorage]] = {}
+        self.replaced: list[Dims] = []
         self._picks: dict[int, list[tuple[np.ndarray, Reason]]] = {}
 
     # -- tensors ---------------------------------------------------------------------------------
@@ -116,11 +118,27 @@ class Tracer:
                 dims.append((factor,))
             self.remember(tensor, tuple(dims), static=True)
             if name in params:
-                self._storages[tensor.untyped_storage()._cdata] = tensor
+                storage = tensor.untyped_storage()
+                self._storages[storage._cdata] = (tensor, storage)
+
+    def replace_data(self, tensor: torch.Tensor, value: torch.Tensor, where: str) -> None:
+        """Follow ``tensor.data = value``: the same channels from now on, those of the value."""
+        old, new = self.dims(tensor), self.info(value)
+        if [dim_size(d) for d in old] == [dim_size(d) for d in new.dims]:
+            reason = Reason("data", where, "its data is replaced")
+            for old_dim, new_dim in zip(old, new.dims, strict=True):
+                self.space.tie_dims(old_dim, new_dim, reason)
+        else:
+            reason = Reason("data", where, "its data is replaced by that of another shape")
+            for dim in (*old, *new.dims):
+                self.space.freeze_dim(dim, reason)
+        self.replaced.append(old)
+        self.remember(tensor, new.dims, new.static)
 
     def parameter_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the parameter whose memory a tensor is (a view of), if any."""
-        return self._storages.get(tensor.untyped_storage()._cdata)
+        found = self._storages.get(tensor.untyped_storage()._cdata)
+        return None if found is None else found[0]
 
     # -- positions -------------------------------------------------------------------------------
     def pick(self, picked: torch.Tensor, atoms: np.ndarray, reason: Reason) -> None:

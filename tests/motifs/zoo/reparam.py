@@ -256,3 +256,58 @@ class SizeOfAnIndex(nn.Module):
         taps = self.mid.weight.data[0][0].numel()
         h = self.fc(z).view(z.shape[0], -1, 2, 2)
         return self.out(F.relu(F.conv2d(h, self.mid.weight * (2 / taps) ** 0.5, padding=1)))
+
+
+class Folded(nn.Module):
+    """Two convolutions and a shortcut, folded into one in eval(), anew in each forward (SPAN)."""
+
+    def __init__(self, i: int, o: int):
+        super().__init__()
+        self.wide, self.mix = nn.Conv2d(i, 2 * i, 1), nn.Conv2d(2 * i, o, 3)
+        self.short, self.folded = nn.Conv2d(i, o, 1), nn.Conv2d(i, o, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.mix(self.wide(F.pad(x, (1, 1, 1, 1)))) + self.short(x)
+        assert self.wide.bias is not None
+        assert self.mix.bias is not None
+        assert self.short.bias is not None
+        assert self.folded.bias is not None
+        first, second = self.wide.weight.data, self.mix.weight.data
+        flipped = F.conv2d(first.flip(2, 3).permute(1, 0, 2, 3), second, padding=2)
+        weight = flipped.flip(2, 3).permute(1, 0, 2, 3)
+        bias = (second * self.wide.bias.data.view(1, -1, 1, 1)).sum((1, 2, 3))
+        self.folded.weight.data = weight + F.pad(self.short.weight.data, [1, 1, 1, 1])
+        self.folded.bias.data = bias + self.mix.bias.data + self.short.bias.data
+        return self.folded(x)
+
+
+@motif(
+    "folded_by_data",
+    free={
+        "stem": 12,
+        "first.wide": 24,
+        "first.mix": 12,
+        "first.short": 12,
+        "first.folded": 12,
+        "second.wide": 24,
+        "second.mix": 12,
+        "second.short": 12,
+        "second.folded": 12,
+    },
+)
+class FoldedByData(nn.Module):
+    """Re-parametrised convolutions that write what they fold to with ``weight.data = ...``."""
+
+    def __init__(self, c: int = 12):
+        super().__init__()
+        self.stem = nn.Conv2d(4, c, 1)
+        self.first, self.second = Folded(c, c), Folded(c, c)
+        self.out = nn.Conv2d(c, 3, 1)
+
+    def example(self) -> Example:
+        return (torch.randn(2, 4, 6, 6),), {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.silu(self.first(self.stem(x)), inplace=True)
+        return self.out(F.silu(self.second(h), inplace=True))
