@@ -53,7 +53,7 @@ def attach(
                 owned.append(masks[group.name])
         # A parameter that several modules share is gated in each of them.
         for place, (sharer, name_there) in enumerate(owners[id(owner._parameters[key])]):
-            _register(sharer, name_there, Gate(parts, [] if place else owned))
+            _register(sharer, name_there, Gate(parts, [] if place else owned, detach))
     missing = [n for n in masks if n not in registered]
     if missing:
         raise GraphError(f"groups {missing} have no weight to gate; exclude them")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,8 +147,16 @@ class Gate(nn.Module):
 
     is_gancompress_gate = True
 
-    def __init__(self, parts: Sequence[GatePart], owned: Sequence[ChannelMask]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[GatePart],
+        owned: Sequence[ChannelMask],
+        strip: Callable[[nn.Module], None],
+    ) -> None:
         super().__init__()
+        # For layers below that meet a wrapped network and must not know how gates are attached:
+        # takes every gate off the generator that this one is in, or off a copy of it.
+        self.strip = strip
         self.owned = nn.ModuleList(owned)
         rows = []
         for i, part in enumerate(parts):
@@ -173,13 +181,6 @@ class Gate(nn.Module):
             values = values.view([-1 if d == dim else 1 for d in range(raw.dim())])
             gates = values if gates is None else gates * values
         return raw if gates is None else raw * gates
-
-    def strip(self, generator: nn.Module) -> None:
-        """Take every gate off ``generator``, which is the one this gate is in or a copy of it."""
-        # For layers below that meet a wrapped network and must not know how gates are attached.
-        from gancompress.masks.attach import detach
-
-        detach(generator)
 
     @property
     def masks(self) -> list[ChannelMask]:
