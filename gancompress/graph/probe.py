@@ -20,7 +20,14 @@ from gancompress.graph.groups import ChannelGraph, Group, count_alive
 from gancompress.graph.repair import Change, attribute_changes, set_attributes
 from gancompress.graph.sizes import SizeUse
 from gancompress.graph.traced_int import AttributeKey, leaf
-from gancompress.graph.tracer import UNSTEADY, OpRecord, scalars_of, steady_name, tensors_in
+from gancompress.graph.tracer import (
+    UNSTEADY,
+    OpRecord,
+    parts_of,
+    scalars_of,
+    steady_name,
+    tensors_in,
+)
 from gancompress.graph.twin import named_tensors
 from gancompress.graph.where import failing_line
 
@@ -46,6 +53,9 @@ class CheckMode(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
     ) -> Any:
+        if (parts := parts_of(func)) is not None:
+            with self:
+                return parts(*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         name = func._schema.name.split("::")[-1]
         tensors = tensors_in(out)

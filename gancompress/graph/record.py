@@ -15,6 +15,7 @@ from gancompress.graph.tracer import (
     Op,
     OpRecord,
     Tracer,
+    parts_of,
     scalars_of,
     steady_name,
     tensors_in,
@@ -45,6 +46,9 @@ class RecordMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if (parts := parts_of(func)) is not None:
+            with self:
+                return parts(*args, **kwargs)
         out = func(*args, **kwargs)
         if not tensors_in(out):
             return out

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -271,6 +272,19 @@ class Op:
     def macs(self, constant: int, *dims: Dim) -> None:
         """Count ``constant`` times the sizes of ``dims`` multiply-accumulates."""
         self.tracer.macs.append(MacTerm(self.tracer.module, constant, dims))
+
+
+@functools.cache
+def parts_of(func: Any) -> Callable[..., Any] | None:
+    """Return what runs an operator as those it is made of, None where it is made of none.
+
+    In inference mode such operators arrive at a dispatch mode whole.
+    """
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key.name):
+        return None
+    # Not func.decompose: that prefers decompositions in Python, which no forward runs.
+    return functools.partial(func._op_dk, key)
 
 
 # These only look at their tensor from another side.

@@ -92,6 +92,11 @@ def require_module(given: object) -> None:
 def refuse_shells(generator: nn.Module) -> None:
     """Refuse what is no module, and modules that only wrap the one with the channels."""
     require_module(generator)
+    if isinstance(generator, torch.jit.ScriptModule):
+        raise GraphError(
+            "the generator is TorchScript, which has no Python to follow: pass the module that it "
+            "was made from, and script it again afterwards"
+        )
     kind = type(generator).__name__
     if kind in _SHELLS:
         raise GraphError(

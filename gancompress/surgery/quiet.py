@@ -13,13 +13,22 @@ from torch import nn
 from gancompress.modes import evaluating
 
 
+def generators(module: nn.Module) -> list[torch.Generator]:
+    """Return the random number generators that a module and its parts keep as attributes."""
+    return [
+        v for sub in module.modules() for v in vars(sub).values() if isinstance(v, torch.Generator)
+    ]
+
+
 @contextlib.contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
     """Run the body with ``module`` in eval mode and no gradients (ours).
 
     Afterwards every submodule has its own training mode again, buffers their values, and Python's,
-    NumPy's and torch's random states (accelerators in use included) are as before.
+    NumPy's and torch's random states (accelerators in use and the module's own generators
+    included) are as before.
     """
+    own = [(g, g.get_state()) for g in generators(module)]
     buffers = [(b, b.detach().clone()) for b in module.buffers()]
     states = random.getstate(), np.random.get_state()
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
@@ -31,5 +40,7 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, old in buffers:
                 buffer.copy_(old)
+        for generator, state in own:
+            generator.set_state(state)
         random.setstate(states[0])
         np.random.set_state(states[1])

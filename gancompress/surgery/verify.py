@@ -18,7 +18,7 @@ from gancompress.graph.twin import copy_with, require_module
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.plan import Plan, slice_tensor
 from gancompress.surgery.precise import Float64
-from gancompress.surgery.quiet import undisturbed
+from gancompress.surgery.quiet import generators, undisturbed
 
 TOLERANCE = 1e-9
 LOOSEST = 1e-6
@@ -173,6 +173,8 @@ def _seeded(module: nn.Module, example: Any, mode: contextlib.AbstractContextMan
     torch.manual_seed(7)
     random.seed(7)
     np.random.seed(7)
+    for generator in generators(module):
+        generator.manual_seed(7)
     with mode:
         return module(*example[0], **example[1])
 

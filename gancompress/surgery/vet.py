@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gancompress.errors import GraphError
 from gancompress.graph.arithmetic import trial_plan
 from gancompress.graph.atoms import Reason
 from gancompress.graph.groups import ChannelGraph
@@ -22,7 +23,15 @@ def vetted_trace(generator: nn.Module, graph: ChannelGraph) -> ChannelGraph:
     Shapes were checked while tracing; this finds what only numbers show, such as a scale that the
     forward computes from a channel count. Cuts half of every group for trial in float64; when the
     zeroed and the cut network differ, the groups at fault are found by bisection.
+
+    Raises:
+        GraphError: the weights have no values.
     """
+    if any(t.is_meta for _, t in named_tensors(generator)):
+        raise GraphError(
+            f"{type(generator).__name__} is on the meta device, where weights have no values: load "
+            "them first (to_empty() and load_state_dict())"
+        )
     if not graph.groups or _exact(generator, graph, list(graph.widths)):
         return graph
     culprits = _bisect(generator, graph, list(graph.widths)) or list(graph.widths)

@@ -154,6 +154,11 @@ def test_shells_and_wrapped_generators_are_refused() -> None:
     compiled = torch.compile(Tiny(), backend="eager")
     with pytest.raises(GraphError, match=r"inside a OptimizedModule: pass generator\._orig_mod"):
         gc.trace(compiled, z)  # type: ignore[arg-type]
+    scripted = torch.jit.trace(Tiny().eval(), z)
+    with pytest.raises(GraphError, match="the generator is TorchScript.*pass the module"):
+        gc.trace(scripted, z)  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="on the meta device, where weights have no values"):
+        gc.wrap(Tiny().to("meta"), z.to("meta"))
     net = Tiny()
     gc.wrap(net, z)
     with pytest.raises(GraphError, match="is wrapped"):
@@ -226,3 +231,24 @@ def test_what_is_no_module_is_refused_with_advice(given: object, advice: str) ->
 def test_a_dict_is_no_plan() -> None:
     with pytest.raises(GraphError, match=r"expected a Plan, not a dict: Plan.of\(graph, keep\)"):
         gc.cut(build("plain"), {"conv": [0]})  # type: ignore[arg-type]
+
+
+class Inferred(Tiny):
+    """Operators made of others arrive whole in inference mode."""
+
+    @torch.inference_mode()
+    def forward(self, *args: Tensor) -> Tensor:
+        return super().forward(*args)
+
+
+def test_inference_mode_changes_nothing() -> None:
+    z = torch.randn(2, Z)
+    torch.manual_seed(0)
+    plain = Tiny()
+    net = Inferred()
+    net.load_state_dict(plain.state_dict())
+    assert gc.trace(net, z).widths == gc.trace(plain, z).widths
+    masked = gc.wrap(net, z)
+    plan = gc.random_plan(masked.graph, 0.5, 0)
+    masked.apply(plan)
+    assert gc.verify(net, gc.cut(net, plan), z, plan=plan).passed

@@ -224,3 +224,25 @@ def test_a_forward_that_folds_its_weights_is_verified() -> None:
     gc.wrap(net, x).apply(plan)
     assert gc.verify(net, small, x, plan=plan).passed
     assert net.folded.weight.dtype == torch.float32
+
+
+class Drawing(Tiny):
+    """Draws its noise from a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dice = torch.Generator().manual_seed(3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z + torch.randn(z.shape, generator=self.dice))
+
+
+def test_a_generator_of_random_numbers_in_the_module_is_seeded_and_put_back() -> None:
+    torch.manual_seed(0)
+    net, z = Drawing(), inputs("plain")
+    masked = gc.wrap(net, z)
+    plan = gc.random_plan(masked.graph, 0.5, 0)
+    masked.apply(plan)
+    small, before = gc.cut(net, plan), net.dice.get_state()
+    assert gc.verify(net, small, z, plan=plan).passed
+    assert torch.equal(net.dice.get_state(), before)
