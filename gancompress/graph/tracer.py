@@ -281,7 +281,8 @@ def parts_of(func: Any) -> Callable[..., Any] | None:
     In inference mode such operators arrive at a dispatch mode whole.
     """
     key = torch._C.DispatchKey.CompositeImplicitAutograd
-    if not torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key.name):
+    known = func.namespace != "prim"  # these stand outside of the dispatcher
+    if not known or not torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key.name):
         return None
     # Not func.decompose: that prefers decompositions in Python, which no forward runs.
     return functools.partial(func._op_dk, key)
