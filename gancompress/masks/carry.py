@@ -31,7 +31,9 @@ def decided(mask: ChannelMask, *, least: int) -> list[int]:
     kept = mask.hard().bool()
     floor = min(least, mask.size)
     if int(kept.sum()) < floor:
-        best = torch.argsort(mask.scores.detach(), descending=True)[:floor]
+        # The dead come last: none comes back while a living one is left.
+        value = mask.scores.detach().masked_fill(~mask.alive, -torch.inf)
+        best = torch.argsort(value, descending=True)[:floor]
         kept = kept.clone()
         kept[best] = True
     return torch.nonzero(kept).flatten().tolist()

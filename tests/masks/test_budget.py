@@ -11,6 +11,8 @@ import gancompress as gc
 from gancompress.errors import ConfigError, TargetError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.masks.budget import Budget, Target
+from gancompress.masks.carry import decided
+from gancompress.masks.mask import ChannelMask
 from gancompress.models import BigGANConfig, BigGANGenerator
 from tests.tiny import Tiny, inputs
 
@@ -172,3 +174,13 @@ def test_kill_takes_the_least_valuable_first(graph: ChannelGraph) -> None:
     only = graph.groups[0].name
     frozen = frozenset(g.name for g in graph.groups[1:])
     assert set(budget.kill(graph, alive, value, graph.cost().params * 0.97, frozen)) == {only}
+
+
+def test_the_dead_stay_dead_when_a_minimum_is_filled_up() -> None:
+    mask = ChannelMask("g", 4)
+    with torch.no_grad():
+        mask.scores.copy_(torch.tensor([5.0, -1.0, -2.0, 1.0]))
+        mask.alive[0] = False
+    assert decided(mask, least=1) == [3]
+    assert decided(mask, least=3) == [1, 2, 3]
+    assert decided(mask, least=4) == [0, 1, 2, 3]
