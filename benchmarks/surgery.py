@@ -103,13 +103,13 @@ def as_table(data: dict[str, Any]) -> str:
     """Return the summary and the detailed Markdown table of a result file."""
     engines = list(ENGINES)
     parts = []
-    for kind in ("motif", "zoo"):
+    for kind, title in (("motif", "Motifs"), ("zoo", "Published generators")):
         rows = [r for r in data["rows"] if r["kind"] == kind and r["status"] != "absent"]
         if not rows:
             continue
         counts = {e: [r["status"] for r in rows if r["engine"] == e] for e in engines}
         total = len({r["name"] for r in rows})
-        parts.append(f"\n**{kind.capitalize()}s** ({total} generators)\n\n")
+        parts.append(f"\n**{title}** ({total} generators)\n\n")
         body = [
             [status, MEANING.get(status, ""), *(counts[e].count(status) for e in engines)]
             for status in [*MEANING, "failed"]

@@ -132,7 +132,7 @@ class ChannelGraph:
         if not held or self.form == "graph":
             return ""
         return (
-            'Numbers in the Python code hold channels: form="graph" (--form graph) can free them.'
+            'Numbers in the Python code hold channels: form="graph" (--form graph) may free them.'
         )
 
     def cost(self, widths: Mapping[str, int] | None = None) -> Cost:

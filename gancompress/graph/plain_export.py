@@ -36,7 +36,8 @@ def clone(t: torch.Tensor) -> torch.Tensor:
 def _hooks(sub: nn.Module) -> Iterator[tuple[int, Any]]:
     """Yield torch's old-style hooks (spectral norm, weight norm) that compute a weight."""
     for key, hook in list(sub._forward_pre_hooks.items()):
-        if type(hook).__module__.startswith("torch.nn.utils."):
+        known = type(hook).__module__.startswith("torch.nn.utils.")
+        if known and hasattr(hook, "compute_weight"):
             yield key, hook
 
 

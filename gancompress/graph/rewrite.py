@@ -81,9 +81,9 @@ def _adopt(name: str, made: fx.GraphModule, holder: nn.Module) -> None:
     if owner is not None and any(last in s for s in (*stores, vars(owner), vars(type(owner)))):
         return
     source = operator.attrgetter(name)(made)
-    if not isinstance(source, torch.Tensor) or "." in name:
+    if not isinstance(source, torch.Tensor) or owner is None:
         raise GraphError(f"the graph form cannot hold {name!r} of type {type(source).__name__}")
-    holder.register_buffer(name, source.detach().clone(), persistent=False)
+    owner.register_buffer(last, source.detach().clone(), persistent=False)
 
 
 def follow_device(graph: fx.Graph) -> None:

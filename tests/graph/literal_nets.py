@@ -49,6 +49,27 @@ class Doubled(View):
     factor = 2.0
 
 
+class Halved(nn.Module):
+    """Its constant, made in the forward, is sized in Python too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = torch.IntTensor([8])
+        return x[:, : int(n[0])] * torch.tensor([[2.0], [3.0]]).prod()
+
+
+class Inner(Motif):
+    """A constant inside of a part."""
+
+    inside = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.halved = Halved()
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.halved(x)
+
+
 class Split(Motif):
     inside = 8
 
@@ -146,7 +167,7 @@ class Grouped(Motif):
 
 MOTIFS = [
     View, Split, SplitUnevenly, Asserted, Heads, Zeros, Slice, SliceTail, Narrow, Repeat, Merged,
-    Grouped,
+    Grouped, Inner,
 ]  # fmt: skip
 LAYERS = ("first", "conv", "norm")
 
