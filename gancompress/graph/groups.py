@@ -128,11 +128,11 @@ class ChannelGraph:
     @property
     def hint(self) -> str:
         """Advice where numbers in the generator's Python hold channels; empty where none does."""
-        held = any(reason.number for reason in self.solution.reasons.values())
-        if not held or self.form == "graph":
+        if self.form == "graph" or not any(r.number for r in self.solution.reasons.values()):
             return ""
         return (
-            'Numbers in the Python code hold channels: form="graph" (--form graph) may free them.'
+            'Numbers in the Python code hold channels: wrap(..., form="graph") may free them. '
+            "`gancompress inspect --form graph` shows which."
         )
 
     def cost(self, widths: Mapping[str, int] | None = None) -> Cost:

@@ -257,6 +257,17 @@ def embedding(op: Op) -> Dims:
     return (*op.dims(ids), dims[1])
 
 
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(op: Op) -> list[Dims]:
+    """Sums or means of rows of a table, and which rows they were."""
+    dims = op.dims(op.args[0])
+    op.freeze(dims[0], "entries of an embedding table")
+    bags, *rest = op.blank("which entries a bag holds")
+    if op.args[4] == 2:  # mode="max" also gives, for each channel, the entry that it took
+        op.freeze(dims[1], "the largest entries of a bag, channel by channel")
+    return [(*bags[:-1], dims[1]), *rest]
+
+
 @rule("constant_pad_nd", "pad")
 def constant_pad(op: Op) -> Dims:
     """Zero padding: padded channels are new positions that stay."""

@@ -54,3 +54,15 @@ def grid_sample(op: Op) -> Dims:
     op.freeze(dims[2:], "sampled on a grid")
     op.freeze(op.dims(grid)[1:], "a sampling grid")
     return (*dims[:2], *(opaque(s, "space") for s in op.outs[0].shape[2:]))
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def max_unpool(op: Op) -> Dims:
+    """Values go back to where they came from: they and their places lose channels together."""
+    x, places = op.args[0], op.args[1]
+    n = 2 if op.name.endswith("2d") else 3
+    dims = op.dims(x)
+    for own, other in zip(dims[:-n], op.dims(places)[:-n], strict=True):
+        op.space.tie_dims(own, other, op.reason("places of max_unpool"))
+    op.freeze(dims[-n:], "max_unpool works on space")
+    return (*dims[:-n], *(opaque(s, "space") for s in op.outs[0].shape[-n:]))

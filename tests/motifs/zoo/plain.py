@@ -227,6 +227,39 @@ class MLP(nn.Module):
         return torch.tanh(self.out(F.leaky_relu(self.b(h), 0.2))).view(-1, 3, 4, 4)
 
 
+@motif("unpooling", free={"stem": 16, "mid": 16})
+class Unpooling(nn.Module):
+    """SegNet: what was pooled goes back to the places of its maxima."""
+
+    def __init__(self, c: int = 16):
+        super().__init__()
+        self.stem, self.mid = nn.Conv2d(4, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)
+        self.out = nn.Conv2d(c, 3, 1)
+
+    def example(self) -> Example:
+        return (torch.randn(2, 4, 6, 6),), {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, places = F.max_pool2d(self.stem(x), 2, return_indices=True)
+        return self.out(F.max_unpool2d(F.relu(self.mid(h)), places, 2))
+
+
+@motif("bag_of_words", free={"words.weight:1": 16, "stem": 16})
+class BagOfWords(nn.Module):
+    """The mean of word embeddings, added to features."""
+
+    def __init__(self, c: int = 16):
+        super().__init__()
+        self.words, self.stem = nn.EmbeddingBag(7, c), nn.Conv2d(4, c, 3, padding=1)
+        self.out = nn.Conv2d(c, 3, 1)
+
+    def example(self) -> Example:
+        return (torch.randn(2, 4, 6, 6), torch.tensor([[0, 3, 5], [1, 1, 6]])), {}
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        return self.out(F.relu(self.stem(x) + self.words(text)[:, :, None, None]))
+
+
 # Offsets and modulation are places, not channels; two groups of offsets stay equally large.
 @motif("deformable", free={"first": 16, "bent": 16, "second": 12})
 class Deformable(nn.Module):
