@@ -94,6 +94,7 @@ def _shrinking(kind: str, default: str) -> Callable[..., None]:
         data: Data = None,
         inputs: Inputs = None,
         target: Goal = None,
+        form: Form = "module",
         out: Out = None,
         resume: Resume = None,
         init_from: InitFrom = None,

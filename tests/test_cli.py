@@ -21,8 +21,8 @@ WORK = (
     "--max-steps --model --out --precision --recipe --resume --seed --target --weights"
 )
 FLAGS = {
-    "prune": WORK,
-    "distill": WORK,
+    "prune": f"{WORK} --form",
+    "distill": f"{WORK} --form",
     "train": WORK.replace(" --target", ""),
     "eval": "--data --device --input --json --model --n --seed --weights",
     "inspect": "--form --input --json --model --weights",

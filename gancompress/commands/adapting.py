@@ -22,8 +22,9 @@ def adapted(recipe: Recipe, subject: Subject, judge: nn.Module | None) -> Recipe
 
     Without a discriminator, those that look through it go (``co_attention`` becomes
     ``attention``); where no conditional norm reads a map, ``class_aware`` becomes ``attention``,
-    which is the same without the class. Augmentations of images are left out for sound and
-    volumes. All else is left to fail by its own message (ours).
+    which is the same without the class, and goes where there is no map (a graph form has none).
+    Augmentations of images are left out for sound and volumes. All else is left to fail by its own
+    message (ours).
     """
     entries = tuple(new for old in recipe.distill for new in _fitting(old, subject, judge))
     augment = recipe.augment
@@ -42,8 +43,12 @@ def _fitting(entry: Weighted, subject: Subject, judge: nn.Module | None) -> Iter
         else:
             note(f"no discriminator: distiller {name} is left out")
     elif name == "class_aware" and not _builds(entry, subject, judge):
-        note("no conditional norm to be class-aware with: distiller attention instead")
-        yield Weighted(name="attention", weight=weight)
+        plain = Weighted(name="attention", weight=weight)
+        if _builds(plain, subject, judge):
+            note("no conditional norm to be class-aware with: distiller attention instead")
+            yield plain
+        else:
+            note(f"no layer of {subject.spec} to look into: distiller {name} is left out")
     else:
         yield entry
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from gancompress.commands.embedded import embedded_generator
 from gancompress.commands.models import build, load_builder, load_weights
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.graph.exported import in_form
+from gancompress.graph.form import GraphForm
 from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
 
 EMBEDDED = "embedded"
@@ -96,6 +98,17 @@ def resolve(
     return subject
 
 
+def in_its_form(subject: Subject, form: str) -> Subject:
+    """Return ``subject`` with the graph form of its generator, which its run remembers.
+
+    Raises:
+        ConfigError: another form than ``graph``.
+        GraphError: the generator has no graph form.
+    """
+    generator = in_form(subject.generator, subject.example(), None, form)
+    return replace(subject, generator=generator, origin={**subject.origin, "form": form})
+
+
 def is_biggan(folder: Path) -> bool:
     """Return whether ``folder`` is a published BigGAN checkpoint, or one that we converted."""
     return (folder / "biggan.json").is_file() or (folder / "G_ema.pth").is_file()
@@ -161,7 +174,9 @@ def _from_run(run: Path, model: str | None, inputs: Sequence[str] | None) -> Sub
             f"{run} has no finished model. Go on with: gancompress prune --resume {run}"
         )
     generator = gc.load(original(found), run / "model")
-    return Subject(found, generator, sampler_for(generator, inputs or found["input"]), run)
+    # A graph form does not have the methods of its class.
+    home = original(found)() if isinstance(generator, GraphForm) else generator
+    return Subject(found, generator, sampler_for(home, inputs or found["input"]), run)
 
 
 def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:

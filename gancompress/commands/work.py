@@ -22,7 +22,7 @@ from gancompress.commands.probe import probe
 from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
 from gancompress.commands.starting import check_same, new_folder, unfinished, write_record
-from gancompress.commands.subject import Subject, read_record, resolved_device
+from gancompress.commands.subject import Subject, in_its_form, read_record, resolved_device
 from gancompress.data.arrays import Dataset
 from gancompress.errors import ConfigError
 from gancompress.recipes.load import load_recipe
@@ -51,6 +51,7 @@ def work(
     max_steps: int | None,
     dry_run: bool,
     json: bool,
+    form: str = "module",
 ) -> int:
     """Run ``recipe`` and return the exit code.
 
@@ -66,6 +67,7 @@ def work(
         recipe, inputs, data = str(folder / CONFIG), inputs or found["input"], found.get("data")
         weights, init_from = found.get("weights"), found.get("init_from")
         what, max_steps = what or found.get("folder"), max_steps or found.get("max_steps")
+        form = found.get("form", form)
     chosen = load_recipe(recipe, overrides)
     if chosen.kind != kind:
         raise ConfigError(
@@ -78,6 +80,8 @@ def work(
     if init_from is not None:
         load_weights(subject.generator, init_from)
     judge = discriminator_of(subject, what, discriminator, discriminator_weights)
+    if form != "module":
+        subject = in_its_form(subject, form)
     dataset = dataset_of(subject, chosen, data)
     probe(subject)
     if recipe in shipped() and not any(word.startswith("distill") for word in overrides):

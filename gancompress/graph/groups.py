@@ -131,8 +131,7 @@ class ChannelGraph:
         if self.form == "graph" or not any(r.number for r in self.solution.reasons.values()):
             return ""
         return (
-            'Numbers in the Python code hold channels: wrap(..., form="graph") may free them. '
-            "`gancompress inspect --form graph` shows which."
+            'Numbers in the Python code hold channels: form="graph" (--form graph) may free them.'
         )
 
     def cost(self, widths: Mapping[str, int] | None = None) -> Cost:

@@ -63,6 +63,24 @@ def judge():
     torch.manual_seed(1)
     return Discriminator()
 
+class Literal(nn.Module):
+    """Holds the size of its first features as a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.up = nn.Linear(8, 24 * 4), nn.ConvTranspose2d(24, 12, 4, 2, 1)
+        self.last = nn.ConvTranspose2d(12, 1, 4, 2, 1)
+
+    def sample_inputs(self, n, rng):
+        return (torch.randn(n, 8, generator=rng),)
+
+    def forward(self, z):
+        return self.last(self.up(self.first(z).view(-1, 24, 2, 2)).relu()).tanh()
+
+def literal():
+    torch.manual_seed(3)
+    return Literal()
+
 def vocoder():
     torch.manual_seed(2)
     first, up = nn.Conv1d(8, 24, 3, 1, 1), nn.ConvTranspose1d(24, 12, 4, 2, 1)
@@ -118,6 +136,27 @@ def test_a_vocoder_is_pruned_by_a_recipe_for_images(
     assert summary["picture"] is None
     assert abs(summary["off_target"]) <= 0.05  # a channel of so small a network is 2 % of it
     assert summary["verify"]["passed"]
+
+
+def test_a_literal_size_goes_in_the_graph_form(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["prune", "own_nets:literal", "-r", "tiny.yaml", "--target", "params=4x"]
+    before = result(["inspect", "own_nets:literal"], capsys)["layers"][0]
+    assert (before["channels"], before["prunable"]) == (24 * 4, 0)
+    summary = result([*tiny, "--form", "graph", "--out", "g"], capsys)
+    assert summary["compression"] >= 4 * 0.95
+    assert summary["verify"]["passed"]
+    assert json.loads((here / "g" / "subject.json").read_text())["form"] == "graph"
+    made = result(["inspect", "g", "--model", "own_nets:literal"], capsys)
+    assert made["layers"][0]["channels"] < 24 * 4
+
+    (here / "g" / "summary.json").unlink()
+    first = digest(here / "g")
+    assert main(["prune", "--resume", "g", "--model", "own_nets:literal"]) == 0
+    assert digest(here / "g") == first
+    assert main([*tiny, "--form", "grph"]) == 2
+    assert "form='grph' is not one of module, graph" in capsys.readouterr().err
 
 
 def digest(folder: Path) -> bytes:
