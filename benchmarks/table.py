@@ -160,7 +160,11 @@ def picture(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
         x, y = row.values("M MACs"), row.values("Frechet")
         axes.scatter(x, y, s=22, color=colour, alpha=0.5, linewidths=0)
         middle = row.mean("M MACs"), row.mean("Frechet")
-        axes.scatter(*middle, s=70, color=colour, marker="D", label=row.label, zorder=3)
+        # The first in front, and all hollow: neighbours hide one another.
+        axes.scatter(
+            *middle, s=70, facecolors="none", edgecolors=colour, linewidths=2, marker="D",
+            label=row.label, zorder=3 + len(rows) - index,
+        )  # fmt: skip
     teacher = rows[0].results[0]["teacher"]
     floor = rows[0].results[0]["metrics"]["frechet_floor"]
     axes.scatter(
