@@ -85,7 +85,10 @@ def report_run(run: Path, *, json: bool) -> None:
 
     summary = read_summary(run)
     pictures = []
-    for name, title in (("before_after.png", "Before and after"), ("samples.png", "Samples")):
+    for name, title in (
+        ("before_after.png", "Teacher above student"),
+        ("samples.png", "Samples"),
+    ):
         if (run / name).is_file():
             with Image.open(run / name) as image:
                 pictures.append(Picture(title, image.convert("RGB")))

@@ -87,7 +87,7 @@ def curves(
         raise DataError(f"no record holds {x!r} and any of {list(names)}; found {known}")
     axes.set(xlabel=x, title=title or None)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return _svg(figure)
 
 
@@ -145,7 +145,7 @@ def pareto(
     axes.xaxis.set_major_formatter(require("matplotlib.ticker", "report").EngFormatter())
     axes.set(xlabel=x_label, ylabel=y_label, title=title or None)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return _svg(figure)
 
 
