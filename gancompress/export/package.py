@@ -168,6 +168,9 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, torch.Tensor], path:
             f"{path} was made from another class than {type(module).__name__}: missing "
             f"{missing[:3]}, unexpected {extra[:3]}"
         )
+    # In the module's own order: that of a safetensors file read from bytes changes from run to run,
+    # and the first layer that differs is the one to name.
+    tensors = {name: tensors[name] for name in want}
     for name, t in tensors.items():
         if t.shape != want[name].shape:
             raise CheckpointError(
@@ -186,7 +189,7 @@ def _load_strictly(module: nn.Module, tensors: Mapping[str, torch.Tensor], path:
         for name, t in tensors.items():
             # A network saved in half precision comes back in half precision.
             want[name].data = want[name].data.to(t.dtype)
-    module.load_state_dict(dict(tensors))
+    module.load_state_dict(tensors)
 
 
 def _unshared(module: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

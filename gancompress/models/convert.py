@@ -234,7 +234,7 @@ def _fill(
     faults = []
     if missing := [name for name in wanted if name not in given]:
         faults.append(f"{len(missing)} keys missing ({_some(missing)})")
-    if extra := [name for name in given if name not in wanted]:
+    if extra := sorted(name for name in given if name not in wanted):
         faults.append(f"{len(extra)} keys unexpected ({_some(extra)})")
     if shapes := [
         f"{name} is {given[name]}, expected {wanted[name]}"

@@ -149,7 +149,9 @@ def test_other_class_or_arguments(package: Path) -> None:
 
 def test_mismatch_names_the_tensor(tmp_path: Path) -> None:
     path = gc.save(tmp_path / "m", Tiny(8))
-    with pytest.raises(CheckpointError, match=r"'\S+' is \(8,\) in the file and \(4,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"'linear.weight' is \(32, 6\) in the file and \(16, 6\)"
+    ):
         gc.load(lambda: Tiny(4), path)
     with pytest.raises(CheckpointError, match=r"missing \['0.bias'"):
         gc.load(fresh("sequential"), path)
