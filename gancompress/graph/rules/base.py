@@ -39,7 +39,7 @@ def apply_rule(op: Op) -> list[Dims]:
         for family in _FAMILIES:
             importlib.import_module(f"gancompress.graph.rules.{family}")
     found = RULES.get(op.name) or RULES.get(op.name.rstrip("_"))
-    if found is None and torch.Tag.pointwise in op.func.tags:
+    if found is None and _is_pointwise(op):
         found = RULES["pointwise"]
     if found is None:
         for tensor in op.ins:
@@ -48,3 +48,14 @@ def apply_rule(op: Op) -> list[Dims]:
         return op.blank(f"the output of {op.name}, which has no rule")
     result = found(op)
     return result if isinstance(result, list) else [result]
+
+
+def _is_pointwise(op: Op) -> bool:
+    """Return whether torch says so, of the operator or of the one that it is the in-place form of.
+
+    torch tags ``mish`` and not ``mish_``.
+    """
+    twin = getattr(torch.ops.aten, op.name.rstrip("_"), None)
+    name = op.func._overloadname
+    same = getattr(twin, name) if twin is not None and name in twin.overloads() else op.func
+    return torch.Tag.pointwise in (*op.func.tags, *same.tags)

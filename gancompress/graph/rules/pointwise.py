@@ -57,10 +57,11 @@ def _combine(op: Op, name: str, zeros: list[frozenset[Slot] | None]) -> frozense
     return None
 
 
-# Beside those that torch tags as pointwise; torch 2.10 does not tag the last line.
+# Beside those that torch tags as pointwise; torch 2.10 does not tag the last two lines.
 @rule("pointwise", "clone", "_to_copy", "contiguous", "lift_fresh", "detach", "alias", "view_dtype",
       "native_dropout", "dropout", "resolve_conj", "resolve_neg", "_conj", "prelu", "_prelu_kernel",
       "rrelu", "complex", "where", "lift_fresh_copy", "rrelu_with_noise",
+      "hardswish", "log_sigmoid_forward",
       "leaky_relu", "elu", "celu", "selu", "hardtanh", "hardsigmoid", "_conj_physical")  # fmt: skip
 def pointwise(op: Op) -> list[Dims]:
     """Tie by broadcasting; zeros pass through where the function maps zero to zero."""
