@@ -125,7 +125,7 @@ def _conflicts(graph: ChannelGraph, counts: Sequence[Count]) -> Findings:
                 found.ties.append((rows, Reason(use.operator, use.where, text)))
                 return found
             for other in peers:
-                reason = Reason(other.operator, other.where, text, number=True)
+                reason = Reason(other.operator, other.where, text, graph_frees=True)
                 for entry in free_atoms(graph, [other.dim], reason):
                     freezes.setdefault(id(other), entry)
     found.freezes += freezes.values()

@@ -22,13 +22,13 @@ Slot = tuple[str, int]
 class Reason:
     """Why channels are kept: the operator, where the user's code calls it, and what it does.
 
-    ``number`` says that a number in Python holds them, as the graph form's numbers do not.
+    ``graph_frees``: a number in Python or a count holds them, and the graph form may free them.
     """
 
     operator: str
     where: str
     text: str
-    number: bool = False
+    graph_frees: bool = False
 
     def __str__(self) -> str:
         return f"{self.text} ({self.operator} at {self.where})" if self.where else self.text

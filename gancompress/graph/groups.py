@@ -127,11 +127,12 @@ class ChannelGraph:
 
     @property
     def hint(self) -> str:
-        """Advice where numbers in the generator's Python hold channels; empty where none does."""
-        if self.form == "graph" or not any(r.number for r in self.solution.reasons.values()):
+        """Advice where the graph form may free channels; empty where it would not."""
+        if self.form == "graph" or not any(r.graph_frees for r in self.solution.reasons.values()):
             return ""
         return (
-            'Numbers in the Python code hold channels: form="graph" (--form graph) may free them.'
+            "Numbers in the Python code or norms over all channels hold channels: "
+            'form="graph" (--form graph) may free them.'
         )
 
     def cost(self, widths: Mapping[str, int] | None = None) -> Cost:

@@ -142,7 +142,7 @@ def _trial(
 def _blame(graph: ChannelGraph, stop: Mismatch) -> list[tuple[np.ndarray, Reason]]:
     """Keep what the differing dimensions (or a literal position) touch; else all around."""
     op = graph.ops[stop.index]
-    reason = Reason(op.name, op.where, stop.text, number=True)
+    reason = Reason(op.name, op.where, stop.text, graph_frees=True)
     pinned = [(p[graph.owners(p) >= 0], reason) for p in op.pins]
     pinned = [(p, r) for p, r in pinned if p.size]
     if stop.dims and pinned:
@@ -176,7 +176,7 @@ def _search(bench: Workbench, graph: ChannelGraph, seed: int, stop: Exception) -
     for name, error in found:
         if isinstance(error, Mismatch):
             op = graph.ops[error.index]
-            own = [(graph[name].atoms, Reason(op.name, op.where, error.text, number=True))]
+            own = [(graph[name].atoms, Reason(op.name, op.where, error.text, graph_frees=True))]
             findings.freezes += _blame(graph, error) if error.dims else own
             continue
         use = _attribute(bench, graph, graph[name], full[name], error)
@@ -187,7 +187,7 @@ def _search(bench: Workbench, graph: ChannelGraph, seed: int, stop: Exception) -
         words: dict[type, str] = {AssertionError: "assert", RuntimeError: op_name}
         word = words.get(type(error), type(error).__name__)
         text = f"fails when sliced: {str(error).splitlines()[0] if str(error) else word}"
-        reason = Reason(word, _tag(error, "line"), text, number=True)
+        reason = Reason(word, _tag(error, "line"), text, graph_frees=True)
         findings.freezes.append((graph[name].atoms, reason))
     return findings
 

@@ -15,6 +15,7 @@ from gancompress.graph import form as runtime
 from gancompress.graph.form import GraphForm
 from gancompress.graph.literals import drop_assertions, plant_literals
 from gancompress.graph.plain_export import placeholders
+from gancompress.graph.recount import hold_counts
 from gancompress.graph.where import line_in
 
 
@@ -25,6 +26,7 @@ def fit(made: fx.GraphModule, holder: nn.Module, computed: Collection[str] = ())
     """
     graph = made.graph
     drop_assertions(graph)
+    hold_counts(graph)
     for node in list(graph.nodes):
         node.meta["line"] = line_in(node.meta.get("stack_trace") or "")
         if isinstance(node.target, torch._ops.HigherOrderOperator):

@@ -221,9 +221,9 @@ class Op:
         self.counts: list[tuple[int, Dim]] = []
         self.pins: list[np.ndarray] = []
 
-    def reason(self, text: str) -> Reason:
+    def reason(self, text: str, graph_frees: bool = False) -> Reason:
         """Make a reason that names this operator and the user's line."""
-        return Reason(self.name, self.where, text)
+        return Reason(self.name, self.where, text, graph_frees)
 
     def dims(self, x: torch.Tensor) -> Dims:
         """Return the dimensions of an argument."""
@@ -233,9 +233,9 @@ class Op:
         """Whether an argument depends on parameters only."""
         return self.tracer.info(x).static
 
-    def freeze(self, dims: Dims | Dim, text: str) -> None:
+    def freeze(self, dims: Dims | Dim, text: str, graph_frees: bool = False) -> None:
         """Keep all channels of these dimensions."""
-        reason = self.reason(text)
+        reason = self.reason(text, graph_frees)
         for item in dims:
             if isinstance(item, Factor):
                 self.space.freeze(item.atoms, reason)

@@ -211,8 +211,8 @@ def attention(op: Op) -> list[Dims]:
     op.space.tie_dims(dk[-2], dv[-2], op.reason("positions of attention"))
     if named.get("scale") is None:
         text = "attention scales by the width of its queries"
-        op.freeze(dq[-1], text)
-        op.freeze(dk[-1], text)
+        op.freeze(dq[-1], text, graph_frees=True)
+        op.freeze(dk[-1], text, graph_frees=True)
     op.contract(dq[-1], dk[-1], op.static(q), op.static(k))
     batch = []
     for x, y, z in zip(dq[:-2], dk[:-2], dv[:-2], strict=True):

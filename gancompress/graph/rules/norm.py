@@ -62,7 +62,7 @@ def group_norm(op: Op) -> list[Dims]:
     channel = _affine(op, dims[1], weight, bias)
     group_dim: Dim = ()
     if groups == 1:
-        op.freeze(channel, "normalised over all channels together (one group)")
+        op.freeze(channel, "normalised over all channels together (one group)", graph_frees=True)
     elif groups < x.shape[1]:
         parts = regroup(op, (channel,), (groups, x.shape[1] // groups))
         op.freeze(parts[1], "channels of one group of a group norm")
@@ -81,9 +81,9 @@ def layer_norm(op: Op) -> list[Dims]:
     dims = list(op.dims(x))
     text = "normalised over all channels together"
     for k in range(1, len(shape) + 1):
-        op.freeze(dims[-k], text)
+        op.freeze(dims[-k], text, graph_frees=True)
     for vector in op.ins[1:]:
-        op.freeze(op.dims(vector), text)
+        op.freeze(op.dims(vector), text, graph_frees=True)
         for k in range(1, vector.dim() + 1):
             op.space.tie_dims(dims[-k], op.dims(vector)[-k], op.reason(text))
     passed = [tuple(f.with_zero(None) for f in d) for d in dims]

@@ -41,6 +41,10 @@ def additive(op: Op) -> Dims:
     return _shrink(dims, axes, bool(named.get("keepdim")))
 
 
+# The graph form holds the count of these.
+_COUNTED = {"mean", "std", "var", "std_mean", "var_mean"}
+
+
 @rule("mean", "amax", "amin", "max", "min", "argmax", "argmin", "prod", "logsumexp", "std", "var",
       "std_mean", "var_mean", "median", "any", "all", "aminmax", "nanmean", "mode",
       "nanmedian")  # fmt: skip
@@ -53,7 +57,8 @@ def exclusive(op: Op) -> list[Dims] | Dims:
         return pointwise(op)
     axes = _axes(op, named.get("dim"), x.dim())
     dims = op.dims(x)
-    op.freeze(tuple(dims[a] for a in axes), f"{op.name} runs over the channels")
+    text = f"{op.name} runs over the channels"
+    op.freeze(tuple(dims[a] for a in axes), text, graph_frees=op.name in _COUNTED)
     made = _shrink(dims, axes, bool(named.get("keepdim")))
     passed = tuple(tuple(f.with_zero(None) for f in d) for d in made)
     return [passed for _ in op.outs]
