@@ -16,9 +16,9 @@ import torch
 
 import gancompress as gc
 from benchmarks import record
+from gancompress.graph.silence import silenced
 from gancompress.models import BigGANConfig, BigGANGenerator
 from gancompress.surgery.verify import distance, redraw, run
-from gancompress.surgery.vet import silenced
 
 CONFIGS = {
     "imagenet128": BigGANConfig.imagenet128,
@@ -51,7 +51,7 @@ def main() -> None:
         plan = gc.random_plan(graph, keep=0.5, seed=seed)
         small = gc.cut(generator, plan, graph=graph)
         fresh = redraw(graph.example, seed)
-        error = distance(run(silenced(generator, graph, plan), fresh), run(small, fresh))
+        error = distance(run(silenced(generator, graph, plan.keep), fresh), run(small, fresh))
         rows.append(
             {
                 "plan": seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from gancompress.commands.console import emit, note, stdout
 from gancompress.commands.subject import Subject
+from gancompress.graph.twin import duplicate
 from gancompress.recipes.schema import Recipe
 
 
@@ -38,7 +38,7 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
     from gancompress.training.student import narrow_student
 
     assert recipe.target is not None
-    example, network = subject.example(), copy.deepcopy(subject.generator).cpu()
+    example, network = subject.example(), duplicate(subject.generator).cpu()
     if recipe.kind == "distill":
         graph = gc.trace(network, example)
         after = narrow_student(network, example, recipe)[1].widths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from gancompress.commands.starting import check_same, new_folder, unfinished, wr
 from gancompress.commands.subject import Subject, in_its_form, read_record, resolved_device
 from gancompress.data.arrays import Dataset
 from gancompress.errors import ConfigError
+from gancompress.graph.twin import duplicate
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
 from gancompress.training.fit import check_fit
@@ -110,7 +110,7 @@ def work(
         folder = new_folder(out, f"{chosen.name}-{subject.label}")
         write_record(folder, record)
     header(chosen, subject, judge, dataset, home, folder)
-    teacher = None if kind == "train" else copy.deepcopy(subject.generator)
+    teacher = None if kind == "train" else duplicate(subject.generator)
     started = time.monotonic()
     try:
         with ProgressLine() as screen:

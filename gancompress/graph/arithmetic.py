@@ -40,7 +40,8 @@ def trial_plan(
     keep = {}
     chosen = set(graph.widths if only is None else only)
     for group in graph.groups:
-        least = 2 if group.size >= 4 else 1
+        # One alone is of size 1, for which torch (einsum, squeeze) may take another path.
+        least = 2 if group.size >= 3 else 1
         n = min(max(least, group.size // 2 + int(rng.integers(-1, 2))), group.size - 1)
         kept = sorted(int(i) for i in rng.permutation(group.size)[:n])
         if group.name in chosen:

@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancompress.graph.rules import apply_rule
 from gancompress.graph.tracer import (
-    UNSTEADY,
     VIEWS,
     Op,
     OpRecord,
@@ -19,6 +18,7 @@ from gancompress.graph.tracer import (
     scalars_of,
     steady_name,
     tensors_in,
+    unsteady,
 )
 from gancompress.graph.where import user_frame
 
@@ -60,7 +60,7 @@ class RecordMode(TorchDispatchMode):
         outputs = apply_rule(op)
         for tensor, dims in zip(op.outs, outputs, strict=True):
             self.tracer.remember(tensor, dims, static)
-        if op.name in UNSTEADY:
+        if unsteady(op.name, op.args):
             return out
         shapes = [tuple(t.shape) for t in op.outs]
         path = self.tracer.module

@@ -48,7 +48,9 @@ def set_attributes(module: nn.Module, changes: Iterable[Change]) -> None:
 def _weight_of(sub: nn.Module) -> Any:
     """Return the tensor that shows a torch module's widths, raw or normalised."""
     store = sub._parameters
-    for name in ("weight", "weight_orig", "weight_v"):
+    # A `weight_v` alone is the vector of a hand-written spectral norm.
+    names = ("weight", "weight_orig", "weight_v" if "weight_g" in store else "weight_bar")
+    for name in names:
         if store.get(name) is not None:
             return store[name]
     parametrized = getattr(sub, "parametrizations", None)

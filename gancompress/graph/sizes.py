@@ -159,6 +159,8 @@ class SizeWatch(TorchFunctionMode):
             if isinstance(groups, TracedInt) and dim is not None:
                 self._add(groups, dim, name)
             return
+        if name in _SPATIAL:
+            return
         tensors = [t for t in _flatten(out) if isinstance(t, torch.Tensor)]
         sizes, offset = args[1:] if name in _SHAPED else (), 0
         if name == "unflatten":
@@ -167,6 +169,8 @@ class SizeWatch(TorchFunctionMode):
             offset = dim_arg if dim_arg >= 0 else args[0].dim() + dim_arg
         if len(sizes) == 1 and type(sizes[0]) in (tuple, list):
             sizes = sizes[0]
+        if name in ("split", "split_with_sizes") and self._note_pieces(args, kwargs, tensors):
+            return
         for t in traced:
             place = next((i + offset for i, s in enumerate(sizes) if s is t), None)
             found: list[Any] = []
@@ -196,6 +200,19 @@ class SizeWatch(TorchFunctionMode):
                     if isinstance(edge, TracedInt) and 0 < edge <= x.shape[at]:
                         self._add_edge(edge, dims[at], "slice")
             at += item is not None
+
+    def _note_pieces(self, args: Any, kwargs: Any, pieces: Sequence[torch.Tensor]) -> bool:
+        """Note the listed sizes of a split, each for its piece; False: they are not listed."""
+        given = [*args[1:], *kwargs.values()]
+        sizes = next((a for a in given if type(a) in _LISTS), None)
+        if sizes is None:
+            return False
+        rest = [a for a in given if a is not sizes and isinstance(a, int)]
+        at = int(rest[0]) if rest else 0
+        for size, piece in zip(sizes, pieces, strict=True):
+            if isinstance(size, TracedInt):
+                self._add(size, self._dims_of(piece)[at], "split")
+        return True
 
     def _add_edge(self, edge: TracedInt, dim: Any, operator_name: str) -> None:
         head = self._prefix(dim, int(edge))
@@ -231,6 +248,12 @@ class SizeWatch(TorchFunctionMode):
 
 _SHAPED = {
     "view", "reshape", "expand", "repeat", "_unsafe_view", "view_copy", "broadcast_to",
+}  # fmt: skip
+# Sizes given to these are of space, even where as many channels happen to be there.
+_SPATIAL = {
+    "interpolate", "pad", "unfold", "fold", "affine_grid", "upsample", "fftn", "rfftn", "irfftn",
+    *(f"{kind}{n}d" for kind in ("adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool",
+                                 "lp_pool", "max_unpool") for n in (1, 2, 3)),
 }  # fmt: skip
 _CREATED = {
     "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty",

@@ -296,6 +296,18 @@ VIEWS = {"alias", "detach", "expand", "permute", "select", "slice", "squeeze", "
 UNSTEADY = {"detach", "alias", "lift_fresh", "lift_fresh_copy", "clone", "contiguous", "_to_copy"}
 
 
+def unsteady(name: str, args: Sequence[Any]) -> bool:
+    """Whether an operator may come and go from run to run."""
+    return name in UNSTEADY and _constant(name, args) is None
+
+
+def _constant(name: str, args: Sequence[Any]) -> float | None:
+    """Return the number that ``torch.tensor(number)`` was given, None for anything else."""
+    if name != "lift_fresh" or args[0].numel() != 1 or not args[0].is_floating_point():
+        return None
+    return float(args[0])
+
+
 def steady_name(name: str) -> str:
     """One name for the operators that a reshape may turn into."""
     return "view" if name in ("_unsafe_view", "reshape", "_reshape_alias") else name
@@ -316,7 +328,11 @@ _ARITHMETIC = {
 
 def scalars_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the numbers that an operator computes with: floats, and integers of arithmetic."""
-    whole = func._schema.name.split("::")[-1].rstrip("_") in _ARITHMETIC
+    name = func._schema.name.split("::")[-1]
+    constant = _constant(name, args)
+    if constant is not None:
+        return (constant,)
+    whole = name.rstrip("_") in _ARITHMETIC
     values = (*args, *kwargs.values())
     return tuple(
         float(v) for v in values

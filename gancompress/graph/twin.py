@@ -53,12 +53,47 @@ def copy_with(module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]
             memo[id(tensor)] = replace(tensor)
             keep.append(tensor)
     try:
-        return copy.deepcopy(module, memo)
+        return duplicate(module, memo)
     except (TypeError, RuntimeError, AttributeError) as error:
         raise GraphError(
             f"{type(module).__name__} cannot be copied ({error}). Tracing works on a copy: make "
             "the module's attributes deep-copyable, or give it a __deepcopy__."
         ) from error
+
+
+def duplicate(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """Deep-copy ``module``, with the configs that `copy.deepcopy` would empty or fail on (ours).
+
+    Vocoders keep theirs in a dict that is its own ``__dict__``, or looks attributes up as keys.
+    """
+    memo = {} if memo is None else memo
+    for sub in module.modules():
+        for value in vars(sub).values():
+            _copy_open_dict(value, memo)
+    return copy.deepcopy(module, memo)
+
+
+def _copy_open_dict(value: Any, memo: dict[int, Any]) -> None:
+    """Copy a dict with attributes for keys into ``memo``; leave anything else alone."""
+    if not isinstance(value, dict) or type(value) is dict or id(value) in memo:
+        return
+    own = vars(value) is value
+    try:
+        getattr(value, "__deepcopy__", None)
+    except KeyError:
+        pass
+    else:
+        if not own:
+            return
+    new = type(value).__new__(type(value))
+    memo[id(value)] = new
+    for key, item in value.items():
+        _copy_open_dict(item, memo)
+        dict.__setitem__(new, key, copy.deepcopy(item, memo))
+    if own:
+        new.__dict__ = new
+    else:
+        vars(new).update(copy.deepcopy(vars(value), memo))
 
 
 _SHELLS = {

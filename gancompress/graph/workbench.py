@@ -6,7 +6,7 @@ import contextlib
 import logging
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,7 @@ class Workbench:
             torch.no_grad(),
             self.mode or contextlib.nullcontext(),
             _einops_uncached(),
+            _moving_nothing(),
         ):
             try:
                 yield
@@ -102,6 +103,25 @@ def _einops_uncached() -> Iterator[None]:
         yield
     finally:
         setattr(module, name, cached)
+
+
+@contextlib.contextmanager
+def _moving_nothing() -> Iterator[None]:
+    """Let ``part.to(x.device)`` inside of a forward do nothing where nothing moves.
+
+    On fake tensors torch swaps the parameters for copies, or refuses, as garbage is collected.
+    """
+    own = nn.Module._apply
+
+    def apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], *rest: Any) -> nn.Module:
+        held = (*self.parameters(), *self.buffers())
+        return self if all(fn(t) is t for t in held) else own(self, fn, *rest)
+
+    nn.Module._apply = apply  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module._apply = own  # type: ignore[method-assign]
 
 
 def _layout(t: torch.Tensor) -> torch.memory_format:

@@ -32,12 +32,18 @@ _SCALES = {
 class Float64(TorchFunctionMode):
     """Upcasts every floating-point operand as it is used: memory stays that of one layer (ours).
 
-    ``stand_in`` maps id(parameter) to a function that makes the tensor to use in its place.
+    ``stand_in`` maps id(parameter) to a function that makes the tensor to use in its place. A
+    forward that asks for a dtype is told ``seen_as`` for float64: it may assert its own.
     """
 
-    def __init__(self, stand_in: Mapping[int, Callable[[], torch.Tensor]] | None = None) -> None:
+    def __init__(
+        self,
+        stand_in: Mapping[int, Callable[[], torch.Tensor]] | None = None,
+        seen_as: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self._stand_in = stand_in or {}
+        self._seen_as = seen_as
 
     def _up(self, x: Any) -> Any:
         if isinstance(x, torch.dtype):
@@ -64,9 +70,12 @@ class Float64(TorchFunctionMode):
         name = getattr(func, "__name__", "").split(".")[0]  # an operator's ends in its overload
         if name == "__get__":
             owner = getattr(getattr(func, "__self__", None), "__name__", "")
+            if owner == "dtype" and self._seen_as is not None:
+                own = func(*args, **kwargs)
+                return self._seen_as if own == torch.float64 else own
             if owner not in _PROPERTIES_WITH_DATA:
                 return func(*args, **kwargs)
-        elif name in _METADATA or (name in _VIEWS and id(args[0]) not in self._stand_in):
+        elif name in _METADATA or (name in _VIEWS and args and id(args[0]) not in self._stand_in):
             return func(*args, **kwargs)
         elif name == "__set__" and getattr(func.__self__, "__name__", "") == "data":
             # What a forward writes to `parameter.data` must be read again, so nothing can stand in.

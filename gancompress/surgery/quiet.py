@@ -29,7 +29,10 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     included) are as before.
     """
     own = [(g, g.get_state()) for g in generators(module)]
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
+    # Hand-written spectral norms keep their vectors as parameters, and write to them in any mode.
+    vectors = [p for p in module.parameters() if p.dim() == 1]
+    values = [(t, t.detach().clone()) for t in (*module.buffers(), *vectors)]
+    stores = [(p, p.data) for p in module.parameters()]
     states = random.getstate(), np.random.get_state()
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     devices = list(range(torch.cuda.device_count())) if cuda else []
@@ -38,8 +41,11 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         with torch.no_grad():
-            for buffer, old in buffers:
-                buffer.copy_(old)
+            for parameter, store in stores:
+                if parameter.data_ptr() != store.data_ptr():
+                    parameter.data = store
+            for tensor, old in values:
+                tensor.copy_(old)
         for generator, state in own:
             generator.set_state(state)
         random.setstate(states[0])

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from gancompress.errors import GraphError
 from gancompress.graph.nested import call_arguments, map_tensors, tensors_of
-from gancompress.graph.twin import copy_with, require_module
+from gancompress.graph.twin import all_tensors, copy_with, require_module
+from gancompress.graph.where import failing_line
 from gancompress.surgery.names import raw_tensors
 from gancompress.surgery.plan import Plan, slice_tensor
 from gancompress.surgery.precise import Float64
@@ -156,16 +158,29 @@ def run(
     example: tuple[tuple[Any, ...], dict[str, Any]],
     stand_in: Mapping[int, Callable[[], torch.Tensor]] | None = None,
 ) -> list[torch.Tensor]:
-    """Return the float64 outputs of one eval-mode call that leaves everything as it was (ours)."""
+    """Return the float64 outputs of one eval-mode call that leaves everything as it was (ours).
+
+    Raises:
+        GraphError: the forward does not run in float64.
+    """
+    lower = {t.dtype for t in all_tensors(module) if is_float(t) and t.dtype != torch.float64}
+    seen_as = next(iter(lower)) if len(lower) == 1 else None
     example = map_tensors(example, lambda t: t.double() if is_float(t) else t)
     with undisturbed(module):
         try:
-            out = _seeded(module, example, Float64(stand_in))
-        except (RuntimeError, TypeError):
+            out = _seeded(module, example, Float64(stand_in, seen_as))
+        except (RuntimeError, TypeError, AssertionError):
             # Compiled code sees the float32 parameters behind the mode (or traces into it and
             # stumbles), and a forward that writes to `parameter.data` would write to what stands in
             # for it: use a real copy.
-            out = _seeded(double_copy(module, stand_in), example, contextlib.nullcontext())
+            try:
+                out = _seeded(double_copy(module, stand_in), example, contextlib.nullcontext())
+            except (RuntimeError, TypeError, AssertionError) as error:
+                raise GraphError(
+                    f"the forward of {type(module).__name__} does not run in float64, in which "
+                    f"networks are compared: {failing_line(error) or type(error).__name__}: "
+                    f"{error}. Let it take its dtype from its inputs"
+                ) from error
     return [t for t in tensors_of(out) if is_float(t)]
 
 

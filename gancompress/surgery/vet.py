@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import nn
 
 from gancompress.errors import GraphError
 from gancompress.graph.arithmetic import trial_plan
 from gancompress.graph.atoms import Reason
 from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.silence import silenced
 from gancompress.graph.trace import trace
-from gancompress.graph.twin import copy_with, named_tensors
+from gancompress.graph.twin import named_tensors
 from gancompress.surgery.cut import cut
 from gancompress.surgery.plan import Plan
 from gancompress.surgery.verify import TOLERANCE, distance, redraw, run
@@ -56,27 +56,6 @@ def _exact(generator: nn.Module, graph: ChannelGraph, names: list[str]) -> bool:
     except Exception:
         return False
     fresh = redraw(graph.example, 0)
-    return distance(run(silenced(generator, graph, plan), fresh), run(small, fresh)) <= TOLERANCE
-
-
-def silenced(generator: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
-    """Return a copy in which every channel that ``plan`` drops is zeroed where it is read."""
-    zeros: dict[str, list[tuple[int, torch.Tensor]]] = {}
-    for group in graph.groups:
-        dead = np.setdiff1d(np.arange(group.size), plan.keep[group.name])
-        for slot in (*group.readers, *group.silencers):
-            index = torch.from_numpy(group.slots[slot][dead].reshape(-1))
-            zeros.setdefault(slot[0], []).append((slot[1], index))
-    names = {id(t): n for n, t in named_tensors(generator)}
-
-    def replace(t: torch.Tensor) -> torch.Tensor:
-        new = t.detach()
-        if zeros.get(names.get(id(t), "")):
-            new = new.clone()
-            for dim, index in zeros[names[id(t)]]:
-                new.index_fill_(dim, index.to(new.device), 0)
-        elif not isinstance(t, nn.Parameter):
-            new = new.clone()
-        return nn.Parameter(new, requires_grad=False) if isinstance(t, nn.Parameter) else new
-
-    return copy_with(generator, replace)
+    return (
+        distance(run(silenced(generator, graph, plan.keep), fresh), run(small, fresh)) <= TOLERANCE
+    )

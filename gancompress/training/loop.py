@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError, DivergedError, StorageError
 from gancompress.export.package import save
+from gancompress.graph.twin import duplicate
 from gancompress.recipes.schema import Recipe
 from gancompress.training.augment import augment
 from gancompress.training.cast import Cast, Parts, clone_parts, finite_parts
@@ -108,7 +108,7 @@ def train(
     )
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
-            teacher = copy.deepcopy(generator)
+            teacher = duplicate(generator)
         place(teacher, device, layout).requires_grad_(False).eval()
         check_fit(teacher, sampler, dataset=dataset)
     # Whose samples stand in for real images, and whom the distillers listen to.
@@ -127,7 +127,7 @@ def train(
     if recipe.kind == "prune":
         masked = masked_student(G, example, recipe)
     first_graph = None if masked is None else masked.graph
-    ema = copy.deepcopy(G)
+    ema = duplicate(G)
     lessons = Lessons(
         recipe.distill,
         teacher=elder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.twin import duplicate
 from gancompress.masks.budget import Budget, Target
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.plan import Plan
@@ -59,7 +59,7 @@ def narrow_student(
 
         return torch_pruned_student(teacher, example, recipe)
     masked = wrap(
-        copy.deepcopy(teacher),
+        duplicate(teacher),
         example,
         target=recipe.target,
         importance="magnitude",
@@ -122,7 +122,7 @@ def fresh(network: nn.Module, seed: int) -> nn.Module:
     Raises:
         ConfigError: a module holds weights and cannot initialise them.
     """
-    new = copy.deepcopy(network)
+    new = duplicate(network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "fresh"))
         for path, module in new.named_modules():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.twin import duplicate
 from gancompress.masks.budget import Budget, Target
 from gancompress.models.layers import (
     BatchNorm2d,
@@ -40,7 +40,7 @@ def torch_pruned_student(
         TargetError: it stops short of the target.
     """
     assert recipe.target is not None
-    masked = wrap(copy.deepcopy(teacher), example, target=recipe.target, seed=recipe.seed)
+    masked = wrap(duplicate(teacher), example, target=recipe.target, seed=recipe.seed)
     graph = masked.graph
     budget = Budget(Target.parse(recipe.target), graph.cost())
     keep = _chosen(teacher, graph, example, budget)
@@ -54,7 +54,7 @@ def plain_twin(generator: nn.Module) -> nn.Module:
 
     Spectral norms are folded into their weights, conditional norms are taken apart.
     """
-    twin = copy.deepcopy(generator).to(memory_format=torch.contiguous_format)
+    twin = duplicate(generator).to(memory_format=torch.contiguous_format)
     twin.eval()
     _replace(twin)
     return twin.requires_grad_(True)

@@ -69,7 +69,7 @@ def _convolve(op: Op, transposed: bool, groups_at: int, bias_at: int = 2) -> Dim
     i_dim, o_dim = (dw[0], dw[1]) if transposed else (dw[1], dw[0])
     if groups == 1:
         op.contract(dx[1], i_dim, op.static(x), ws)
-        out = tuple(f.with_zero(f.zero if ws else None) for f in o_dim)
+        out = o_dim
         op.macs(taps * pixels, dx[0], dx[1], o_dim)
     else:
         op.counts.append((groups_at, _group_dim(op, dx[1], groups)))
@@ -220,6 +220,13 @@ def attention(op: Op) -> list[Dims]:
         op.space.tie_dims(y, z, op.reason("batch or heads of attention"))
         batch.append(tuple(f.with_zero(g.zero) for f, g in zip(x, z, strict=True))
                      if len(x) == len(z) else x)  # fmt: skip
+    mask = named.get("attn_mask", named.get("attn_bias"))
+    if isinstance(mask, torch.Tensor):
+        # Added to the weights: (batch, heads, queries, keys), each of full size or 1.
+        dm = op.dims(mask)
+        for x, y in zip((*batch, dq[-2], dk[-2])[-len(dm) :], dm, strict=True):
+            if x and y:
+                op.space.tie_dims(x, y, op.reason("the mask of attention"))
     op.macs(1, *batch, dq[-2], dk[-2], dq[-1])
     op.macs(1, *batch, dq[-2], dk[-2], dv[-1])
     blank = op.blank("statistics of attention")[1:]

@@ -10,7 +10,7 @@ from gancompress.graph.tracer import Op
 
 
 def _axes(op: Op, given: Any, n: int) -> list[int]:
-    if given is None or given == []:
+    if given is None or given == [] or n == 0:
         return list(range(n))
     return [a % max(n, 1) for a in (given if isinstance(given, (list, tuple)) else [given])]
 
@@ -69,6 +69,8 @@ def exclusive(op: Op) -> list[Dims] | Dims:
 def along(op: Op) -> list[Dims]:
     """Softmax, sort or running sums: the axis stays, the others pass."""
     x, named = op.args[0], _named(op)
+    if not x.dim():
+        return [() for _ in op.outs]
     at = (named.get("dim") if named.get("dim") is not None else -1) % max(x.dim(), 1)
     dims = op.dims(x)
     op.freeze(dims[at], f"{op.name} runs along it")

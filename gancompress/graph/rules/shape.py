@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gancompress.graph.atoms import Dim, Dims, Factor, opaque
+from gancompress.graph.atoms import Dim, Dims, Factor, dim_size, opaque
 from gancompress.graph.rules.base import rule
 from gancompress.graph.tracer import Op
 
 
 def regroup(op: Op, dims: Dims, sizes: Sequence[int]) -> Dims:
     """View ``dims`` as ``sizes`` (row-major): factors move whole, or split at a boundary inside."""
+    if 0 in sizes:
+        return _empty(dims, sizes)
     queue = [f for d in dims for f in d]
     made: list[Dim] = []
     for size in sizes:
@@ -32,6 +34,18 @@ def regroup(op: Op, dims: Dims, sizes: Sequence[int]) -> Dims:
                 op.freeze(dims, f"view to {list(sizes)} cuts across the channels")
                 return tuple(opaque(n, "a view across channels") for n in sizes)
         made.append(tuple(taken))
+    return tuple(made)
+
+
+def _empty(dims: Dims, sizes: Sequence[int]) -> Dims:
+    """View a tensor without elements: equal sizes around the dimension of size 0 are the same."""
+    made: list[Dim] = [opaque(n, "a view of nothing") for n in sizes]
+    for order in (1, -1):
+        for i in range(len(sizes))[::order]:
+            at = i if order == 1 else i - len(sizes)
+            if sizes[i] == 0 or not -len(dims) <= at < len(dims) or dim_size(dims[at]) != sizes[i]:
+                break
+            made[i] = dims[at]
     return tuple(made)
 
 
@@ -71,14 +85,14 @@ def matrix_transpose(op: Op) -> Dims:
 @rule("squeeze", "squeeze_copy")
 def squeeze(op: Op) -> Dims:
     """Drop size-1 dimensions."""
-    x = op.args[0]
-    dims, which = op.dims(x), op.args[1] if len(op.args) > 1 else None
+    # Not the argument's own shape: squeeze_ has changed it by now.
+    dims, which = op.dims(op.args[0]), op.args[1] if len(op.args) > 1 else None
     if which is None:
-        chosen = set(range(x.dim()))
+        chosen = set(range(len(dims)))
     else:
         listed = which if isinstance(which, (list, tuple)) else [which]
-        chosen = {d % max(x.dim(), 1) for d in listed}
-    return tuple(d for i, d in enumerate(dims) if not (i in chosen and x.shape[i] == 1))
+        chosen = {d % max(len(dims), 1) for d in listed}
+    return tuple(d for i, d in enumerate(dims) if not (i in chosen and dim_size(d) == 1))
 
 
 @rule("unsqueeze", "unsqueeze_copy")

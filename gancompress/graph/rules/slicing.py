@@ -127,10 +127,20 @@ def cat(op: Op) -> Dims:
             if i != at:
                 op.space.tie_dims(made[i], d, op.reason("concatenated beside it"))
                 made[i] = made[i] or d
+    full = [t for t in tensors if t.shape[at]]
+    if len(full) > 1:
+        made = [_zero_in_all(d, [op.dims(t)[i] for t in full]) for i, d in enumerate(made)]
     parts = [op.dims(t)[at] for t in tensors]
     if len(tensors) > 1:
         made[at] = _join(op, parts, [t.shape[at] for t in tensors])
     return tuple(made)
+
+
+def _zero_in_all(dim: Dim, parts: Sequence[Dim]) -> Dim:
+    """Return ``dim`` with the zeros that hold in every part."""
+    if any(len(p) != len(dim) for p in parts):
+        return tuple(f.with_zero(None) for f in dim)
+    return tuple(f.with_zero(join_zero([p[i].zero for p in parts])) for i, f in enumerate(dim))
 
 
 def _join(op: Op, parts: Sequence[Dim], sizes: Sequence[int]) -> Dim:
