@@ -221,14 +221,14 @@ def _search(bench: Workbench, graph: ChannelGraph, seed: int, stop: Exception) -
             own = [(graph[name].atoms, Reason(op.name, op.where, error.text, graph_frees=True))]
             findings.freezes += _blame(graph, error) if error.dims else own
             continue
-        use = _attribute(bench, graph, graph[name], full[name], error)
+        use = _attributes(bench, graph, graph[name], full[name], error)
         if use:
             findings.uses += use
             continue
         op_name = graph.ops[int(_tag(error, "index") or 0)].name
         words: dict[type, str] = {AssertionError: "assert", RuntimeError: op_name}
         word = words.get(type(error), type(error).__name__)
-        text = f"fails when sliced: {str(error).splitlines()[0] if str(error) else word}"
+        text = f"fails when sliced: {str(error).splitlines()[0][:200] if str(error) else word}"
         reason = Reason(word, _tag(error, "line"), text, graph_frees=True)
         findings.freezes.append((graph[name].atoms, reason))
     return findings
@@ -238,24 +238,44 @@ def _tag(error: Exception, name: str) -> Any:
     return error.__dict__.get(name, "")
 
 
-def _attribute(
+def _attributes(
     bench: Workbench, graph: ChannelGraph, group: Group, kept: list[int], error: Exception
 ) -> list[SizeUse]:
-    """Find integer attributes, of the size of the group, that the forward compares with it."""
+    """Find integer attributes, of the size of the group, that the forward compares with it.
+
+    Each module on a stream may check the stream's width against a number of its own: where one is
+    mended, the forward goes on to the next.
+    """
     used = {k for u in graph.uses for k in u.value.attributes}
-    path = graph.ops[int(_tag(error, "index") or 0)].module
-    near = {path, *(path.rsplit(".", i)[0] for i in range(1, path.count(".") + 1)), ""}
     sizes = {group.size, *(i.size for i in group.slots.values())}
-    keys = [k for k, v in graph.attributes.items() if k not in used and k[0] in near and v in sizes]
-    for chosen in [[k] for k in keys] + ([keys] if len(keys) > 1 else []):
-        if _trial(bench, graph, {group.name: kept}, _changes(graph, chosen, group, kept)) is None:
-            dim = (Factor(group.size, group.atoms),)
-            line = str(_tag(error, "line"))
-            return [
-                SizeUse(leaf(k, v), dim, "assert", line, max(v // group.size, 1))
-                for k, v in ((k, graph.attributes[k]) for k in chosen)
-            ]
+    chosen: list[AttributeKey] = []
+    stop: Exception | None = error
+    while stop is not None:
+        path = graph.ops[int(_tag(stop, "index") or 0)].module
+        near = {path, *(path.rsplit(".", i)[0] for i in range(1, path.count(".") + 1)), ""}
+        keys = [k for k, v in graph.attributes.items() if k[0] in near and v in sizes]
+        keys = [k for k in keys if k not in used and k not in chosen]
+        before, stop = stop, None
+        for some in [[k] for k in keys] + ([keys] if len(keys) > 1 else []):
+            changes = _changes(graph, [*chosen, *some], group, kept)
+            after = _trial(bench, graph, {group.name: kept}, changes)
+            if after is None:
+                return [_asserted(graph, group, k, error) for k in (*chosen, *some)]
+            if not isinstance(after, Mismatch) and _further(after, before):
+                chosen, stop = [*chosen, *some], after
+                break
     return []
+
+
+def _further(after: Exception, before: Exception) -> bool:
+    steps = int(_tag(after, "index") or 0) - int(_tag(before, "index") or 0)
+    return steps > 0 or (steps == 0 and _tag(after, "line") != _tag(before, "line"))
+
+
+def _asserted(graph: ChannelGraph, group: Group, key: AttributeKey, error: Exception) -> SizeUse:
+    value, dim = graph.attributes[key], (Factor(group.size, group.atoms),)
+    times = max(value // group.size, 1)
+    return SizeUse(leaf(key, value), dim, "assert", str(_tag(error, "line")), times)
 
 
 def _changes(

@@ -117,15 +117,19 @@ def _is_gate(factor: torch.Tensor) -> bool:
 
 
 def _conv2d(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *args: Any, **kw: Any
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *args: Any,
+    **kw: Any,
 ) -> torch.Tensor:
     """Convolve a few input channels at a time where the float64 kernel would unfold a huge copy."""
     groups = kw.get("groups", args[3] if len(args) > 3 else 1)
-    unfolded = x.numel() * weight.shape[2:].numel() * x.element_size()
-    parts = min(-(-unfolded // _UNFOLDED), x.shape[-3])
-    if parts < 2 or groups != 1 or x.device.type != "cpu":
-        return torch.conv2d(x, weight, bias, *args, **kw)
-    pieces = zip(x.chunk(parts, -3), weight.chunk(parts, 1), strict=True)
+    unfolded = input.numel() * weight.shape[2:].numel() * input.element_size()
+    parts = min(-(-unfolded // _UNFOLDED), input.shape[-3])
+    if parts < 2 or groups != 1 or input.device.type != "cpu":
+        return torch.conv2d(input, weight, bias, *args, **kw)
+    pieces = zip(input.chunk(parts, -3), weight.chunk(parts, 1), strict=True)
     out = torch.conv2d(*next(pieces), bias, *args, **kw)
     for some, reading in pieces:
         out += torch.conv2d(some, reading, None, *args, **kw)

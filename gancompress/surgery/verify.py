@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,9 +123,10 @@ def nudged(example: Any, seed: int) -> Any:
 def redraw(example: Any, seed: int) -> Any:
     """Return inputs of the same kind, with new values in floating-point tensors (ours).
 
-    Values keep their mean, spread, minimum and maximum; tensors of two values (one-hot rows, masks)
-    have their rows permuted. When nothing can vary that way (an example of zeros), constant tensors
-    become normal noise around their value.
+    Values keep their mean, spread, minimum and maximum. Tensors of two values (one-hot rows, masks)
+    have their rows permuted, channel by channel where only some are such (an image and its mask).
+    When nothing can vary that way (an example of zeros), constant tensors become normal noise
+    around their value.
     """
     changed, changing = _redraw(example, seed, bold=False)
     return changed if changing else _redraw(example, seed, bold=True)[0]
@@ -144,8 +145,12 @@ def _redraw(example: Any, seed: int, *, bold: bool) -> tuple[Any, bool]:
             return t + torch.randn(t.shape, generator=rng).to(t) if bold else t
         varied.append(True)
         if values == 2:
-            order = torch.randperm(t.shape[0], generator=rng)
-            return t[order.to(t.device)]
+            return t[torch.randperm(t.shape[0], generator=rng).to(t.device)]
+        if t.dim() > 2 and t.shape[1] > 1 and t[:, 0].numel() > 2:
+            # An image and its mask may lie in one tensor: each channel stays of its kind.
+            columns = t.unbind(1)
+            if any(c.unique().numel() <= 2 for c in columns):
+                return torch.stack([change(c) for c in columns], 1)
         low, high = t.min(), t.max()
         noise = torch.randn(t.shape, generator=rng).to(t)
         return (noise * t.std() + t.mean()).clamp(low, high).to(t.dtype)
@@ -174,7 +179,7 @@ def run(
             # stumbles), and a forward that writes to `parameter.data` would write to what stands in
             # for it: use a real copy.
             try:
-                out = _seeded(double_copy(module, stand_in), example, contextlib.nullcontext())
+                out = _seeded(double_copy(module, stand_in), example, _double_by_default())
             except (RuntimeError, TypeError, AssertionError) as error:
                 raise GraphError(
                     f"the forward of {type(module).__name__} does not run in float64, in which "
@@ -192,6 +197,17 @@ def _seeded(module: nn.Module, example: Any, mode: contextlib.AbstractContextMan
         generator.manual_seed(7)
     with mode:
         return module(*example[0], **example[1])
+
+
+@contextlib.contextmanager
+def _double_by_default() -> Iterator[None]:
+    """Make the tensors of a forward float64 too, where it does not say."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def double_copy(

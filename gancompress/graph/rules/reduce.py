@@ -64,6 +64,19 @@ def exclusive(op: Op) -> list[Dims] | Dims:
     return [passed for _ in op.outs]
 
 
+@rule("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
+      "binary_cross_entropy_with_logits", "kl_div", "soft_margin_loss")  # fmt: skip
+def loss(op: Op) -> list[Dims] | Dims:
+    """A loss computed in the forward (vector quantisation): over all, or pointwise."""
+    if op.outs[0].dim() or not op.ins[0].dim():
+        from gancompress.graph.rules.pointwise import pointwise
+
+        return pointwise(op)
+    for tensor in op.ins:
+        op.freeze(op.dims(tensor), f"{op.name} runs over the channels")
+    return ()
+
+
 @rule("softmax", "_softmax", "log_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod",
       "sort", "topk", "logcumsumexp", "cummax", "cummin")  # fmt: skip
 def along(op: Op) -> list[Dims]:

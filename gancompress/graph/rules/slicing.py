@@ -132,7 +132,8 @@ def cat(op: Op) -> Dims:
         made = [_zero_in_all(d, [op.dims(t)[i] for t in full]) for i, d in enumerate(made)]
     parts = [op.dims(t)[at] for t in tensors]
     if len(tensors) > 1:
-        made[at] = _join(op, parts, [t.shape[at] for t in tensors])
+        pairs = [(p, t.shape[at]) for p, t in zip(parts, tensors, strict=True) if t.shape[at]]
+        made[at] = _join(op, *zip(*pairs, strict=True)) if pairs else parts[0]
     return tuple(made)
 
 
@@ -225,17 +226,39 @@ def glu(op: Op) -> Dims:
     return tuple(dims)
 
 
-@rule("index_select", "gather", "take_along_dim")
+@rule("index_select")
 def index_select(op: Op) -> Dims:
     """Pick by an index tensor: the picked dimension must keep its positions."""
     x = op.args[0]
     at = op.args[1] % max(x.dim(), 1)
     dims = list(op.dims(x))
     op.freeze(dims[at], "picked by an index tensor")
-    if op.name != "index_select":
-        op.freeze(tuple(dims), "gathered")
     dims[at] = opaque(op.outs[0].shape[at], "picked by an index tensor")
     return tuple(dims)
+
+
+@rule("gather", "scatter", "scatter_add", "scatter_reduce")
+def gather(op: Op) -> Dims:
+    """Pick or write along one dimension, by an index for every element.
+
+    Other dimensions pass where one index was expanded over them, as over the channels of a token.
+    """
+    x, at, index = op.args[0], op.args[1] % max(op.args[0].dim(), 1), op.args[2]
+    # Written: (x, values); picked: (x,).
+    values = [v for v in op.args[3:4] if op.name != "gather" and isinstance(v, torch.Tensor)]
+    made: list[Dim] = []
+    for d, n in enumerate(op.outs[0].shape):
+        columns = [op.dims(t)[d] for t in (x, index, *values)]
+        same = all(t.shape[d] == x.shape[d] for t in (index, *values))
+        if d != at and same and (n == 1 or index.stride(d) == 0):
+            for other in columns[1:]:
+                op.space.tie_dims(columns[0], other, op.reason("one index for all of them"))
+            zeros = [columns[0], *columns[2:]]
+            made.append(_zero_in_all(columns[0], zeros))
+        else:
+            op.freeze(tuple(columns), f"{op.name} takes positions")
+            made.append(opaque(n, "picked by an index tensor"))
+    return tuple(made)
 
 
 @rule("index")
@@ -243,19 +266,24 @@ def index(op: Op) -> Dims:
     """Advanced indexing: indexed dimensions stay, the others pass."""
     x, indices = op.args[0], op.args[1]
     dims = op.dims(x)
-    used = [i for i, t in enumerate(indices) if isinstance(t, torch.Tensor)]
-    wide = max(t.dim() for t in indices if isinstance(t, torch.Tensor))
-    simple = used == list(range(used[0], used[-1] + 1)) and all(
-        indices[i].dtype != torch.bool for i in used
+    used: list[int] = []
+    at = 0
+    for t in indices:
+        taken = t.dim() if isinstance(t, torch.Tensor) and t.dtype == torch.bool else 1
+        if isinstance(t, torch.Tensor):
+            used += range(at, at + taken)
+        at += taken
+    # A mask of booleans picks a list of places, whatever its own shape.
+    wide = max(
+        1 if t.dtype == torch.bool else t.dim() for t in indices if isinstance(t, torch.Tensor)
     )
     for i in used:
         op.freeze(dims[i], "picked by an index tensor")
-    if not simple:
-        op.freeze(dims, "advanced indexing")
-        return op.blank("advanced indexing")[0]
-    new = [opaque(n, "indexed") for n in op.outs[0].shape[used[0] : used[0] + wide]]
     rest = [d for i, d in enumerate(dims) if i not in used]
-    return (*rest[: used[0]], *new, *rest[used[0] :])
+    # torch puts the picked dimension first when others lie between the indexed ones.
+    first = used[0] if used and used == list(range(used[0], used[-1] + 1)) else 0
+    new = [opaque(n, "indexed") for n in op.outs[0].shape[first : first + wide]]
+    return (*rest[:first], *new, *rest[first:])
 
 
 @rule("embedding")
@@ -300,9 +328,9 @@ def constant_pad(op: Op) -> Dims:
     return tuple(dims)
 
 
-@rule("slice_scatter", "select_scatter", "index_put", "index_add", "scatter", "scatter_add",
+@rule("slice_scatter", "select_scatter", "index_put", "index_add",
       "index_copy", "masked_fill", "masked_scatter", "index_fill")  # fmt: skip
-def scatter(op: Op) -> Dims:
+def write(op: Op) -> Dims:
     """Writing into part of a tensor: masked_fill is pointwise, the rest keeps its channels."""
     x = op.args[0]
     if op.name.startswith("masked_fill"):

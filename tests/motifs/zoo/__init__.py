@@ -5,6 +5,7 @@ from . import (  # noqa: F401  (each module registers its motifs)
     configs,
     control,
     dense,
+    foreign,
     io,
     modulated,
     norms,

@@ -74,6 +74,7 @@ def motif(name: str, *, free: Mapping[str, int], **options: Any) -> Callable[[ty
 # Where a re-parametrisation keeps the raw weight, in the order in which we look for it.
 _RAW = (
     "weight",
+    "weight_bar",
     "weight_v",
     "weight_orig",
     "parametrizations.weight.original1",
