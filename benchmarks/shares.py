@@ -10,6 +10,7 @@ from gancompress.graph.groups import ChannelGraph
 
 _RAW = (
     "weight",
+    "weight_bar",
     "weight_v",
     "weight_orig",
     "parametrizations.weight.original1",
