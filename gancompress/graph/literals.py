@@ -41,24 +41,24 @@ def drop_assertions(graph: fx.Graph) -> None:
         name = base_name(node.target)
         guard = node.op == "call_module" and node.target == "_guards_fn"
         if name == "_assert_scalar":
-            guard = all(_is_symbolic(a) for a in node.all_input_nodes)
+            guard = all(is_symbolic(a) for a in node.all_input_nodes)
         if name == "_assert_tensor_metadata" or name.startswith("sym_constrain_range"):
             guard = True
         if guard:
             graph.erase_node(node)
     for node in reversed(list(graph.nodes)):
-        if not node.users and node.op == "call_function" and _is_symbolic(node):
+        if not node.users and node.op == "call_function" and is_symbolic(node):
             graph.erase_node(node)
 
 
-def _is_symbolic(node: fx.Node) -> bool:
+def is_symbolic(node: fx.Node) -> bool:
     """Whether a node computes with sizes of inputs only."""
     if base_name(node.target) == "sym_size":
         return True
     return (
         getattr(node.target, "__module__", "") in ("_operator", "torch", "math")
         and node.op == "call_function"
-        and all(_is_symbolic(a) for a in node.all_input_nodes)
+        and all(is_symbolic(a) for a in node.all_input_nodes)
         and bool(node.all_input_nodes)
     )
 
@@ -104,7 +104,7 @@ def _places(node: fx.Node) -> list[Place]:
     """Return where a node may hold sizes of channels."""
     if node.op != "call_function":
         return []
-    if node.target in _ARITHMETIC and _is_symbolic(node):
+    if node.target in _ARITHMETIC and is_symbolic(node):
         return [(i, None) for i in range(len(node.args))]
     name = base_name(node.target)
     if name in _SIZES:
@@ -145,7 +145,7 @@ def _set(node: fx.Node, place: Place, new: fx.Node) -> None:
 def _unshare(graph: fx.Graph) -> None:
     """Compute a size anew for each use: export shares ``batch * 64`` between unlike tensors."""
     for node in reversed(list(graph.nodes)):
-        if node.op != "call_function" or base_name(node.target) or not _is_symbolic(node):
+        if node.op != "call_function" or base_name(node.target) or not is_symbolic(node):
             continue
         taken = False
         for user in list(node.users):

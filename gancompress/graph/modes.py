@@ -12,10 +12,19 @@ from torch import fx
 
 from gancompress.errors import GraphError
 from gancompress.graph.form import pick, when
-from gancompress.graph.literals import base_name, sizes_of
+from gancompress.graph.literals import base_name, is_symbolic, sizes_of
 from gancompress.graph.where import line_in
 
 _STATEFUL = {"batch_norm", "instance_norm", "native_batch_norm", "dropout"}
+
+# What a detour of train() may be made of (drop path, noise): it follows any number of channels.
+_DETOUR = {
+    "new_empty", "new_full", "new_ones", "empty", "full", "ones", "rand", "randn", "empty_like",
+    "rand_like", "randn_like", "ones_like", "bernoulli", "bernoulli_", "uniform_", "normal_",
+    "dropout", "feature_dropout", "add", "add_", "sub", "rsub", "mul", "mul_", "div", "div_",
+    "floor", "floor_", "lt", "le", "gt", "ge", "where", "masked_fill", "to", "_to_copy", "clone",
+    "contiguous",
+}  # fmt: skip
 
 
 def merge_modes(training: fx.GraphModule, evaluating: fx.GraphModule, paths: Set[str]) -> None:
@@ -23,7 +32,8 @@ def merge_modes(training: fx.GraphModule, evaluating: fx.GraphModule, paths: Set
 
     Literals that differ (the flag of batch norm, the rate of dropout) are chosen by the
     ``training`` of the module that used them. Writes in place that only train() does (batch norm's
-    count of batches, the vectors of a hand-written spectral norm) are done in train() only.
+    count of batches, the vectors of a hand-written spectral norm) are done in train() only, and so
+    is a detour without parameters (drop path, noise), which eval() goes around.
 
     Args:
         training: exported in train(); changed in place.
@@ -48,6 +58,7 @@ class _Merge:
         self.twin: dict[fx.Node, fx.Node] = {}
         self.new: dict[fx.Node, tuple[Any, Any]] = {}
         self.extra: dict[fx.Node, None] = {}  # only train() has these
+        self.detours: dict[fx.Node, None] = {}  # those of them that eval() goes around
         self.parts: dict[fx.Node, _Merge] = {}
 
     def compare(self) -> None:
@@ -76,6 +87,10 @@ class _Merge:
 
     def _vet(self, node: fx.Node) -> None:
         """Refuse a node of train() alone that eval() could feel, or that moves random states."""
+        if node in self.detours:
+            if sizes_of(node):
+                raise _differs(node)
+            return
         seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
         stateful = seeded or base_name(node.target) in _STATEFUL
         # eval() never runs what is only for train(), so its sizes would not be found.
@@ -99,7 +114,7 @@ class _Merge:
         """Write the choices into the graph of train()."""
         for node, (args, kwargs) in self.new.items():
             node.args, node.kwargs = self._chosen(node, args), self._chosen(node, kwargs)
-        chosen = [n for n in self.extra if self._conditional(n)]
+        chosen = [n for n in self.extra if self._conditional(n) or n in self.detours]
         for node in chosen:
             self._only_in_training(node)
         for node in self.extra:
@@ -127,8 +142,13 @@ class _Merge:
 
     def _pair(self, a: Any, b: Any) -> Any:
         """Return ``a`` with a `_Choice` where literals differ; None where more than that does."""
+        if isinstance(a, fx.Node) and isinstance(b, fx.Node):
+            if self.twin.get(a) is b:
+                return a
+            source = next((n for n, twin in self.twin.items() if twin is b), None)
+            return _Choice(a, source) if source is not None and self._detour(a, source) else None
         if isinstance(a, fx.Node) or isinstance(b, fx.Node):
-            return a if isinstance(a, fx.Node) and self.twin.get(a) is b else None
+            return None
         if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
             if len(a) != len(b):
                 return None
@@ -149,9 +169,26 @@ class _Merge:
             return _Choice(a, b)
         return None
 
+    def _detour(self, end: fx.Node, source: fx.Node) -> bool:
+        """Whether train() goes from ``source`` to ``end`` by operators that hold no channels."""
+        found: dict[fx.Node, None] = {}
+        todo = [end]
+        while todo:
+            node = todo.pop()
+            if node is source or node in found or is_symbolic(node):
+                continue
+            if node not in self.extra or base_name(node.target) not in _DETOUR:
+                return False
+            # A draw is made by one operator and filled by another, which hands on the first.
+            writers = [u for u in node.users if _writes(u) and u.args and u.args[0] is node]
+            found[node] = None
+            todo += [*node.all_input_nodes, *writers]
+        self.detours.update(found)
+        return end in found
+
     def _chosen(self, node: fx.Node, value: Any) -> Any:
         if isinstance(value, _Choice):
-            read = self._flag(node)
+            read = self._flag(value.training if isinstance(value.training, fx.Node) else node)
             with self.one.graph.inserting_before(node):
                 return self.one.graph.call_function(pick, (read, value.training, value.evaluating))
         if isinstance(value, (list, tuple)):
@@ -239,6 +276,6 @@ def _differs(node: fx.Node) -> GraphError:
     return GraphError(
         f"the forward does something else in train() than in eval()"
         f"{f' at {line}' if line else ''} ({what}). The graph form has one path: it can follow "
-        'norms, dropout and writes into buffers, not this. Leave form="graph" out for this '
-        "generator"
+        "norms, dropout, drop path, noise and writes into buffers, not this. Leave "
+        'form="graph" out for this generator'
     )

@@ -29,7 +29,7 @@ class Branching(Motif):
 
 class OnlyInTraining(Motif):
     def body(self, x: Tensor) -> Tensor:
-        return x * 2 if self.training else x
+        return x.roll(1, 1) if self.training else x
 
 
 class Looping(Motif):

@@ -214,6 +214,9 @@ def attention(op: Op) -> list[Dims]:
         op.freeze(dq[-1], text, graph_frees=True)
         op.freeze(dk[-1], text, graph_frees=True)
     op.contract(dq[-1], dk[-1], op.static(q), op.static(k))
+    if q.shape[-1] == v.shape[-1]:
+        # Torch takes another path, of other operators, where the widths differ.
+        op.space.tie_dims(dq[-1], dv[-1], op.reason("fused attention has one width"))
     batch = []
     for x, y, z in zip(dq[:-2], dk[:-2], dv[:-2], strict=True):
         op.space.tie_dims(x, y, op.reason("batch or heads of attention"))
