@@ -55,6 +55,8 @@ def is_symbolic(node: fx.Node) -> bool:
     """Whether a node computes with sizes of inputs only."""
     if base_name(node.target) == "sym_size":
         return True
+    if node.op == "placeholder":  # a part under autocast or no_grad is given the batch size
+        return isinstance(node.meta.get("val"), torch.SymInt)
     return (
         getattr(node.target, "__module__", "") in ("_operator", "torch", "math")
         and node.op == "call_function"

@@ -70,6 +70,7 @@ def _replace_context(node: fx.Node, made: fx.GraphModule, holder: nn.Module) -> 
     graph.erase_node(node)
     if not read.users:
         graph.erase_node(read)
+        made.delete_submodule(str(read.target))  # it reads sizes that only its new form has
 
 
 def _adopt(name: str, made: fx.GraphModule, holder: nn.Module) -> None:

@@ -94,7 +94,12 @@ def verify(
     sensitivity = distance(little, run(small, other)) if floats else 1.0
     worst, allowed = None, tolerance
     if plan is not None:
-        big_names = raw_tensors(masked_generator)
+        constants = {
+            f"{path}.{name}".lstrip(".")
+            for path, sub in masked_generator.named_modules()
+            for name in sub._non_persistent_buffers_set
+        }
+        big_names = {n: t for n, t in raw_tensors(masked_generator).items() if n not in constants}
         stand = stand_ins(big_names, big_names, None, seed)
         small_stand = stand_ins(big_names, raw_tensors(small), plan, seed)
         big = run(masked_generator, fresh, stand)

@@ -188,43 +188,6 @@ def test_writes_that_only_training_does() -> None:
     assert all(p.grad is not None for p in small.parameters())
 
 
-class DropPath(Motif):
-    """Stochastic depth (timm) and noise that only training has; eval() goes around both."""
-
-    def body(self, x: Tensor) -> Tensor:
-        h = self.conv(x)
-        if self.training:
-            kept = h.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(0.7)
-            kept.div_(0.7)
-            h = h * kept
-        x = x + h
-        if not self.training:
-            return x
-        return x + 0.1 * torch.randn_like(x)
-
-
-def test_detours_of_training() -> None:
-    net = build(DropPath)
-    made = gc.to_graph(net, latents())
-    for n in (2, 4):
-        outputs = []
-        for module in (net.train(), made.train()):
-            torch.manual_seed(n)
-            outputs.append(module(*latents(n)))
-        assert torch.equal(*outputs)
-    state = torch.get_rng_state()
-    assert torch.equal(made.eval()(*latents(3)), net.eval()(*latents(3)))
-    assert torch.equal(torch.get_rng_state(), state), "eval() draws nothing"
-    masked = gc.wrap(net, latents(), form="graph")
-    train(masked)
-    plan = gc.random_plan(masked.graph, 0.5, 1)
-    masked.apply(plan)
-    small = masked.prune(plan)
-    assert gc.verify(masked.generator, small, latents()).max_error <= 1e-9
-    assert small.conv.weight.shape[0] < 16  # type: ignore[union-attr]
-    assert small.train()(*latents()).isfinite().all()
-
-
 def test_layers_of_a_graph_form_put_nothing_out() -> None:
     graph = gc.trace(build(View), latents(1), form="graph")
     with pytest.raises(GraphError, match="does not call its modules"):

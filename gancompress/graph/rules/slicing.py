@@ -128,7 +128,7 @@ def cat(op: Op) -> Dims:
                 op.space.tie_dims(made[i], d, op.reason("concatenated beside it"))
                 made[i] = made[i] or d
     full = [t for t in tensors if t.shape[at]]
-    if len(full) > 1:
+    if full and len(tensors) > 1:
         made = [_zero_in_all(d, [op.dims(t)[i] for t in full]) for i, d in enumerate(made)]
     parts = [op.dims(t)[at] for t in tensors]
     if len(tensors) > 1:
