@@ -88,7 +88,8 @@ class _Merge:
     def _vet(self, node: fx.Node) -> None:
         """Refuse a node of train() alone that eval() could feel, or that moves random states."""
         if node in self.detours:
-            if sizes_of(node):
+            strays = [u for u in node.users if u in self.extra and u not in self.detours]
+            if strays or sizes_of(node):
                 raise _differs(node)
             return
         seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
