@@ -77,7 +77,7 @@ def _copy_open_dict(value: Any, memo: dict[int, Any]) -> None:
     """Copy a dict with attributes for keys into ``memo``; leave anything else alone."""
     if not isinstance(value, dict) or type(value) is dict or id(value) in memo:
         return
-    own = vars(value) is value
+    own = getattr(value, "__dict__", None) is value
     try:
         getattr(value, "__deepcopy__", None)
     except KeyError:
@@ -92,7 +92,7 @@ def _copy_open_dict(value: Any, memo: dict[int, Any]) -> None:
         dict.__setitem__(new, key, copy.deepcopy(item, memo))
     if own:
         new.__dict__ = new
-    else:
+    elif type(value).__dictoffset__:
         vars(new).update(copy.deepcopy(vars(value), memo))
 
 

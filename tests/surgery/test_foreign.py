@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc as collector
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -151,6 +152,7 @@ class Configured(nn.Module):
 @pytest.mark.parametrize("kind", [AttrDict, KeyDict])
 def test_configs_whose_attributes_are_their_keys(kind: type[dict[str, Any]]) -> None:
     net = Configured(kind(slope=0.1, up=2, inner=kind(gain=2.0))).eval()
+    net.seen = defaultdict(int, a=1)  # type: ignore[assignment]  # a dict without attributes
     x = torch.randn(2, 4, 6)
     graph = gc.trace(net, x)
     assert graph.widths == {"a": 12}
