@@ -74,7 +74,6 @@ class Tracer:
         self.called: set[str] = set()
         self.batch = 1
         self.count_attribute: dict[str, str] = {}
-        self.unknown: dict[str, Reason] = {}
         self._info: dict[int, TensorInfo] = {}
         self._alive: list[torch.Tensor] = []
         self._modules: list[str] = []

@@ -44,7 +44,6 @@ def apply_rule(op: Op) -> list[Dims]:
     if found is None:
         for tensor in op.ins:
             op.freeze(op.dims(tensor), f"operator {op.name} has no rule")
-        op.tracer.unknown.setdefault(op.name, op.reason(f"operator {op.name} has no rule"))
         return op.blank(f"the output of {op.name}, which has no rule")
     result = found(op)
     return result if isinstance(result, list) else [result]

@@ -238,3 +238,11 @@ def attention(op: Op) -> list[Dims]:
         for t, b in zip(op.outs[1:], blank, strict=True)
     ]
     return [(*batch, dq[-2], dv[-1]), *rest]
+
+
+@rule("mkldnn_rnn_layer", "lstm", "gru", "rnn_tanh", "rnn_relu", "_cudnn_rnn")
+def recurrent(op: Op) -> list[Dims]:
+    """LSTM and GRU as one operator: it stays, and so does what it reads."""
+    for tensor in op.ins:
+        op.freeze(op.dims(tensor), "read by a recurrent layer, which packs its gates")
+    return op.blank("the output of a recurrent layer")
