@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
+import types
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -103,7 +105,7 @@ def export_mode(
     copy.train(training)
     kind = type(generator).__name__
     try:
-        with _silence(), _Detached():
+        with _silence(), _Detached(), _symbolic_int(copy):
             made = torch.export.export(
                 copy, args, kwargs,
                 dynamic_shapes=_dynamic(copy, args, kwargs, rows), strict=False,
@@ -133,6 +135,50 @@ def export_mode(
 def placeholders(graph: fx.Graph) -> list[fx.Node]:
     """Return the inputs of a graph, in order."""
     return [n for n in graph.nodes if n.op == "placeholder"]
+
+
+class _Whole(type):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and isinstance(args[0], (torch.SymInt, torch.SymFloat)):
+            return torch.sym_int(args[0])
+        return int(*args, **kwargs)
+
+    def __instancecheck__(cls, x: Any) -> bool:
+        return isinstance(x, int)
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return issubclass(kind, int)
+
+
+class _Int(int, metaclass=_Whole):
+    """``int`` for the user's code while it is exported: a batch size stays one."""
+
+
+@contextlib.contextmanager
+def _symbolic_int(module: nn.Module) -> Iterator[None]:
+    """Let ``int(windows.shape[0] / 16)`` (window attention) follow the batch, not fix it.
+
+    Python's own would. The name is put beside the generator's classes and their functions, where
+    it is found before the builtin, and taken away afterwards.
+    """
+    spaces: dict[int, dict[str, Any]] = {}
+    for kind in {c for sub in module.modules() for c in type(sub).__mro__}:
+        home = sys.modules.get(kind.__module__)
+        if home is None:
+            continue
+        functions = [f for f in vars(home).values() if isinstance(f, types.FunctionType)]
+        for space in (vars(home), *(f.__globals__ for f in functions)):
+            package = str(space.get("__name__", "torch")).partition(".")[0]
+            if package not in ("torch", "builtins", "gancompress"):
+                spaces[id(space)] = space
+    changed = [space for space in spaces.values() if "int" not in space]
+    for space in changed:
+        space["int"] = _Int
+    try:
+        yield
+    finally:
+        for space in changed:
+            del space["int"]
 
 
 class _Detached(TorchFunctionMode):

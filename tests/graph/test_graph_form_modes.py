@@ -63,3 +63,32 @@ def test_detours_of_training() -> None:
     assert gc.verify(masked.generator, small, latents()).max_error <= 1e-9
     assert small.conv.weight.shape[0] < 16  # type: ignore[union-attr]
     assert small.train()(*latents()).isfinite().all()
+
+
+class Windows(Motif):
+    """Window attention asks how many images there were in floating point (Swin)."""
+
+    def body(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        windows = x.view(b, c, h // 3, 3, w // 3, 3).permute(0, 2, 4, 3, 5, 1).reshape(-1, 9, 16)
+        assert isinstance(h, int)
+        windows = windows * torch.softmax(windows.sum(2, keepdim=True), 1)
+        images = int(windows.shape[0] / (h * w / 3 / 3))
+        return (
+            windows.view(images, h // 3, w // 3, 3, 3, -1)
+            .permute(0, 5, 1, 3, 2, 4)
+            .reshape(images, -1, h, w)
+        )
+
+
+def test_batch_sizes_survive_python_int() -> None:
+    before = set(globals())
+    net = build(Windows).eval()
+    made = gc.to_graph(net, latents())
+    assert set(globals()) == before
+    graph = gc.trace(made, latents())
+    assert sum(graph.widths.values()) == 32
+    small = gc.cut(made, gc.random_plan(graph, 0.5, 0), graph=graph)
+    for n in (1, 2, 5):
+        assert torch.equal(made(*latents(n)), net(*latents(n)))
+        assert small(*latents(n)).shape == (n, 3, 3, 3)
