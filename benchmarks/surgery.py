@@ -51,7 +51,9 @@ def widths(module: nn.Module) -> int:
     total = 0
     for layer in module.modules():
         if isinstance(layer, CONVLIN):
-            weight = layer.weight
+            # Some keep another name, and have a weight in the forward only.
+            own = (p for p in layer.parameters(recurse=False) if p.dim() > 1)
+            weight = layer.weight if hasattr(layer, "weight") else next(own)
             transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
             total += weight.shape[1] * layer.groups if transposed else weight.shape[0]
     return total
@@ -96,6 +98,7 @@ MEANING = {
     "grew": "more parameters than before",
     "error": "the engine raises",
     "no result": "stopped at the time limit",
+    "failed": "the benchmark itself does, before the engine runs",
 }
 
 
