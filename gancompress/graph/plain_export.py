@@ -23,6 +23,7 @@ from gancompress.graph.form import refreshed
 from gancompress.graph.nested import tensors_of
 from gancompress.graph.twin import copy_with
 from gancompress.graph.where import failing_line
+from gancompress.graph.workbench import moving_nothing
 
 
 def clone(t: torch.Tensor) -> torch.Tensor:
@@ -105,7 +106,7 @@ def export_mode(
     copy.train(training)
     kind = type(generator).__name__
     try:
-        with _silence(), _Detached(), _symbolic_int(copy):
+        with _silence(), _Detached(), _symbolic_int(copy), moving_nothing():
             made = torch.export.export(
                 copy, args, kwargs,
                 dynamic_shapes=_dynamic(copy, args, kwargs, rows), strict=False,

@@ -79,7 +79,7 @@ class Workbench:
             torch.no_grad(),
             self.mode or contextlib.nullcontext(),
             _einops_uncached(),
-            _moving_nothing(),
+            moving_nothing(),
         ):
             try:
                 yield
@@ -106,7 +106,7 @@ def _einops_uncached() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _moving_nothing() -> Iterator[None]:
+def moving_nothing() -> Iterator[None]:
     """Let ``part.to(x.device)`` inside of a forward do nothing where nothing moves.
 
     On fake tensors torch swaps the parameters for copies, or refuses, as garbage is collected.

@@ -72,6 +72,7 @@ class Windows(Motif):
         b, c, h, w = x.shape
         windows = x.view(b, c, h // 3, 3, w // 3, 3).permute(0, 2, 4, 3, 5, 1).reshape(-1, 9, 16)
         assert isinstance(h, int)
+        self.last.to(x.device)
         windows = windows * torch.softmax(windows.sum(2, keepdim=True), 1)
         images = int(windows.shape[0] / (h * w / 3 / 3))
         return (
