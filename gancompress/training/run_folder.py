@@ -165,8 +165,10 @@ class RunFolder:
                 with open(file, "x", encoding="utf-8") as stream:
                     stream.write(mine)
                 return
-            pid, _, host = file.read_text(encoding="utf-8").strip().partition(" ")
-            if host != socket.gethostname() or (pid.isdecimal() and _alive(int(pid))):
+            holder = _holder(file)
+            pid, _, host = holder.partition(" ")
+            elsewhere = host != socket.gethostname()
+            if holder and (elsewhere or (pid.isdecimal() and _alive(int(pid)))):
                 raise ConfigError(
                     f"{self.path} is in use by process {pid} on {host or 'an unknown host'}. If "
                     f"that is not so, delete {file}"
@@ -204,6 +206,19 @@ def git_commit() -> str | None:
             return None
         answers.append(done.stdout.strip())
     return answers[0] + ("+changes" if answers[1] else "")
+
+
+def _holder(file: Path) -> str:
+    """Return who has the lock, ``"<pid> <host>"``; empty: gone, or killed before writing it."""
+    for _ in range(20):
+        try:
+            holder = file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        if holder:
+            return holder
+        time.sleep(0.05)  # whoever has made the file writes it at once
+    return ""
 
 
 def _alive(pid: int) -> bool:

@@ -85,6 +85,8 @@ def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Check
     found, complaints = latest_checkpoint(run.checkpoints)
     for complaint in complaints:
         log.event("bad_checkpoint", f"passed over: {complaint}")
+    if found is None:
+        log.resume(0)  # killed before its first checkpoint: all of it is done again
     return found
 
 

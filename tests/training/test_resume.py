@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -142,6 +143,15 @@ def test_killed_without_warning_and_resumed(tmp_path: Path, whole: dict[str, str
 
 def test_resume_without_a_checkpoint_starts(tmp_path: Path, whole: dict[str, str]) -> None:
     assert digest(go(PLANS["train"], tmp_path / "run", resume="auto")) == whole["train"]
+
+
+def test_killed_before_the_first_checkpoint(tmp_path: Path, whole: dict[str, str]) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "metrics.jsonl").write_text('{"step": 2, "g_loss": 0.5}\n{"step": 3, "g_l')
+    assert digest(go(PLANS["train"], out, resume="auto")) == whole["train"]
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
 
 
 def test_a_run_is_never_overwritten_nor_mixed(tmp_path: Path) -> None:

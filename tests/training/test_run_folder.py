@@ -35,6 +35,10 @@ def test_a_folder_in_use_is_refused_and_a_dead_lock_taken_over(tmp_path: Path) -
     # No process has this number: it is above the kernel's limit.
     (tmp_path / "run" / LOCK).write_text(f"{2**22 + 5} {socket.gethostname()}\n")
     RunFolder(tmp_path / "run").begin(recipe(), resume=True)
+    # Killed between making the lock and writing it.
+    (tmp_path / "run" / LOCK).write_text("")
+    RunFolder(tmp_path / "run").begin(recipe(), resume=True)
+    assert (tmp_path / "run" / LOCK).read_text().startswith(f"{os.getpid()} ")
     (tmp_path / "run" / LOCK).write_text("1 another-host\n")
     with pytest.raises(ConfigError, match="another-host"):
         RunFolder(tmp_path / "run").begin(recipe(), resume=True)
