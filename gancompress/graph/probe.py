@@ -8,11 +8,10 @@ touches is kept whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancompress.graph.arithmetic import Findings, by_arithmetic, free_atoms, trial_plan
 from gancompress.graph.atoms import Dim, Factor, Reason
@@ -21,15 +20,9 @@ from gancompress.graph.repair import Change, attribute_changes, set_attributes
 from gancompress.graph.silence import Step, StepsMode, silenced
 from gancompress.graph.sizes import SizeUse
 from gancompress.graph.traced_int import AttributeKey, leaf
-from gancompress.graph.tracer import (
-    OpRecord,
-    parts_of,
-    scalars_of,
-    steady_name,
-    tensors_in,
-    unsteady,
-)
+from gancompress.graph.tracer import OpRecord, scalars_of, steady_name, unsteady
 from gancompress.graph.twin import named_tensors
+from gancompress.graph.watch import Watch, tensors_in
 from gancompress.graph.where import failing_line
 
 if TYPE_CHECKING:
@@ -44,7 +37,7 @@ class Mismatch(Exception):
         self.index, self.text, self.dims = index, text, dims
 
 
-class CheckMode(TorchDispatchMode):
+class CheckMode(Watch):
     """Follows the recorded operators and compares names, output shapes and group counts."""
 
     def __init__(
@@ -54,17 +47,15 @@ class CheckMode(TorchDispatchMode):
         self.ops, self.alive, self.index = ops, alive, 0
         self.steps = [Step(o.name, o.shapes, o.scalars) for o in ops] if steps is None else steps
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
-    ) -> Any:
-        if (parts := parts_of(func)) is not None:
-            with self:
-                return parts(*args, **(kwargs or {}))
-        out = func(*args, **(kwargs or {}))
+    def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Compare one operator with the recorded one.
+
+        Raises:
+            Mismatch: it is another, or fixes a size or a number.
+        """
         name = func._schema.name.split("::")[-1]
-        tensors = tensors_in(out)
-        if not tensors or unsteady(name, args):
-            return out
+        if unsteady(name, args):
+            return
         if self.index >= len(self.ops):
             raise Mismatch(len(self.ops) - 1, "the forward takes another path")
         op = self.ops[self.index]
@@ -75,6 +66,7 @@ class CheckMode(TorchDispatchMode):
                 text = f"{op.name} fixes the number of groups in Python"
                 raise Mismatch(self.index, text, (dim,))
         step = self.steps[self.index]
+        tensors = tensors_in(out)
         for tensor, dims, old, now in zip(tensors, op.outputs, op.shapes, step.shapes, strict=True):
             off = list(dims)
             if len(dims) == tensor.dim() == len(now):
@@ -86,11 +78,10 @@ class CheckMode(TorchDispatchMode):
             if off:
                 text = f"{op.name} fixes a size in Python (shape {list(old)})"
                 raise Mismatch(self.index, text, off)
-        if scalars_of(func, args, kwargs or {}) != step.scalars:
+        if scalars_of(func, args, kwargs) != step.scalars:
             text = f"{op.name} computes with a number taken from a channel count"
             raise Mismatch(self.index, text)
         self.index += 1
-        return out
 
 
 def kept_indices(graph: ChannelGraph, alive: np.ndarray) -> dict[str, list[np.ndarray | None]]:

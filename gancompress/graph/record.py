@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancompress.graph.rules import apply_rule
 from gancompress.graph.tracer import (
@@ -14,12 +14,11 @@ from gancompress.graph.tracer import (
     Op,
     OpRecord,
     Tracer,
-    parts_of,
     scalars_of,
     steady_name,
-    tensors_in,
     unsteady,
 )
+from gancompress.graph.watch import Watch
 from gancompress.graph.where import user_frame
 
 
@@ -37,21 +36,15 @@ class DataMode(TorchFunctionMode):
         return out
 
 
-class RecordMode(TorchDispatchMode):
+class RecordMode(Watch):
     """Applies the operator rules to everything that runs under it."""
 
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self.tracer = tracer
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if (parts := parts_of(func)) is not None:
-            with self:
-                return parts(*args, **kwargs)
-        out = func(*args, **kwargs)
-        if not tensors_in(out):
-            return out
+    def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Apply the rule of one operator."""
         op = Op(self.tracer, func, args, kwargs, out)
         inputs = [self.tracer.dims(t) for t in op.ins]
         static = all(self.tracer.info(t).static for t in op.ins)
@@ -61,7 +54,7 @@ class RecordMode(TorchDispatchMode):
         for tensor, dims in zip(op.outs, outputs, strict=True):
             self.tracer.remember(tensor, dims, static)
         if unsteady(op.name, op.args):
-            return out
+            return
         shapes = [tuple(t.shape) for t in op.outs]
         path = self.tracer.module
         counted = self.tracer.count_attribute.get(path, "")
@@ -79,7 +72,6 @@ class RecordMode(TorchDispatchMode):
                 scalars_of(func, args, kwargs),
             )  # fmt: skip
         )
-        return out
 
     def _refuse_rewrites(self, op: Op) -> None:
         """Keep the channels of a parameter that the forward writes into."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.tracer import parts_of, scalars_of, steady_name, tensors_in, unsteady
+from gancompress.graph.tracer import scalars_of, steady_name, unsteady
 from gancompress.graph.twin import copy_with, named_tensors
+from gancompress.graph.watch import Watch, tensors_in
 
 
 def silenced(
@@ -53,22 +53,16 @@ class Step:
     scalars: tuple[float, ...]
 
 
-class StepsMode(TorchDispatchMode):
+class StepsMode(Watch):
     """Notes the steps of a run, one for each operator that a trace records."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if (parts := parts_of(func)) is not None:
-            with self:
-                return parts(*args, **kwargs)
-        out = func(*args, **kwargs)
+    def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Note one operator."""
         name = func._schema.name.split("::")[-1]
-        tensors = tensors_in(out)
-        if tensors and not unsteady(name, args):
-            shapes = [tuple(t.shape) for t in tensors]
+        if not unsteady(name, args):
+            shapes = [tuple(t.shape) for t in tensors_in(out)]
             self.steps.append(Step(steady_name(name), shapes, scalars_of(func, args, kwargs)))
-        return out

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten
 
 from gancompress.graph.atoms import AtomSpace, Dim, Dims, Factor, Reason, Slot, dim_size, opaque
 from gancompress.graph.nested import tensors_of
+from gancompress.graph.watch import tensors_in
 from gancompress.graph.where import user_frame
 
 
@@ -194,11 +193,6 @@ class _Leave(_Enter):
             self.tracer.outputs[self.path] = self.tracer.dims(found[0])
 
 
-def tensors_in(x: Any) -> list[torch.Tensor]:
-    """Return the tensors in nested arguments, in order."""
-    return [t for t in tree_flatten(x)[0] if isinstance(t, torch.Tensor)]
-
-
 class Op:
     """One operator call, as its rule sees it."""
 
@@ -271,20 +265,6 @@ class Op:
     def macs(self, constant: int, *dims: Dim) -> None:
         """Count ``constant`` times the sizes of ``dims`` multiply-accumulates."""
         self.tracer.macs.append(MacTerm(self.tracer.module, constant, dims))
-
-
-@functools.cache
-def parts_of(func: Any) -> Callable[..., Any] | None:
-    """Return what runs an operator as those it is made of, None where it is made of none.
-
-    In inference mode such operators arrive at a dispatch mode whole.
-    """
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    known = func.namespace != "prim"  # these stand outside of the dispatcher
-    if not known or not torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key.name):
-        return None
-    # Not func.decompose: that prefers decompositions in Python, which no forward runs.
-    return functools.partial(func._op_dk, key)
 
 
 # These only look at their tensor from another side.
