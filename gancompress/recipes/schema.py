@@ -62,6 +62,11 @@ class Shrink(_Strict):
     """Live shrink: cut the dead channels while training goes on."""
 
     events: tuple[Fraction, ...] = Field(default=(), description="progress of each cut, rising")
+    discriminator: bool = Field(
+        default=False,
+        description="at each cut, the last included, narrow the discriminator too, evenly and by "
+        "magnitude: it keeps the share of its cost that the generator keeps",
+    )
 
     @field_validator("events")
     @classmethod
@@ -235,8 +240,12 @@ class Recipe(_Strict):
             )
         if self.kind == "train" and (self.target is not None or self.distill):
             raise ValueError("kind train has no teacher: no target and no distill")
-        if self.kind != "prune" and (self.finetune_steps or self.shrink.events):
-            raise ValueError("finetune_steps and shrink.events belong to kind prune")
+        if self.kind != "prune" and (self.finetune_steps or self.shrink != Shrink()):
+            raise ValueError("finetune_steps and shrink belong to kind prune")
+        if self.shrink.discriminator and self.discriminator.policy == "frozen":
+            raise ValueError(
+                "a frozen discriminator cannot be narrowed: shrink.discriminator=false"
+            )
         if self.steps + self.finetune_steps < 1:
             raise ValueError("steps must be at least 1")
         if self.adversarial.weight == 0.0 and not self.distill:

@@ -17,6 +17,7 @@ from gancompress.surgery.plan import Plan
 from gancompress.training.ema import update_ema
 from gancompress.training.guard import finite_tensors
 from gancompress.training.lessons import Lessons
+from gancompress.training.narrow import Narrowing
 from gancompress.training.state import check_held_once, load_optimizer_state, optimizer_state
 from gancompress.wrapping import Masked
 
@@ -28,7 +29,8 @@ class Cast:
     """The networks of a run with their optimisers (ours).
 
     ``optimizers`` maps ``generator``, ``masks``, ``connectors`` and ``discriminator`` to the
-    optimisers there are; ``masked`` is ``None`` without masks and once they are gone.
+    optimisers there are; ``masked`` is ``None`` without masks and once they are gone;
+    ``narrowing`` takes channels out of the discriminator, where the recipe asks for it.
     """
 
     generator: nn.Module
@@ -37,17 +39,19 @@ class Cast:
     masked: Masked | None
     lessons: Lessons
     optimizers: dict[str, torch.optim.Adam]
+    narrowing: Narrowing | None = None
 
     @classmethod
     def gather(
         cls,
         recipe: Recipe,
-        *,
         generator: nn.Module,
         ema: nn.Module,
         discriminator: nn.Module | None,
+        *,
         masked: Masked | None,
         lessons: Lessons,
+        narrowing: Narrowing | None = None,
     ) -> Cast:
         """Make the optimisers: mask scores and connectors have one of their own."""
         scores = list(masked.parameters()) if masked is not None else []
@@ -66,7 +70,7 @@ class Cast:
             optimizers["discriminator"] = _adam(
                 list(discriminator.parameters()), recipe.discriminator_optim
             )
-        return cls(generator, ema, discriminator, masked, lessons, optimizers)
+        return cls(generator, ema, discriminator, masked, lessons, optimizers, narrowing)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield everything that an optimiser may hold, by a name unique among all networks."""
@@ -119,6 +123,18 @@ class Cast:
         for _, parameter in self.lessons.parameters():
             yield parameter
 
+    def size(self) -> dict[str, int]:
+        """Return the cost of the generator without its dead channels, and a narrowing opponent's.
+
+        There must be masks.
+        """
+        assert self.masked is not None
+        cost = self.masked.cost()
+        size = {"params": cost.params, "macs": cost.macs}
+        if self.narrowing is not None:
+            size["discriminator_params"] = self.narrowing.params
+        return size
+
     def shrink(self) -> bool:
         """Really cut the dead channels, everywhere; return whether there were any."""
         assert self.masked is not None
@@ -127,8 +143,17 @@ class Cast:
         if plan is None:
             return False
         self.lessons.shrink(partial(graph.kept, plan))
+        if self.narrowing is not None:
+            optimizer = self.optimizers["discriminator"]
+            self.narrowing.follow(self.masked.cost(), self.masked.original, [optimizer])
         self.check_optimizers()
         return True
+
+    def narrow_again(self, state: Mapping[str, Any]) -> None:
+        """Bring the discriminator to the shape that it has in a checkpoint of this ``state``."""
+        if self.narrowing is not None:
+            optimizer = self.optimizers["discriminator"]
+            self.narrowing.restore(state.get("discriminator"), [optimizer])
 
     def mute(self) -> None:
         """Hide the channels that are dead now from the distillers."""
@@ -154,8 +179,11 @@ class Cast:
         return {"max_error": worst, "passed": found.passed, "cuts": len(self.masked.cut_errors)}
 
     def check_optimizers(self) -> None:
-        """Make sure that every live parameter of the generator is held exactly once."""
+        """Make sure that every live parameter is held exactly once."""
         check_held_once(self.generator_optimizers(), self.generator.parameters())
+        if self.discriminator is not None and "discriminator" in self.optimizers:
+            held = [self.optimizers["discriminator"]]
+            check_held_once(held, self.discriminator.parameters())
 
     def parts(self) -> Parts:
         """Return all tensors that decide how the run goes on."""

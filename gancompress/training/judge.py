@@ -29,14 +29,23 @@ def judge(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Te
     Raises:
         ConfigError: the discriminator needs labels and there are none.
     """
+    return discriminator(*evidence(discriminator, images, labels)).float()
+
+
+def evidence(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]:
+    """Return the arguments of a call: the images, and their labels where it takes them.
+
+    Raises:
+        ConfigError: the discriminator needs labels and there are none.
+    """
     if not takes_labels(discriminator):
-        return discriminator(images).float()
+        return (images,)
     if labels is None:
         raise ConfigError(
             f"{type(discriminator).__name__} needs labels, and the "
             "images carry none; use data with a folder per class, or an unconditional discriminator"
         )
-    return discriminator(images, labels.to(images.device)).float()
+    return images, labels.to(images.device)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

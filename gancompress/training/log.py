@@ -118,3 +118,11 @@ def describe(line: Mapping[str, Any]) -> str:
     if line.get("params") is not None:
         parts.append(f"{line['params']:,.0f} params  {line['macs'] / 1e6:,.1f} M MACs")
     return "  ".join(parts)
+
+
+def describe_cut(step: int, size: Mapping[str, int]) -> str:
+    """Return in words what a live cut has left."""
+    text = f"step {step}: cut to {size['params']:,} parameters, {size['macs']:,} MACs"
+    if "discriminator_params" in size:
+        text += f"; the discriminator to {size['discriminator_params']:,} parameters"
+    return text

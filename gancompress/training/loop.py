@@ -23,8 +23,9 @@ from gancompress.training.fit import check_fit
 from gancompress.training.guard import BufferGuard, diverged, finite_step
 from gancompress.training.judge import autocast, judge
 from gancompress.training.lessons import Lessons
-from gancompress.training.log import Log, PlainScreen, Screen
+from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.losses import ADVERSARIAL
+from gancompress.training.narrow import start_narrowing
 from gancompress.training.order import derived_seed, stream
 from gancompress.training.reals import Reals
 from gancompress.training.run_folder import RunFolder
@@ -165,9 +166,8 @@ def train(
             masked.load_state_dict(found.state["masks"], copies=[ema])
             if masked.history is not None and first_graph is not None:
                 lessons.shrink(partial(first_graph.kept, masked.history))
-        cast = Cast.gather(
-            recipe, generator=G, ema=ema, discriminator=D, masked=masked, lessons=lessons
-        )
+        narrowing = start_narrowing(recipe, D, elder, example, sampler.labels(example), log)
+        cast = Cast.gather(recipe, G, ema, D, masked=masked, lessons=lessons, narrowing=narrowing)
         if found is not None:
             check_same_length(found, total)
             step, rollbacks, size = found.step, found.state["rollbacks"], found.state["size"]
@@ -175,6 +175,7 @@ def train(
             if masked is not None and found.state["plain"]:
                 plan, frozen_masks = masked.history, found.state["masks"]
                 cast.unmask()
+            cast.narrow_again(found.state)
             cast.restore(found.parts)
             cast.mute()
             log.resume(step)
@@ -191,6 +192,7 @@ def train(
                     "plain": cast.masked is None,
                     "verified": verified,
                     "masks": masks,
+                    "discriminator": narrowing and narrowing.state(),
                     "size": size,
                 },
             )
@@ -296,12 +298,9 @@ def train(
                 if step >= steps:
                     cast.masked.prune()
                     verified = cast.verification()
-                cost = cast.masked.cost()
-                size = {"params": cost.params, "macs": cost.macs}
-                was_cut = cast.shrink()
+                was_cut, size = cast.shrink(), cast.size()
                 if was_cut:
-                    text = f"step {step}: cut to {cost.params:,} parameters, {cost.macs:,} MACs"
-                    log.event("shrink", text, step=step, **size)
+                    log.event("shrink", describe_cut(step, size), step=step, **size)
                 if step >= steps:
                     plan, frozen_masks = cast.masked.history, cast.masked.state_dict()
                     cast.unmask()
@@ -312,9 +311,7 @@ def train(
             last = step == total or stop.requested is not None
             if step % recipe.log_every == 0 or last:
                 values = {k: v.detach().float().mean().item() for k, v in figures.items()}
-                if cast.masked is not None:
-                    cost = cast.masked.cost()
-                    size = {"params": cost.params, "macs": cost.macs}
+                size = size if cast.masked is None else cast.size()
                 log.figures(step, total, recipe.batch, values | size)
             shown = recipe.sample_every and (last or step % recipe.sample_every == 0)
             if run is not None and shown:

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from gancompress.errors import ConfigError
-from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.twin import duplicate
 from gancompress.masks.budget import Budget, Target
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.plan import Plan
+from gancompress.training.narrow import uniform_widths
 from gancompress.training.order import derived_seed
 from gancompress.wrapping import Masked, wrap
 
@@ -67,7 +67,9 @@ def narrow_student(
         min_channels=recipe.min_channels,
         seed=recipe.seed,
     )
-    widths = uniform_widths(masked.graph, recipe)
+    target = Target.parse(recipe.target)
+    budget = Budget(target, masked.original, recipe.round_to, recipe.min_channels)
+    widths = uniform_widths(masked.graph, budget)
     value = masked.importance()
     keep = {
         name: sorted(value[name].argsort(kind="stable")[::-1][:width].tolist())
@@ -76,41 +78,6 @@ def narrow_student(
     plan = Plan.of(masked.graph, keep)
     small = masked.prune(plan)
     return small, plan, {} if masked.verification is None else vars(masked.verification)
-
-
-def uniform_widths(graph: ChannelGraph, recipe: Recipe) -> dict[str, int]:
-    """Return the widths nearest below the target when every group keeps one share (ours)."""
-    assert recipe.target is not None
-    target = Target.parse(recipe.target)
-    original = graph.cost()
-    budget = Budget(target, original, recipe.round_to, recipe.min_channels)
-    unit = recipe.round_to
-
-    def widths(share: float) -> dict[str, int]:
-        return {
-            g.name: min(g.size, max(budget.floor(g.size), int(share * g.size / unit) * unit))
-            for g in graph.groups
-        }
-
-    # Widths change only where some share * size crosses a multiple of the unit.
-    shares = sorted(
-        {k * unit / g.size for g in graph.groups for k in range(1, g.size // unit + 1)} | {0.0}
-    )
-    low, high = 0, len(shares) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if target.of(graph.cost(widths(shares[middle] + 1e-9))) <= budget.goal:
-            low = middle
-        else:
-            high = middle - 1
-    chosen = widths(shares[low] + 1e-9)
-    # The next share widens several groups at once; take as many of them as still fit.
-    following = widths(shares[min(low + 1, len(shares) - 1)] + 1e-9)
-    for name in sorted(chosen, key=lambda n: -graph[n].size):
-        wider = {**chosen, name: following[name]}
-        if target.of(graph.cost(wider)) <= budget.goal:
-            chosen = wider
-    return chosen
 
 
 def fresh(network: nn.Module, seed: int) -> nn.Module:

@@ -24,6 +24,7 @@ from tests.training.nets import images, networks, recipe, train_recipe
 
 PLANS = {
     "prune": recipe(),
+    "narrow": recipe(shrink={"events": [0.4, 0.7], "discriminator": True}),
     "train": train_recipe(),
     "distill": recipe(
         kind="distill", student={"init": "narrow"}, finetune_steps=0, shrink={"events": []}
@@ -92,11 +93,12 @@ def test_a_signal_at_a_random_step_is_resumed_bit_for_bit(
     assert digest(end) == whole[name]
 
 
+@pytest.mark.parametrize("name", ["prune", "narrow"])
 @pytest.mark.parametrize("at", [4, 5, 8, 9, 11, 12, 13])
-def test_stops_around_the_cuts(tmp_path: Path, whole: dict[str, str], at: int) -> None:
+def test_stops_around_the_cuts(tmp_path: Path, whole: dict[str, str], at: int, name: str) -> None:
     out = tmp_path / "run"
-    go(PLANS["prune"], out, dataset=Interrupting(at, signal.SIGTERM))
-    assert digest(go(PLANS["prune"], out, resume="auto")) == whole["prune"]
+    go(PLANS[name], out, dataset=Interrupting(at, signal.SIGTERM))
+    assert digest(go(PLANS[name], out, resume="auto")) == whole[name]
 
 
 def test_many_interruptions_and_a_damaged_checkpoint(tmp_path: Path, whole: dict[str, str]) -> None:

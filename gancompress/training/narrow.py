@@ -1,0 +1,185 @@
+"""Narrower networks: every group keeps one share of its channels, those of largest magnitude."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gancompress.errors import GraphError
+from gancompress.graph.groups import ChannelGraph, Cost
+from gancompress.graph.trace import trace
+from gancompress.masks.budget import Budget, Target
+from gancompress.masks.importance import channel_norm
+from gancompress.recipes.schema import Recipe
+from gancompress.surgery.names import raw_tensors
+from gancompress.surgery.operate import operate
+from gancompress.surgery.plan import Plan
+from gancompress.training.judge import evidence
+from gancompress.training.log import Log
+
+
+def uniform_widths(graph: ChannelGraph, budget: Budget) -> dict[str, int]:
+    """Return the widths nearest below the goal when every group keeps one share (ours).
+
+    Out of reach: the smallest widths that the budget's rules allow.
+    """
+    unit = budget.round_to
+
+    def widths(share: float) -> dict[str, int]:
+        return {
+            g.name: min(g.size, max(budget.floor(g.size), int(share * g.size / unit) * unit))
+            for g in graph.groups
+        }
+
+    def fits(chosen: dict[str, int]) -> bool:
+        return budget.target.of(graph.cost(chosen)) <= budget.goal
+
+    # Widths change only where some share * size crosses a multiple of the unit.
+    shares = sorted(
+        {k * unit / g.size for g in graph.groups for k in range(1, g.size // unit + 1)} | {0.0}
+    )
+    low, high = 0, len(shares) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(widths(shares[middle] + 1e-9)):
+            low = middle
+        else:
+            high = middle - 1
+    chosen = widths(shares[low] + 1e-9)
+    # The next share widens several groups at once; take as many of them as still fit.
+    following = widths(shares[min(low + 1, len(shares) - 1)] + 1e-9)
+    for name in sorted(chosen, key=lambda n: -graph[n].size):
+        wider = {**chosen, name: following[name]}
+        if fits(wider):
+            chosen = wider
+    return chosen
+
+
+class Narrowing:
+    """Takes channels out of a discriminator, in place, so that it keeps pace with the generator.
+
+    The idea is that of Li et al. 2021 (GCC), who switch its channels off: an opponent of the
+    teacher's size is more than a small generator needs. Cutting instead, evenly and by magnitude,
+    is ours: what its layers put out does change, and it learns on.
+
+    Attributes:
+        history: all that was cut from the first discriminator so far; None before.
+    """
+
+    def __init__(
+        self,
+        discriminator: nn.Module,
+        arguments: tuple[Tensor, ...],
+        *,
+        kind: str = "params",
+        round_to: int = 1,
+        min_channels: int = 1,
+    ) -> None:
+        """Trace ``discriminator`` on ``arguments``.
+
+        Args:
+            discriminator: a plain module; it stays the same object.
+            arguments: of one call of it.
+            kind: the cost that is kept in proportion, params or macs.
+            round_to: widths become multiples of this.
+            min_channels: each group keeps at least so many.
+
+        Raises:
+            GraphError: it cannot be traced, or none of its channels can go.
+        """
+        self.discriminator = discriminator
+        self.history: Plan | None = None
+        self._rules = (kind, round_to, min_channels)
+        self._graph = trace(discriminator, arguments)
+        self._original = self._graph.cost()
+        if not self._graph.groups:
+            raise GraphError(f"no channel of {type(discriminator).__name__} can go")
+
+    @property
+    def params(self) -> int:
+        """Parameters of the discriminator as it is now."""
+        return self._graph.cost().params
+
+    def follow(
+        self, now: Cost, first: Cost, optimizers: Sequence[torch.optim.Optimizer] = ()
+    ) -> bool:
+        """Narrow to the share of its first cost that the generator (``now``) keeps of ``first``.
+
+        Moments of ``optimizers`` are cut alike. Returns whether anything went; where the share is
+        out of reach, all goes that can.
+        """
+        kind, *rules = self._rules
+        share = Target(kind, 1.0).of(now) / Target(kind, 1.0).of(first)
+        budget = Budget(Target(kind, share), self._original, *rules)
+        if budget.target.of(self._graph.cost()) <= budget.goal:
+            return False
+        tensors = raw_tensors(self.discriminator)
+        keep = {
+            name: _largest(channel_norm(self._graph[name], tensors), width)
+            for name, width in uniform_widths(self._graph, budget).items()
+        }
+        plan = Plan.of(self._graph, keep)
+        if plan.widths == self._graph.widths:
+            return False
+        self._cut(plan, optimizers)
+        return True
+
+    def state(self) -> str | None:
+        """Return all that was cut so far, as JSON text, for a checkpoint."""
+        return None if self.history is None else self.history.to_json()
+
+    def restore(self, state: str | None, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Cut an uncut discriminator as `state` says.
+
+        Raises:
+            CheckpointError: it says nothing readable.
+            GraphError: it is of another discriminator.
+        """
+        if state is not None:
+            self._cut(Plan.from_json(state), optimizers)
+
+    def _cut(self, plan: Plan, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._graph = operate(
+            self.discriminator, plan, graph=self._graph, strip=_nothing, optimizers=optimizers
+        )
+        self.history = plan if self.history is None else self.history.then(plan)
+
+
+def _largest(norms: np.ndarray, width: int) -> list[int]:
+    return sorted(norms.argsort(kind="stable")[::-1][:width].tolist())
+
+
+def _nothing(module: nn.Module) -> None:
+    """Take no gates off: there are none."""
+
+
+def start_narrowing(
+    recipe: Recipe,
+    discriminator: nn.Module | None,
+    elder: nn.Module,
+    example: tuple[Tensor, ...],
+    labels: Tensor | None,
+    log: Log,
+) -> Narrowing | None:
+    """Return what narrows ``discriminator``, if ``recipe`` asks; one that cannot be stays whole.
+
+    The log says so then, and why.
+    """
+    if discriminator is None or recipe.target is None or not recipe.shrink.discriminator:
+        return None
+    with torch.no_grad():
+        images = elder(*example)
+    try:
+        return Narrowing(
+            discriminator,
+            evidence(discriminator, images, labels),
+            kind=Target.parse(recipe.target).kind,
+            round_to=recipe.round_to,
+            min_channels=recipe.min_channels,
+        )
+    except GraphError as error:
+        log.event("discriminator_whole", f"the discriminator keeps its size: {error}")
+        return None

@@ -1,0 +1,180 @@
+"""A discriminator that keeps pace with the generator: narrower at each live cut, in place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gancompress.errors import CheckpointError, GraphError
+from gancompress.graph.groups import Cost
+from gancompress.graph.trace import trace
+from gancompress.masks.budget import Budget, Target
+from gancompress.models.biggan import BigGANDiscriminator
+from gancompress.models.config import BigGANConfig
+from gancompress.training.log import Silent
+from gancompress.training.loop import train
+from gancompress.training.narrow import Narrowing, uniform_widths
+from tests.training.nets import images, networks, recipe
+
+FIRST = Cost(1000, 5000)
+FOLLOWING = {"events": [0.4, 0.7], "discriminator": True}
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def chain(*widths: int) -> nn.Sequential:
+    """Convolutions of these widths, on images of one channel."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for i, o in zip((1, *widths), widths, strict=False):
+        layers += [nn.Conv2d(i, o, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(1))
+
+
+def stepped(network: nn.Module, x: Tensor) -> torch.optim.Adam:
+    """An optimiser with moments of every parameter."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    network(x).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize(("kind", "now"), [("params", Cost(400, 1)), ("macs", Cost(1, 2000))])
+def test_it_keeps_the_share_that_the_generator_keeps(kind: str, now: Cost) -> None:
+    x = torch.randn(2, 1, 16, 16)
+    network = chain(16, 32)
+    network(x)
+    cost = trace(network, x).cost()
+    first = cost.params if kind == "params" else cost.macs
+    narrowing = Narrowing(network, (x,), kind=kind)
+    assert narrowing.follow(now, FIRST)
+    left = trace(network, x).cost()
+    share = (left.params if kind == "params" else left.macs) / first
+    assert 0.3 < share <= 0.4
+    assert narrowing.params == count(network) == left.params
+    # The same share of every layer, give or take a channel.
+    widths = [m.out_channels for m in network if isinstance(m, nn.Conv2d)]
+    assert abs(2 * widths[0] - widths[1]) <= 2
+    assert not narrowing.follow(now, FIRST)
+
+
+def test_the_largest_channels_stay_with_their_moments() -> None:
+    x = torch.randn(2, 1, 16, 16)
+    network = chain(8, 12)
+    network(x)
+    with torch.no_grad():
+        network[0].weight[3] *= 100
+        network[0].weight[5] *= 50
+    optimizer = stepped(network, x)
+    weight = network[0].weight
+    before, moment = weight.detach().clone(), optimizer.state[weight]["exp_avg"].clone()
+    narrowing = Narrowing(network, (x,))
+    assert narrowing.follow(Cost(400, 1), FIRST, [optimizer])
+    kept = [int((before == row).flatten(1).all(1).nonzero()) for row in network[0].weight]
+    assert {3, 5} <= set(kept)
+    assert len(kept) < 8
+    assert torch.equal(optimizer.state[network[0].weight]["exp_avg"], moment[kept])
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert held == [id(p) for p in network.parameters()]
+    network(x).sum().backward()
+    optimizer.step()
+
+
+def test_a_biggan_discriminator_follows_twice_and_is_rebuilt_from_its_state() -> None:
+    def made() -> BigGANDiscriminator:
+        torch.manual_seed(0)
+        return BigGANDiscriminator(BigGANConfig(32, n_classes=10, ch=8, dim_z=8, d_attn=(16,)))
+
+    arguments = (torch.randn(2, 3, 32, 32), torch.tensor([1, 2]))
+    network, twin = made(), made()
+    narrowing = Narrowing(network, arguments)
+    first = narrowing.params
+    for left in (500, 200):
+        assert narrowing.follow(Cost(left, 1), FIRST)
+        assert 0.85 * left / 1000 < narrowing.params / first <= left / 1000
+    again = Narrowing(twin, arguments)
+    again.restore(narrowing.state())
+    assert {k: v.shape for k, v in twin.state_dict().items()} == {
+        k: v.shape for k, v in network.state_dict().items()
+    }
+    twin.load_state_dict(network.state_dict())
+    assert torch.equal(twin.eval()(*arguments), network.eval()(*arguments))
+    with pytest.raises(CheckpointError, match="damaged"):
+        Narrowing(made(), arguments).restore("{}")
+
+
+def test_out_of_reach_takes_what_can_go() -> None:
+    x = torch.randn(2, 1, 16, 16)
+    network = chain(8, 8)
+    network(x)
+    narrowing = Narrowing(network, (x,), min_channels=3)
+    assert narrowing.follow(Cost(1, 1), FIRST)
+    assert [m.out_channels for m in network if isinstance(m, nn.Conv2d)] == [3, 3]
+    assert not narrowing.follow(Cost(1, 1), FIRST)
+
+
+def test_widths_are_multiples_and_uniform() -> None:
+    x = torch.randn(2, 1, 16, 16)
+    network = chain(32, 64)
+    network(x)
+    graph = trace(network, x)
+    widths = uniform_widths(graph, Budget(Target("params", 0.3), graph.cost(), round_to=8))
+    assert sorted(w % 8 for w in widths.values()) == [0, 0]
+    assert graph.cost(widths).params <= 0.3 * graph.cost().params
+
+
+class OneWay(nn.Module):
+    """Reads its images whole: there is no channel to take out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x.flatten(1))
+
+
+def test_one_that_cannot_be_narrowed_stays_whole_and_the_log_says_so(tmp_path: Path) -> None:
+    generator, _ = networks()
+    discriminator = OneWay()
+    with pytest.raises(GraphError, match="no channel of OneWay"):
+        Narrowing(discriminator, (torch.randn(2, 1, 8, 8),))
+    train(
+        recipe(shrink=FOLLOWING, distill=[{"name": "pixel"}]),
+        generator=generator, discriminator=discriminator, dataset=images(), out=tmp_path / "run",
+        screen=Silent(),
+    )  # fmt: skip
+    assert count(discriminator) == 65
+    assert "keeps its size: no channel of OneWay" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_run_narrows_at_each_cut_and_says_so(tmp_path: Path) -> None:
+    generator, discriminator = networks()
+    whole = count(discriminator)
+    train(
+        recipe(shrink=FOLLOWING), generator=generator, discriminator=discriminator,
+        dataset=images(), out=tmp_path / "run", screen=Silent(),
+    )  # fmt: skip
+    told = [json.loads(t) for t in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    sizes = [t["discriminator_params"] for t in told if t["event"] == "shrink"]
+    assert whole > sizes[0] > sizes[1] >= sizes[-1] == count(discriminator)
+    assert all("the discriminator to" in t["text"] for t in told if t["event"] == "shrink")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shrink": FOLLOWING, "discriminator": {"policy": "frozen"}}, "frozen"),
+        ({"kind": "distill", "student": {"init": "narrow"}, "finetune_steps": 0,
+          "shrink": {"discriminator": True}}, "belong to kind prune"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe(**changes)
