@@ -84,7 +84,7 @@ class CoAttention(nn.Module):
 
 
 def _joint(own: Tensor, features: Tensor, size: torch.Size) -> Tensor:
-    map_ = features.square().mean(1, keepdim=True)
+    map_ = features.square().sum(1, keepdim=True) / features.shape[1]  # see attention_map
     if map_.shape[2:] != size:
         map_ = F.interpolate(map_, size=size, mode="bilinear", align_corners=False)
     return unit(0.5 * own + 0.5 * unit(map_.flatten(1)))

@@ -34,7 +34,8 @@ def attention_map(x: Tensor, gain: Tensor | None = None) -> Tensor:
     """
     if gain is not None:
         x = x * gain.view(*gain.shape, *[1] * (x.dim() - 2))
-    return unit(x.square().mean(dim=1).flatten(1))
+    # Not .mean(): its gradient has the default memory format, and every layer before would copy.
+    return unit((x.square().sum(dim=1) / x.shape[1]).flatten(1))
 
 
 def map_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -47,4 +48,5 @@ def map_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 def relative_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the squared error over the teacher's squared norm, 1 for a student of zeros (ours)."""
-    return (student - teacher).square().mean() / (teacher.square().mean() + EPS)
+    # Sums, not means: see `attention_map`.
+    return (student - teacher).square().sum() / (teacher.square().sum() + EPS * teacher.numel())

@@ -187,11 +187,28 @@ class BigGANDiscriminator(nn.Module):
                 f"({images.shape[0]},)"
             )
         hidden = images
+        if config.image_channels == 1 and _is_channels_last(self):
+            hidden = _grey_channels_last(images)
         for stage in self.blocks:
             for layer in cast(nn.ModuleList, stage):
                 hidden = layer(hidden)
         hidden = functional.relu(hidden).sum((2, 3))
         return self.linear(hidden) + (self.embed(y) * hidden).sum(1, keepdim=True)
+
+
+def _is_channels_last(module: nn.Module) -> bool:
+    found = (p for p in module.parameters() if p.dim() == 4 and min(p.shape[1:]) > 1)
+    weight = next(found, None)
+    return weight is not None and weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def _grey_channels_last(images: Tensor) -> Tensor:
+    """View grey images (n, 1, h, w) with the strides of channels last.
+
+    With one channel both memory formats fit, and torch takes the other one: the first convolution
+    would put out what the second has to copy. A quarter of a training step on a CPU.
+    """
+    return images.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
 
 
 def _upsample(input: Tensor) -> Tensor:
