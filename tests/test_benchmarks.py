@@ -13,7 +13,7 @@ from benchmarks.experiment import FOLDER, Experiment, Job, jobs, read_experiment
 from benchmarks.masking import compare
 from benchmarks.record import RESULTS
 from benchmarks.run import adopt, main, measure, result_path, state_of, write_json
-from benchmarks.shrink import AT_ONCE, LIVE, MASKS, summary
+from benchmarks.shrink import ALONE, AT_ONCE, LIVE, MASKS, summary
 from benchmarks.table import Row, as_table, cell, picture, place_in_readme, read_rows, verdict
 from gancompress.errors import ConfigError
 from gancompress.training.setup import TrainResult
@@ -222,10 +222,11 @@ def test_live_shrink_is_summed_up_pair_by_pair() -> None:
         quality = {"frechet_classifier": frechet, "conditional_accuracy": 0.5, "recall": 0.5}
         return {"kind": kind, "wall_s": wall, "cpu_s": 2 * wall, **quality}
 
-    first = [row(LIVE, 6, 1.0), row(MASKS, 10, 2.0), row(AT_ONCE, 4, 9.0)]
-    second = [row(AT_ONCE, 12, 9.0), row(MASKS, 20, 4.0), row(LIVE, 14, 3.0)]
+    first = [row(LIVE, 6, 1.0), row(ALONE, 9, 9.0), row(MASKS, 10, 2.0), row(AT_ONCE, 4, 9.0)]
+    second = [row(AT_ONCE, 12, 9.0), row(MASKS, 20, 4.0), row(ALONE, 16, 9.0), row(LIVE, 14, 3.0)]
     found = summary([*first, *second])
     assert found["wall_s_ratio"] == found["cpu_s_ratio"] == 0.65
+    assert found["wall_s_ratio_alone"] == found["cpu_s_ratio_alone"] == 0.85
     assert found["wall_s_floor"] == found["cpu_s_floor"] == 0.5
     assert found["frechet_classifier_live"] == 2.0
     assert found["frechet_classifier_still"] == 3.0
