@@ -70,7 +70,8 @@ def train(
     Args:
         recipe: from `load_recipe`.
         generator: with trained weights, unless ``recipe.kind`` is train.
-        discriminator: the teacher's; without one only the distillers teach.
+        discriminator: the teacher's; worked on in place as well, and made narrower where the recipe
+            says so. Without one only the distillers teach.
         teacher: frozen original; default: a copy of ``generator`` as given.
         dataset: real images; without, the teacher's samples stand in (data-free).
         sampler: how inputs are drawn; default: ``generator.sample_inputs``.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -77,6 +79,7 @@ class Narrowing:
         kind: str = "params",
         round_to: int = 1,
         min_channels: int = 1,
+        warn: Callable[[str], None] = warnings.warn,
     ) -> None:
         """Trace ``discriminator`` on ``arguments``.
 
@@ -86,11 +89,13 @@ class Narrowing:
             kind: the cost that is kept in proportion, params or macs.
             round_to: widths become multiples of this.
             min_channels: each group keeps at least so many.
+            warn: is told when a cut is refused; nothing has changed then.
 
         Raises:
             GraphError: it cannot be traced, or none of its channels can go.
         """
         self.discriminator = discriminator
+        self._warn = warn
         self.history: Plan | None = None
         self._rules = (kind, round_to, min_channels)
         self._graph = trace(discriminator, arguments)
@@ -108,7 +113,7 @@ class Narrowing:
     ) -> bool:
         """Narrow to the share of its first cost that the generator (``now``) keeps of ``first``.
 
-        Moments of ``optimizers`` are cut alike. Returns whether anything went; where the share is
+        Moments of ``optimizers`` are cut alike. Returns whether anything went. Where the share is
         out of reach, all goes that can.
         """
         kind, *rules = self._rules
@@ -124,7 +129,12 @@ class Narrowing:
         plan = Plan.of(self._graph, keep)
         if plan.widths == self._graph.widths:
             return False
-        self._cut(plan, optimizers)
+        try:
+            self._cut(plan, optimizers)
+        except GraphError as error:
+            # A run of hours is worth more than a smaller opponent.
+            self._warn(f"the discriminator keeps its size: {error}")
+            return False
         return True
 
     def state(self) -> str | None:
@@ -179,6 +189,7 @@ def start_narrowing(
             kind=Target.parse(recipe.target).kind,
             round_to=recipe.round_to,
             min_channels=recipe.min_channels,
+            warn=partial(log.event, "discriminator_whole"),
         )
     except GraphError as error:
         log.event("discriminator_whole", f"the discriminator keeps its size: {error}")

@@ -154,6 +154,27 @@ def test_one_that_cannot_be_narrowed_stays_whole_and_the_log_says_so(tmp_path: P
     assert "keeps its size: no channel of OneWay" in (tmp_path / "run" / "log.txt").read_text()
 
 
+def test_a_cut_that_is_refused_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = torch.randn(2, 1, 16, 16)
+    network = chain(16, 32)
+    network(x)
+    optimizer, said = stepped(network, x), []
+    before = dict(network.named_parameters())
+    narrowing = Narrowing(network, (x,), warn=said.append)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise GraphError("the cut network does not run")
+
+    monkeypatch.setattr("gancompress.training.narrow.operate", refuse)
+    assert not narrowing.follow(Cost(400, 1), FIRST, [optimizer])
+    assert said == ["the discriminator keeps its size: the cut network does not run"]
+    after = dict(network.named_parameters())
+    assert all(after[name] is tensor for name, tensor in before.items())
+    assert narrowing.state() is None
+
+
 def test_a_run_narrows_at_each_cut_and_says_so(tmp_path: Path) -> None:
     generator, discriminator = networks()
     whole = count(discriminator)
