@@ -65,7 +65,7 @@ def train(
     """Train, prune or distil ``generator`` by ``recipe``; it is worked on in place.
 
     Everything random is a function of (recipe.seed, step), so a resumed run goes on as if it had
-    never stopped: bit for bit on a CPU with the same number of threads.
+    never stopped: bit for bit on the same kind of CPU with the same number of threads.
 
     Args:
         recipe: from `load_recipe`.

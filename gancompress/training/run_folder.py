@@ -31,6 +31,7 @@ class RunFolder:
 
     ``config.yaml`` the resolved recipe, ``command.txt`` and ``env.json`` how it was started,
     ``metrics.jsonl`` and ``events.jsonl`` what happened, ``samples/``, ``ckpt/``, ``model/``.
+    ``moved`` says, once begun, what has changed since the last start that decides the last bits.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,6 +39,7 @@ class RunFolder:
         self.checkpoints = path / "ckpt"
         self.samples = path / "samples"
         self.model = path / "model"
+        self.moved = ""
         self._started = time.monotonic()
 
     @classmethod
@@ -83,7 +85,8 @@ class RunFolder:
             if not config.exists():
                 self.write_text(CONFIG, dump_recipe(recipe))
             self.write_text("command.txt", shlex.join(sys.argv) + "\n")
-            self.write_json("env.json", environment())
+            self.moved = self._differences(now := environment())
+            self.write_json("env.json", now)
         except OSError as error:
             raise StorageError(
                 f"cannot write the run folder {self.path}: {error.strerror}. Choose another"
@@ -157,6 +160,13 @@ class RunFolder:
                     "the same recipe, or start a new run"
                 )
 
+    def _differences(self, now: dict[str, Any]) -> str:
+        with contextlib.suppress(OSError, ValueError):
+            then = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
+            changes = [k for k in ("torch", "cpu", "threads") if k in then and then[k] != now[k]]
+            return ", ".join(f"{k} {then[k]} -> {now[k]}" for k in changes)
+        return ""
+
     def _lock(self) -> None:
         file = self.path / LOCK
         mine = f"{os.getpid()} {socket.gethostname()}\n"
@@ -186,6 +196,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "git": git_commit(),
     }

@@ -80,11 +80,14 @@ def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Check
     """
     if resume is None:
         return None
-    if resume != "auto":
-        return load_checkpoint(Path(resume))
-    found, complaints = latest_checkpoint(run.checkpoints)
+    if resume == "auto":
+        found, complaints = latest_checkpoint(run.checkpoints)
+    else:
+        found, complaints = load_checkpoint(Path(resume)), []
     for complaint in complaints:
         log.event("bad_checkpoint", f"passed over: {complaint}")
+    if found is not None and run.moved:
+        log.event("moved", f"resumed elsewhere ({run.moved}): equal to rounding, not bit for bit")
     if found is None:
         log.resume(0)  # killed before its first checkpoint: all of it is done again
     return found

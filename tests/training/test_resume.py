@@ -156,6 +156,16 @@ def test_killed_before_the_first_checkpoint(tmp_path: Path, whole: dict[str, str
     assert steps == sorted(set(steps))
 
 
+def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    go(PLANS["train"], out, dataset=Interrupting(4, signal.SIGTERM))
+    env = json.loads((out / "env.json").read_text())
+    (out / "env.json").write_text(json.dumps(env | {"threads": 64, "pid": 1}))
+    go(PLANS["train"], out, resume="auto")
+    text = (out / "log.txt").read_text()
+    assert f"resumed elsewhere (threads 64 -> {env['threads']}): equal to rounding" in text
+
+
 def test_a_run_is_never_overwritten_nor_mixed(tmp_path: Path) -> None:
     out = tmp_path / "run"
     plan = train_recipe(steps=3)
