@@ -81,12 +81,12 @@ class ChannelGraph:
         example: tuple[tuple[object, ...], dict[str, object]],
         keep: Sequence[tuple[np.ndarray, Reason]] = (),
         form: str = "module",
+        exact: bool = True,
     ) -> None:
-        self.slots, self.shapes = dict(slots), dict(shapes)
-        self.trainable = frozenset(trainable)
+        self.slots, self.shapes, self.trainable = dict(slots), dict(shapes), frozenset(trainable)
         self.solution, self.ops, self.reads = solution, list(ops), list(reads)
         self.outputs, self.uses, self.attributes = dict(outputs), list(uses), dict(attributes)
-        self.fake, self.batch, self.form = fake, batch, form
+        self.fake, self.batch, self.form, self.exact = fake, batch, form, exact
         self.sequences, self.example, self.keep = dict(sequences), example, list(keep)
         self.groups: list[Group] = collect_groups(self.slots, solution)
         self._by_name = {g.name: g for g in self.groups}

@@ -34,6 +34,7 @@ def trace(
     form: str = "module",
     keep: Sequence[tuple[np.ndarray, Reason]] = (),
     trial: bool = True,
+    exact: bool = True,
 ) -> ChannelGraph:
     """Run ``generator`` once (on a copy, in eval mode) and return its channel groups (ours).
 
@@ -47,6 +48,9 @@ def trace(
         keep: atoms of an earlier trace of the same network to keep whole, each with its reason.
         trial: cut copies for trial to find sizes that Python holds (skip only for a network that
             has just been cut itself).
+        exact: a cut must not change the output. Without, numbers and norms over all channels may
+            change with the widths, and channels that nothing silences may go: for a network that
+            learns on after the cut, such as a discriminator. Only the shapes must fit.
 
     Raises:
         GraphError: the forward fails on the example, or the module cannot be copied, is wrapped,
@@ -58,7 +62,7 @@ def trace(
     args, kw = call_arguments(example, kwargs)
     problem: Exception | None = None
     for fake in (True, False):
-        bench = Workbench(generator, args, kw, fake)
+        bench = Workbench(generator, args, kw, fake, exact)
         try:
             tracer, uses, attributes = _record(bench)
         except GraphError:
@@ -76,7 +80,7 @@ def trace(
 
 def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:
     """One recorded run."""
-    tracer, uses = Tracer(), []
+    tracer, uses = Tracer(bench.exact), []
     twin = bench.copy()
     tracer.add_parameters(twin, dict(named_tensors(twin)))
     for sub in twin.modules():
@@ -107,7 +111,7 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
     before = {n: id(p) for n, p in twin.named_parameters()}
     with bench.running(), RecordMode(tracer), DataMode(tracer), watch:
         out = twin(*args, **kwargs)
-    _state_bare_norms(twin, tracer, uses, attributes)
+    _state_norms(twin, tracer, uses, attributes)
     tracer.use(tensors_of(out))
     for t in tensors_of(out):
         for dim in tracer.dims(t):
@@ -125,12 +129,21 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
     return tracer, uses, attributes
 
 
-def _state_bare_norms(
+def _state_norms(
     twin: nn.Module, tracer: Tracer, uses: list[SizeUse], attributes: dict[AttributeKey, int]
 ) -> None:
-    """Note the stated size of norms without tensors: instance norm compares it with its input."""
+    """Note the stated size of norms without tensors: instance norm compares it with its input.
+
+    And the shape that a layer norm states, where its channels may go.
+    """
     for path, sub in twin.named_modules():
         dims = tracer.outputs.get(path)
+        if isinstance(sub, nn.LayerNorm | nn.RMSNorm) and dims and not tracer.exact:
+            for i, n in enumerate(map(int, sub.normalized_shape)):
+                key = (path, "normalized_shape", i)
+                attributes[key] = n
+                dim = dims[i - len(sub.normalized_shape)]
+                uses.append(SizeUse(leaf(key, n), dim, "norm", ""))
         if not isinstance(sub, nn.modules.batchnorm._NormBase) or not dims:
             continue
         if sub.affine or sub.running_mean is not None:
@@ -177,7 +190,7 @@ def _settle(
         unheard = [
             (read.atoms, read.reason)
             for read in tracer.reads
-            if read.silence is None and not solution.all_frozen(read.atoms)
+            if bench.exact and read.silence is None and not solution.all_frozen(read.atoms)
         ]
         if unheard:
             extra += unheard
@@ -208,7 +221,7 @@ def _graph(
         solution=solution,
         ops=tracer.ops,
         macs=tracer.macs,
-        reads=tracer.reads,
+        reads=[read for read in tracer.reads if bench.exact or read.silence is not None],
         outputs=tracer.outputs,
         uses=uses,
         attributes=attributes,
@@ -217,6 +230,7 @@ def _graph(
         sequences=_sequences(bench.generator, attributes),
         example=bench.example,
         keep=keep,
+        exact=bench.exact,
         form="graph" if isinstance(bench.generator, GraphForm) else "module",
     )
 

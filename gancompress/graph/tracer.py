@@ -60,9 +60,13 @@ class MacTerm:
 
 
 class Tracer:
-    """State of one trace: dimensions by tensor, ties in ``space``, and the list of operators."""
+    """State of one trace: dimensions by tensor, ties in ``space``, and the list of operators.
 
-    def __init__(self) -> None:
+    ``exact``: what only a number or a norm holds is kept as well.
+    """
+
+    def __init__(self, exact: bool = True) -> None:
+        self.exact = exact
         self.space = AtomSpace()
         self.ops: list[OpRecord] = []
         self.reads: list[Read] = []
@@ -227,7 +231,9 @@ class Op:
         return self.tracer.info(x).static
 
     def freeze(self, dims: Dims | Dim, text: str, graph_frees: bool = False) -> None:
-        """Keep all channels of these dimensions."""
+        """Keep all channels of these dimensions; see `Reason` for ``graph_frees``."""
+        if graph_frees and not self.tracer.exact:
+            return
         reason = self.reason(text, graph_frees)
         for item in dims:
             if isinstance(item, Factor):

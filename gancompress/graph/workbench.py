@@ -22,9 +22,14 @@ class Workbench:
     """Makes copies of a generator to run, on fake tensors where the model allows."""
 
     def __init__(
-        self, generator: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fake: bool
+        self,
+        generator: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        fake: bool,
+        exact: bool = True,
     ) -> None:
-        self.generator, self.example = generator, (args, kwargs)
+        self.generator, self.example, self.exact = generator, (args, kwargs), exact
         self.mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
 
     def _convert(self, t: torch.Tensor) -> torch.Tensor:

@@ -93,9 +93,9 @@ def _trace_again(small: nn.Module, old: ChannelGraph, plan: Plan) -> ChannelGrap
     args, kwargs = old.example
     # Attributes that only a trial cut shows to follow a group must be found again.
     trial = any(use.operator == "assert" for use in old.uses)
-    new = trace(small, args, kwargs, trial=trial)
+    new = trace(small, args, kwargs, trial=trial, exact=old.exact)
     kept = _kept_before(old, new, plan)
-    return trace(small, args, kwargs, trial=trial, keep=kept) if kept else new
+    return trace(small, args, kwargs, trial=trial, keep=kept, exact=old.exact) if kept else new
 
 
 def _kept_before(

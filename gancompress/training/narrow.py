@@ -98,7 +98,8 @@ class Narrowing:
         self._warn = warn
         self.history: Plan | None = None
         self._rules = (kind, round_to, min_channels)
-        self._graph = trace(discriminator, arguments)
+        # It learns on: no cut of it needs to be exact.
+        self._graph = trace(discriminator, arguments, exact=False)
         self._original = self._graph.cost()
         if not self._graph.groups:
             raise GraphError(f"no channel of {type(discriminator).__name__} can go")

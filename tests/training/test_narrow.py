@@ -129,6 +129,59 @@ def test_widths_are_multiples_and_uniform() -> None:
     assert graph.cost(widths).params <= 0.3 * graph.cost().params
 
 
+class Equalised(nn.Module):
+    """Weights scaled by their fan-in, and the standard deviation over the batch as a channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 12, 3, padding=1)
+        self.second = nn.Conv2d(13, 10, 3, padding=1)
+        self.out = nn.Linear(10, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x) * (2 / self.first.weight[0].numel()) ** 0.5)
+        spread = h.std(0).mean().expand(len(x), 1, *x.shape[2:])
+        h = nn.functional.conv2d(
+            torch.cat([h, spread], 1),
+            self.second.weight * (2 / self.second.weight[0].numel()) ** 0.5,
+            padding=1,
+        )
+        return self.out(torch.relu(h).mean((2, 3)))
+
+
+def normed(norm: nn.Module) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), norm, nn.LeakyReLU(0.2), nn.Conv2d(16, 8, 3, padding=1),
+        nn.Flatten(), nn.Linear(8 * 64, 1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("network", "whole"),
+    [
+        (Equalised(), {"first"}),
+        (normed(nn.LayerNorm([16, 8, 8])), {"0"}),
+        (normed(nn.GroupNorm(1, 16)), {"0"}),
+    ],
+    ids=["equalised", "layer norm", "one group"],
+)
+def test_what_no_exact_cut_could_take_goes(network: nn.Module, whole: set[str]) -> None:
+    """Scales by fan-in, deviations and norms over all channels change with the widths."""
+    x = torch.randn(3, 1, 8, 8)
+    graph = trace(network, x)
+    assert all(graph.reason((f"{layer}.weight", 0)) for layer in whole)
+    widths = {layer: len(network.get_submodule(layer).weight) for layer in whole}
+    optimizer = stepped(network, x)
+    narrowing = Narrowing(network, (x,))
+    first = narrowing.params
+    assert narrowing.follow(Cost(500, 1), FIRST, [optimizer])
+    assert narrowing.follow(Cost(250, 1), FIRST, [optimizer])
+    assert 0.15 * first < narrowing.params <= 0.25 * first
+    assert all(len(network.get_submodule(n).weight) < width for n, width in widths.items())
+    network(x).sum().backward()
+    optimizer.step()
+
+
 class OneWay(nn.Module):
     """Reads its images whole: there is no channel to take out."""
 
