@@ -244,7 +244,7 @@ class Recipe(_Strict):
             raise ValueError("finetune_steps and shrink belong to kind prune")
         if self.shrink.discriminator and self.discriminator.policy == "frozen":
             raise ValueError(
-                "a frozen discriminator cannot be narrowed: shrink.discriminator=false"
+                "a frozen discriminator cannot be narrowed: set shrink.discriminator=false"
             )
         if self.steps + self.finetune_steps < 1:
             raise ValueError("steps must be at least 1")
