@@ -64,14 +64,10 @@ def test_every_experiment_resolves_and_may_be_compared(name: str) -> None:
 
 
 def test_the_comparison_has_all_recipes_on_seeds_that_nothing_was_chosen_by() -> None:
-    recipes = {(j.label, j.seed): j.recipe for j in jobs(read_experiment("compare"))}
-    compared = set(recipes)
+    compared = {(j.label, j.seed) for j in jobs(read_experiment("compare"))}
     assert {label for label, _ in compared} == {
-        "ppcd", "ppcd-whole-d", "dmad", "magnitude", "random", "narrow", "scratch", "torch-pruning",
+        "ppcd", "dmad", "magnitude", "random", "narrow", "scratch", "torch-pruning",
     }  # fmt: skip
-    one, other = recipes["ppcd", 10], recipes["ppcd-whole-d", 10]
-    assert (one.shrink.discriminator, other.shrink.discriminator) == (True, False)
-    assert one.model_copy(update={"shrink": other.shrink}) == other
     ablated = {(j.label, j.seed): j.key for j in jobs(read_experiment("ablation"))}
     assert {seed for _, seed in ablated}.isdisjoint(seed for _, seed in compared)
     assert len(set(ablated.values())) == len(ablated)
