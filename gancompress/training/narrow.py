@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gancompress.errors import GraphError
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.trace import trace
+from gancompress.masks.attach import detach
 from gancompress.masks.budget import Budget, Target
 from gancompress.masks.importance import channel_norm
 from gancompress.recipes.schema import Recipe
@@ -124,7 +125,7 @@ class Narrowing:
             return False
         tensors = raw_tensors(self.discriminator)
         keep = {
-            name: _largest(channel_norm(self._graph[name], tensors), width)
+            name: largest(channel_norm(self._graph[name], tensors), width)
             for name, width in uniform_widths(self._graph, budget).items()
         }
         plan = Plan.of(self._graph, keep)
@@ -154,17 +155,14 @@ class Narrowing:
 
     def _cut(self, plan: Plan, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self._graph = operate(
-            self.discriminator, plan, graph=self._graph, strip=_nothing, optimizers=optimizers
+            self.discriminator, plan, graph=self._graph, strip=detach, optimizers=optimizers
         )
         self.history = plan if self.history is None else self.history.then(plan)
 
 
-def _largest(norms: np.ndarray, width: int) -> list[int]:
-    return sorted(norms.argsort(kind="stable")[::-1][:width].tolist())
-
-
-def _nothing(module: nn.Module) -> None:
-    """Take no gates off: there are none."""
+def largest(values: np.ndarray, width: int) -> list[int]:
+    """Return the sorted indices of the ``width`` largest of ``values`` (c,)."""
+    return sorted(values.argsort(kind="stable")[::-1][:width].tolist())
 
 
 def start_narrowing(

@@ -12,7 +12,7 @@ from gancompress.graph.twin import duplicate
 from gancompress.masks.budget import Budget, Target
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.plan import Plan
-from gancompress.training.narrow import uniform_widths
+from gancompress.training.narrow import largest, uniform_widths
 from gancompress.training.order import derived_seed
 from gancompress.wrapping import Masked, wrap
 
@@ -71,10 +71,7 @@ def narrow_student(
     budget = Budget(target, masked.original, recipe.round_to, recipe.min_channels)
     widths = uniform_widths(masked.graph, budget)
     value = masked.importance()
-    keep = {
-        name: sorted(value[name].argsort(kind="stable")[::-1][:width].tolist())
-        for name, width in widths.items()
-    }
+    keep = {name: largest(value[name], width) for name, width in widths.items()}
     plan = Plan.of(masked.graph, keep)
     small = masked.prune(plan)
     return small, plan, {} if masked.verification is None else vars(masked.verification)
