@@ -6,6 +6,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,8 +82,8 @@ def _work(kind: str, options: dict[str, Any]) -> None:
     _call("work:work", {"kind": kind, "overrides": overrides, **options})
 
 
-def _shrinking(kind: str, default: str) -> Callable[..., None]:
-    """Make a verb that ends with a smaller generator."""
+def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[..., None]:
+    """Make a verb that runs a recipe of ``kind``; ``without`` names the flags that it lacks."""
 
     def verb(
         words: Words = None,
@@ -108,38 +109,18 @@ def _shrinking(kind: str, default: str) -> Callable[..., None]:
         options = {name: value for name, value in locals().items() if name != "kind"}
         _work(kind, options)
 
+    whole = signature(verb, eval_str=True)
+    offered = [p for name, p in whole.parameters.items() if name not in without]
+    verb.__signature__ = whole.replace(parameters=offered)  # type: ignore[attr-defined]
     return verb
 
 
-for _kind, _default, _help in (
-    ("prune", "ppcd", "Learn which channels can go, cut them, and verify the smaller generator."),
-    ("distill", "narrow", "Teach a generator of fixed, smaller shape."),
+for _kind, _default, _without, _help in (
+    ("prune", "ppcd", (), "Learn which channels can go, cut them, and verify the smaller generator."),
+    ("distill", "narrow", (), "Teach a generator of fixed, smaller shape."),
+    ("train", "fashion-teacher", ("target", "form"), "Train a generator from nothing (a teacher)."),
 ):
-    app.command(_kind, context_settings=PLUGGABLE, help=_help)(_shrinking(_kind, _default))
-
-
-@app.command(context_settings=PLUGGABLE)
-def train(
-    words: Words = None,
-    recipe: RecipeName = "fashion-teacher",
-    model: Model = None,
-    weights: Weights = None,
-    discriminator: Discriminator = None,
-    discriminator_weights: DiscriminatorWeights = None,
-    data: Data = None,
-    inputs: Inputs = None,
-    out: Out = None,
-    resume: Resume = None,
-    init_from: InitFrom = None,
-    seed: Seed = None,
-    device: Device = "cpu",
-    precision: Precision = None,
-    max_steps: MaxSteps = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Train a generator from nothing (a teacher)."""
-    _work("train", locals())
+    app.command(_kind, context_settings=PLUGGABLE, help=_help)(_training(_kind, _default, _without))
 
 
 @app.command(name="eval")
