@@ -116,9 +116,9 @@ def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[
 
 
 for _kind, _default, _without, _help in (
-    ("prune", "ppcd", (), "Learn which channels can go, cut them, and verify the smaller generator."),
+    ("prune", "ppcd", (), "Learn which channels can go, cut them, verify the smaller generator."),
     ("distill", "narrow", (), "Teach a generator of fixed, smaller shape."),
-    ("train", "fashion-teacher", ("target", "form"), "Train a generator from nothing (a teacher)."),
+    ("train", "fashion-teacher", ("target", "form"), "Train a generator from nothing: a teacher."),
 ):
     app.command(_kind, context_settings=PLUGGABLE, help=_help)(_training(_kind, _default, _without))
 
