@@ -52,7 +52,7 @@ class Attention(nn.Module):
         """Return the loss of one batch."""
         with full_precision(batch.student_images):
             losses = [
-                attention_transfer(*batch.pair(tap), cast(Reduction, self.reduction))
+                attention_transfer(*batch.recorded(tap), cast(Reduction, self.reduction))
                 for tap, _ in self.pairs
             ]
             return torch.stack(losses).mean()

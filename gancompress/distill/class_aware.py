@@ -97,10 +97,10 @@ class ClassAware(nn.Module):
         """Do nothing: weights on channels are read anew in each step, maps have no channels."""
 
     def _match(self, batch: DistillBatch, index: int, tap: str) -> Tensor:
-        student, teacher = batch.pair(tap)
+        student, teacher = batch.recorded(tap)
         gains = self.gains.get(tap)
         if gains is not None:
-            outputs = batch.pair(gains[0].path)
+            outputs = batch.recorded(gains[0].path)
             own, wanted = (gain.of(output) for gain, output in zip(gains, outputs, strict=True))
             return map_distance(attention_map(student, own), attention_map(teacher, wanted))
         own, wanted = attention_map(student), attention_map(teacher)

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gancompress.distill.judge import Judge
-from gancompress.distill.maths import attention_map, full_precision, map_distance, unit
+from gancompress.distill.maths import (
+    attention_map,
+    channel_energy,
+    full_precision,
+    map_distance,
+    unit,
+)
 from gancompress.distill.pairing import Pairs, resolve_pairs, tap_shapes
 from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
 from gancompress.errors import ConfigError
@@ -70,7 +76,7 @@ class CoAttention(nn.Module):
         losses: list[Tensor] = []
         with full_precision(student_images):
             for tap, _ in self.pairs:
-                student, teacher = batch.pair(tap)
+                student, teacher = batch.recorded(tap)
                 size, partner = student.shape[2:], self.partners[tap]
                 target = _joint(attention_map(teacher), wanted[partner], size)
                 own = attention_map(student)
@@ -84,7 +90,7 @@ class CoAttention(nn.Module):
 
 
 def _joint(own: Tensor, features: Tensor, size: torch.Size) -> Tensor:
-    map_ = features.square().sum(1, keepdim=True) / features.shape[1]  # see attention_map
+    map_ = (channel_energy(features) / features.shape[1]).unsqueeze(1)
     if map_.shape[2:] != size:
         map_ = F.interpolate(map_, size=size, mode="bilinear", align_corners=False)
     return unit(0.5 * own + 0.5 * unit(map_.flatten(1)))

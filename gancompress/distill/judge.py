@@ -58,10 +58,10 @@ class Judge:
         self.sizes = {tap: self.sizes[tap] for tap in taps}
 
     def features(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """Return the activations by tap, at least float32, with gradient to ``images``."""
+        """Return the activations by tap, as computed, with gradient to ``images``."""
         with Taps(self.network, list(self.sizes)) as taps:
             self.network(*self._arguments(images, labels))
-            return {tap: widen(x) for tap, x in taps.take().items()}
+            return dict(taps.take())
 
     def class_maps(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """Return sum_c (d score / d F_c) F_c by tap, (n, *space): what a place adds to the score.

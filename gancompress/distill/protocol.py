@@ -34,7 +34,12 @@ class DistillBatch:
     teacher: Mapping[str, Tensor]
 
     def pair(self, tap: str) -> tuple[Tensor, Tensor]:
-        """Return (student, teacher) at ``tap``, at least float32, the teacher's detached.
+        """Return ``recorded`` in at least float32."""
+        student, teacher = self.recorded(tap)
+        return widen(student), widen(teacher)
+
+    def recorded(self, tap: str) -> tuple[Tensor, Tensor]:
+        """Return (student, teacher) at ``tap`` as the run computed them, the teacher's detached.
 
         Raises:
             ConfigError: the tap is not in the batch (nearest named), or batch and spatial sizes
@@ -52,7 +57,7 @@ class DistillBatch:
                 f"tap {tap!r}: student {tuple(s.shape)} and teacher {tuple(t.shape)} differ in "
                 "more than channels; pair maps of equal size"
             )
-        return widen(s), widen(t).detach()
+        return s, t.detach()
 
     def images(self) -> tuple[Tensor, Tensor]:
         """Return (student, teacher) images, at least float32, the teacher's detached.

@@ -65,7 +65,8 @@ class Shrink(_Strict):
     discriminator: bool = Field(
         default=False,
         description="at each cut, the last included, narrow the discriminator too, evenly and by "
-        "magnitude: it keeps the share of its cost that the generator keeps",
+        "magnitude: it keeps the share of its cost that the generator keeps, rounded up to widths "
+        "that compute as fast; a frozen one stays whole",
     )
 
     @field_validator("events")
@@ -242,10 +243,6 @@ class Recipe(_Strict):
             raise ValueError("kind train has no teacher: no target and no distill")
         if self.kind != "prune" and (self.finetune_steps or self.shrink != Shrink()):
             raise ValueError("finetune_steps and shrink belong to kind prune")
-        if self.shrink.discriminator and self.discriminator.policy == "frozen":
-            raise ValueError(
-                "a frozen discriminator cannot be narrowed: set shrink.discriminator=false"
-            )
         if self.steps + self.finetune_steps < 1:
             raise ValueError("steps must be at least 1")
         if self.adversarial.weight == 0.0 and not self.distill:

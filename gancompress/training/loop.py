@@ -248,12 +248,12 @@ def train(
                     figures["g_loss"] = adversarial.generator(logits)
                     g_loss = g_loss + recipe.adversarial.weight * figures["g_loss"]
                 if len(lessons):
-                    with torch.no_grad(), arithmetic():
-                        model = elder(*inputs)
-                    # In float32: small differences drown in bf16 (decision 8).
-                    figures["distill"] = lessons.loss(
-                        inputs=inputs, labels=y, student_images=fake, teacher_images=model
-                    )
+                    with arithmetic():
+                        with torch.no_grad():
+                            model = elder(*inputs)
+                        figures["distill"] = lessons.loss(
+                            inputs=inputs, labels=y, student_images=fake, teacher_images=model
+                        )
                     g_loss = g_loss + figures["distill"]
                 if cast.masked is not None and recipe.penalty.weight > 0:
                     figures["penalty"] = cast.masked.penalty()

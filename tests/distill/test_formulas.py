@@ -12,7 +12,7 @@ from torch import Tensor
 from gancompress.distill import DistillBatch, attention_transfer, kernel_alignment
 from gancompress.distill.connector import Connector
 from gancompress.distill.latent_direction import relation_divergence
-from gancompress.distill.maths import attention_map, relative_mse
+from gancompress.distill.maths import attention_map, channel_energy, relative_mse, squared_norm
 from gancompress.distill.relational import channel_gram, cosine_matrix
 from gancompress.errors import ConfigError, DataError
 from tests.distill.toys import bench
@@ -46,6 +46,36 @@ def test_gain_weighs_channels_before_the_sum():
     weighted = attention_map(x, torch.tensor([[2.0, 1.0]]))
     assert plain[0].tolist() == pytest.approx([math.sqrt(0.5), math.sqrt(0.5), 0, 0])
     assert weighted[0].tolist() == pytest.approx([4 / math.sqrt(17), 1 / math.sqrt(17), 0, 0])
+
+
+def test_the_gradients_of_norms_maps_and_gains_are_those_of_their_formulas():
+    torch.manual_seed(0)
+    x, gain = (torch.randn(s, dtype=torch.float64) for s in ((2, 3, 2, 2), (2, 3)))
+    x.requires_grad_()
+    gain.requires_grad_()
+    assert torch.autograd.gradcheck(squared_norm, (x,))
+    assert torch.autograd.gradgradcheck(squared_norm, (x,))
+    assert torch.autograd.gradcheck(channel_energy, (x, gain))
+    assert torch.autograd.gradcheck(attention_map, (x, gain))
+    assert torch.autograd.gradcheck(relative_mse, (x, torch.randn(2, 3, 2, 2).double()))
+
+
+def test_activations_in_bf16_give_float32_losses_and_gradients_as_they_lie():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 4, 8, 6, 6).bfloat16()
+    student = student.to(memory_format=torch.channels_last).requires_grad_()
+    wide = student.detach().float().requires_grad_()
+    for formula in (relative_mse, attention_transfer):
+        loss, exact = formula(student, teacher), formula(wide, teacher.float())
+        assert loss.dtype == torch.float32
+        assert float(loss.detach()) == pytest.approx(float(exact.detach()), rel=2e-3)
+        (slope,) = torch.autograd.grad(loss, student)
+        (wanted,) = torch.autograd.grad(exact, wide)
+        assert slope.dtype == torch.bfloat16
+        assert slope.is_contiguous(memory_format=torch.channels_last)
+        assert float((slope - wanted).norm()) < 0.02 * float(wanted.norm())
+    # A sum in bf16 would stop growing at 256.
+    assert float(squared_norm(torch.ones(1000).bfloat16())) == pytest.approx(1000)
 
 
 def test_attention_ignores_order_number_and_scale_of_channels():

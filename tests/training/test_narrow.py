@@ -17,7 +17,7 @@ from gancompress.models.biggan import BigGANDiscriminator
 from gancompress.models.config import BigGANConfig
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
-from gancompress.training.narrow import Narrowing, uniform_widths
+from gancompress.training.narrow import Narrowing, fast_width, uniform_widths
 from tests.training.nets import images, networks, recipe
 
 FIRST = Cost(1000, 5000)
@@ -48,7 +48,7 @@ def stepped(network: nn.Module, x: Tensor) -> torch.optim.Adam:
 @pytest.mark.parametrize(("kind", "now"), [("params", Cost(400, 1)), ("macs", Cost(1, 2000))])
 def test_it_keeps_the_share_that_the_generator_keeps(kind: str, now: Cost) -> None:
     x = torch.randn(2, 1, 16, 16)
-    network = chain(16, 32)
+    network = chain(15, 30)
     network(x)
     cost = trace(network, x).cost()
     first = cost.params if kind == "params" else cost.macs
@@ -62,6 +62,14 @@ def test_it_keeps_the_share_that_the_generator_keeps(kind: str, now: Cost) -> No
     widths = [m.out_channels for m in network if isinstance(m, nn.Conv2d)]
     assert abs(2 * widths[0] - widths[1]) <= 2
     assert not narrowing.follow(now, FIRST)
+
+
+@pytest.mark.parametrize(
+    ("width", "size", "fast"),
+    [(28, 64, 32), (32, 64, 32), (33, 64, 48), (3, 64, 16), (39, 40, 40), (13, 31, 13)],
+)
+def test_wide_layers_get_widths_that_kernels_like(width: int, size: int, fast: int) -> None:
+    assert fast_width(width, size) == fast
 
 
 def test_the_largest_channels_stay_with_their_moments() -> None:
@@ -94,10 +102,13 @@ def test_a_biggan_discriminator_follows_twice_and_is_rebuilt_from_its_state() ->
     arguments = (torch.randn(2, 3, 32, 32), torch.tensor([1, 2]))
     network, twin = made(), made()
     narrowing = Narrowing(network, arguments)
-    first = narrowing.params
+    sizes = [narrowing.params]
     for left in (500, 200):
         assert narrowing.follow(Cost(left, 1), FIRST)
-        assert 0.85 * left / 1000 < narrowing.params / first <= left / 1000
+        sizes.append(narrowing.params)
+        assert 0.85 * left / 1000 < sizes[-1] / sizes[0] < sizes[-2] / sizes[0]
+        widths = {m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)}
+        assert all(width % 16 == 0 for width in widths if width >= 32)
     again = Narrowing(twin, arguments)
     again.restore(narrowing.state())
     assert {k: v.shape for k, v in twin.state_dict().items()} == {
@@ -241,14 +252,19 @@ def test_a_run_narrows_at_each_cut_and_says_so(tmp_path: Path) -> None:
     assert all("the discriminator to" in t["text"] for t in told if t["event"] == "shrink")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"shrink": FOLLOWING, "discriminator": {"policy": "frozen"}}, "frozen"),
-        ({"kind": "distill", "student": {"init": "narrow"}, "finetune_steps": 0,
-          "shrink": {"discriminator": True}}, "belong to kind prune"),
-    ],
-)  # fmt: skip
-def test_settings_that_make_no_sense(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        recipe(**changes)
+def test_a_frozen_one_stays_whole_and_the_log_says_so(tmp_path: Path) -> None:
+    generator, discriminator = networks()
+    whole = count(discriminator)
+    train(
+        recipe(shrink=FOLLOWING, discriminator={"policy": "frozen"}, distill=[{"name": "pixel"}]),
+        generator=generator, discriminator=discriminator, dataset=images(), out=tmp_path / "run",
+        screen=Silent(),
+    )  # fmt: skip
+    assert count(discriminator) == whole
+    assert "keeps its size: it is frozen" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_student_of_fixed_size_has_no_cuts_to_follow() -> None:
+    changes = {"kind": "distill", "student": {"init": "narrow"}, "finetune_steps": 0}
+    with pytest.raises(ValueError, match="belong to kind prune"):
+        recipe(**changes, shrink={"discriminator": True})
