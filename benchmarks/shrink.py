@@ -1,10 +1,11 @@
 """What live shrink brings: a whole run with it against the same run without, time and quality.
 
-    python benchmarks/shrink.py --steps 240 --batch 16 --pairs 2
+    python benchmarks/shrink.py --pairs 2
 
-Runs take turns, in either order, so that a busy machine slows all alike. Two more kinds: the
-generator shrinks alone, and everything is cut after the first step, which shows what there is to
-save. Writes `benchmarks/results/shrink.json`.
+The recipe `ppcd` as it comes, or shorter with `--max-steps`. Runs take turns, in either order, so
+that a busy machine slows all alike. Two more kinds: the generator shrinks alone, and everything is
+cut after the first step, which shows what there is to save. Writes
+`benchmarks/results/shrink.json`.
 """
 
 from __future__ import annotations
@@ -29,17 +30,21 @@ from gancompress.data.inputs import InputSampler
 from gancompress.metrics.evaluate import evaluate
 from gancompress.recipes.load import load_recipe
 from gancompress.training.loop import train
+from gancompress.training.setup import run_lengths
 
-EVENTS = "[0.1, 0.2, 0.35]"
 LIVE, ALONE, MASKS, AT_ONCE = KINDS = (
     "live shrink", "live shrink, generator alone", "masks only", "cut after one step"
 )  # fmt: skip
-SHRINK = {
-    LIVE: f"{{events: {EVENTS}, discriminator: true}}",
-    ALONE: f"{{events: {EVENTS}}}",
-    MASKS: "{events: []}",
-    AT_ONCE: "{events: [], discriminator: true}",
-}
+
+
+def words(kind: str, total: int) -> list[str]:
+    """Return what ``kind`` overrides in the recipe, for a run of ``total`` steps."""
+    return {
+        LIVE: [],
+        ALONE: ["shrink.discriminator=false"],
+        MASKS: ["shrink={events: []}"],
+        AT_ONCE: ["shrink.events=[]", "steps=1", f"finetune_steps={total - 1}"],
+    }[kind]
 
 
 def run(kind: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -47,23 +52,18 @@ def run(kind: str, options: argparse.Namespace) -> dict[str, Any]:
 
     ``AT_ONCE`` is the fastest that any shrinking can be: small from the second step on.
     """
-    tail = options.steps - 1 if kind == AT_ONCE else round(options.steps * options.finetune)
-    words = [
-        f"batch={options.batch}", f"steps={options.steps - tail}", f"finetune_steps={tail}",
-        f"seed={options.seed}", "sample_every=0", "checkpoint_every=0",
-        f"log_every={options.steps}",
-        "schedule={name: cubic, start: 0.0, end: 0.35}",
-        f"shrink={SHRINK[kind]}",
-        *options.override,
-    ]  # fmt: skip
+    total = sum(run_lengths(load_recipe("ppcd", options.override), options.max_steps))
+    plain = [f"seed={options.seed}", "sample_every=0", "checkpoint_every=0", f"log_every={total}"]
+    recipe = load_recipe("ppcd", [*plain, *options.override, *words(kind, total)])
     generator = embedded_generator()
     started, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     done = train(
-        load_recipe("ppcd", words),
+        recipe,
         generator=generator,
         discriminator=embedded_discriminator(),
         dataset=embedded(),
         out=None,
+        max_steps=None if kind == AT_ONCE else options.max_steps,
     )
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
     small = done.generator
@@ -97,12 +97,10 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--finetune", type=float, default=0.25)
+    parser.add_argument("--max-steps", type=int, help="shorter, all phases in proportion")
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--override", action="append", default=[], help="key=value of the recipe")
     parser.add_argument("--out", type=Path, default=RESULTS / "shrink.json")
     options = parser.parse_args()
@@ -113,7 +111,10 @@ def main() -> None:
             rows.append(run(kind, options))
             print(rows[-1], flush=True)
     found = summary(rows)
-    setting = f"{options.steps} steps of {options.batch}, cuts at {EVENTS} of the masked steps"
+    recipe = load_recipe("ppcd", options.override)
+    steps, finetune = run_lengths(recipe, options.max_steps)
+    cuts = [round(event * steps) for event in recipe.shrink.events]
+    setting = f"{steps} masked and {finetune} more steps of {recipe.batch}, cuts after {cuts}"
     result = {
         "benchmark": "shrink",
         **protocol(options.seed),
