@@ -111,7 +111,7 @@ def test_example_from_the_first_forward() -> None:
     net, x = build("plain").train(), inputs("plain")
     twin = copy.deepcopy(net)
     masked = gc.wrap(net, target="params=2x")
-    with pytest.raises(GraphError, match="no example yet: call the generator once"):
+    with pytest.raises(GraphError, match="no example yet: call the generator,"):
         masked.penalty()
     assert torch.equal(net(x), twin(x)), "the call itself is as before, statistics included"
     assert torch.equal(net.bn1.running_mean, twin.bn1.running_mean)
@@ -430,3 +430,51 @@ def test_without_a_budget_closed_gates_go_first_when_one_is_given() -> None:
             mask.scores[0] = -1.0
     plan = masked.plan("params=0.9")
     assert all(0 not in kept for kept in plan.keep.values())
+
+
+def test_masks_come_to_rest_when_the_budget_is_reached() -> None:
+    net = build("plain").train()
+    masked = gc.wrap(net, inputs("plain"), target="params=2x", window=(0.0, 0.5))
+    masked.advance(0.4)
+    assert masked.penalty().requires_grad
+    twin = copy.deepcopy(net)
+    masked.advance(0.5)
+    assert float(masked.penalty().detach()) == 0
+    # Dead channels are still gated, living ones as before; the scores have nothing left to say.
+    assert not torch.equal(net(inputs("plain")), twin(inputs("plain")))
+    net(inputs("plain")).square().mean().backward()
+    assert all(m.scores.grad is None for m in masked.masks.values())
+    masked.shrink()
+    assert all(m.whole for m in masked.masks.values())
+    out = net(inputs("plain"))
+    assert torch.equal(out, copy.deepcopy(net)(inputs("plain")))
+    # At rest a masked network computes the very numbers of the plain one.
+    small = masked.prune()
+    assert torch.equal(net.eval()(inputs("plain")), small.eval()(inputs("plain")))
+    assert torch.equal(out, small.train()(inputs("plain")))
+
+
+def test_masks_at_rest_can_be_pruned_further() -> None:
+    net = build("plain").train()
+    masked = gc.wrap(net, inputs("plain"), target="params=2x")
+    masked.advance(1.0)
+    masked.shrink()
+    whole = net(inputs("plain")).detach()
+    plan = masked.plan("params=4x")
+    small = masked.prune(plan)
+    assert masked.verification is not None
+    assert masked.verification.passed
+    assert sum(p.numel() for p in small.parameters()) <= masked.original.params / 4
+    assert not torch.equal(net(inputs("plain")).detach(), whole), "the gates follow the new plan"
+
+
+@pytest.mark.parametrize("relaxation", ["sigmoid", "hard_concrete", "scurve"])
+def test_soft_gates_do_not_rest_before_they_are_hard(relaxation: str) -> None:
+    net = build("plain").train()
+    masked = gc.wrap(
+        net, inputs("plain"), target="params=2x", window=(0.0, 0.5), relaxation=relaxation
+    )
+    masked.advance(0.6)
+    assert masked.penalty().requires_grad
+    masked.advance(1.0)
+    assert not masked.penalty().requires_grad

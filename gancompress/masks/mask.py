@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gancompress.masks.relax import RELAXATIONS
+from gancompress.masks.relax import HARD_FROM, RELAXATIONS
 
 OPEN = 0.05
 """The score that a gate sees at the least while it is held open."""
@@ -55,7 +55,7 @@ class ChannelMask(nn.Module):
         self.register_buffer("progress", torch.zeros(()))
         self.register_buffer("settled", torch.zeros((), dtype=torch.bool))
         # Python mirrors: reading a scalar tensor in each forward would stall an accelerator.
-        self._progress, self._settled = 0.0, False
+        self._progress, self._settled, self._whole = 0.0, False, False
         self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
 
     def extra_repr(self) -> str:
@@ -71,7 +71,30 @@ class ChannelMask(nn.Module):
         """Fix the gates at exactly ``alive`` (c,) bool."""
         self.alive.copy_(alive)
         self.settled.fill_(True)
-        self._settled = True
+        self.sync()
+
+    def rest(self) -> None:
+        """Settle, where the gates are 0 or 1 anyway: there is nothing left to choose.
+
+        From now on the mask costs nothing once its dead channels are cut, and scores stay.
+        """
+        if self.held_open and self._progress >= HARD_FROM.get(self.relaxation, 1.0):
+            self.settle(self.alive)
+
+    def kill(self, channels: Tensor) -> None:
+        """Let the channels with these numbers (int64) die."""
+        self.alive[channels] = False
+        self.sync()
+
+    @property
+    def decides(self) -> bool:
+        """Whether scores still shape the gates."""
+        return not self._settled
+
+    @property
+    def whole(self) -> bool:
+        """Whether the gates are 1 for good, so that nothing need be multiplied."""
+        return self._whole
 
     def hold_open(self, kept: Sequence[int]) -> None:
         """Let all but the channels ``kept`` die, and hold these open from now on."""
@@ -79,10 +102,12 @@ class ChannelMask(nn.Module):
         dead[list(kept)] = False
         self.alive &= ~dead
         self.held_open = True
+        self.sync()
 
     def sync(self) -> None:
-        """Take the Python mirrors from the buffers (after loading a state dict)."""
+        """Take the Python mirrors from the buffers (after these have changed)."""
         self._progress, self._settled = float(self.progress), bool(self.settled)
+        self._whole = self._settled and bool(self.alive.all())
 
     def gate(self, *, watched: bool = True) -> Tensor:
         """Return the gate values (c,) in [0, 1], differentiable by ``scores``.
@@ -175,6 +200,8 @@ class Gate(nn.Module):
         # for the backward pass, however many dimensions are gated.
         gates: Tensor | None = None
         for i, (mask, dim, learned, straight) in enumerate(self._rows):
+            if mask.whole:
+                continue
             values = (mask.gate() if learned else mask.hard()).to(raw.dtype)
             if not straight:
                 values = torch.cat([values, values.new_ones(1)])[getattr(self, f"index{i}")]
@@ -202,6 +229,8 @@ class OutputGate(nn.Module):
 
     def gate_output(self, module: nn.Module, args: object, out: Tensor) -> Tensor:
         """Forward hook: return ``out`` times the gate along its channel dimension."""
+        if self._mask[0].whole:
+            return out
         values = self._mask[0].gate().to(out.dtype)
         dim = self._dim % out.dim()
         return out * values.view([-1 if d == dim else 1 for d in range(out.dim())])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,15 +68,14 @@ class Masked:
     # -- set-up ----------------------------------------------------------------------------------
     def wait_for_example(self) -> None:
         """Take the example from the generator's first forward call."""
-        self._first_call = self.generator.register_forward_pre_hook(
-            self._on_first_call, with_kwargs=True
-        )
+        hook = self.generator.register_forward_pre_hook(self._on_first_call, with_kwargs=True)
+        self._first_call = hook
 
     def _on_first_call(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._first_call.remove()
         self._first_call = None
         try:
-            # The first call may be a preview under inference mode, which would freeze the scores.
+            # Under inference mode (a preview, say) the scores would be frozen.
             with torch.inference_mode(False), torch.enable_grad():
                 args, kwargs = map_tensors((args, kwargs), lambda t: t.detach().clone())
                 self.begin(args, kwargs)
@@ -101,9 +101,7 @@ class Masked:
         if self._graph is None and self._first_call is None:
             raise GraphError("this handle is spent: its generator was unwrapped; wrap() it again")
         if self._graph is None:
-            raise GraphError(
-                "no example yet: call the generator once, or wrap(generator, example=...)"
-            )
+            raise GraphError("no example yet: call the generator, or wrap(generator, example=...)")
         return self._graph
 
     @property
@@ -126,11 +124,12 @@ class Masked:
             yield mask.scores
 
     def penalty(self) -> Tensor:
-        """Return the sparsity penalty, a scalar; its weight is the caller's."""
+        """Return the sparsity penalty, a scalar (0 at rest); its weight is the caller's."""
+        if not any(mask.decides for mask in self.masks.values()):
+            return next(self.parameters()).new_zeros(())
         kind = self._budget.target.kind if self._budget is not None else "params"
-        widths = self._widths()
-        price = self.graph.marginal(widths, kind)
-        batch = self.graph.batch if kind == "macs" else 1  # marginal MACs are of the whole example
+        price = self.graph.marginal(self._widths(), kind)
+        batch = self.graph.batch if kind == "macs" else 1  # marginal MACs: of the whole example
         total = max(float(getattr(self.original, kind)) * batch, 1)
         by_name = {g.name: float(price[i]) / total for i, g in enumerate(self.graph.groups)}
         masks = list(self.masks.values())
@@ -158,7 +157,8 @@ class Masked:
     def advance(self, progress: float) -> list[Event]:
         """Anneal the masks to ``progress`` and kill channels down to the budget allowed there.
 
-        Once dead, a channel stays dead; it is gated at all its readers from now on.
+        Once dead, a channel stays dead; it is gated at all its readers from now on. The masks come
+        to rest when the schedule has ended (`ChannelMask.rest`).
 
         Raises:
             ConfigError: progress is outside [0, 1] or goes back.
@@ -171,9 +171,12 @@ class Masked:
             mask.observe()
         if self._budget is None:
             return []
-        full = self._budget.target.of(self._budget.original)
-        allowed = full - (full - self._budget.goal) * self._schedule(progress)
-        return self._kill_to(allowed)
+        full, goal = self._budget.target.of(self._budget.original), self._budget.goal
+        allowed = full - (full - goal) * self._schedule(progress)
+        events = self._kill_to(allowed)
+        for mask in self.masks.values() if allowed <= goal else ():
+            mask.rest()
+        return events
 
     def _kill_to(self, allowed: float) -> list[Event]:
         assert self._budget is not None
@@ -186,7 +189,7 @@ class Masked:
         value.update(self.importance())
         killed = self._budget.kill(self.graph, alive, value, allowed, fixed)
         for name, channels in killed.items():
-            self._masks[name].alive[torch.from_numpy(channels)] = False
+            self._masks[name].kill(torch.from_numpy(channels))
         count = sum(len(k) for k in killed.values())
         return [Event("kill", self.progress, count, self.cost())] if count else []
 
@@ -297,21 +300,18 @@ class Masked:
             TargetError: the cut network differs from the masked one (the message gives the error).
         """
         plan = plan if plan is not None else self.plan()
-        before = [(m, m.alive.clone(), m.settled.clone()) for m in self.masks.values()]
+        before = [(m, copy.deepcopy(m.state_dict())) for m in self.masks.values()]
         self.apply(plan)
         small, _ = sliced_copy(self.generator, plan, detach)
         if check:
             args, kwargs = self.graph.example
             self.verification = verify(self.generator, small, args, kwargs, plan=plan)
             if not self.verification.passed:
-                for mask, alive, settled in before:
-                    mask.alive.copy_(alive)
-                    mask.settled.copy_(settled)
-                    mask.sync()
+                for mask, state in before:
+                    mask.load_state_dict(state)
                 raise TargetError(
                     f"the cut network is refused. Masked against cut: {self.verification}. The "
-                    "masked generator is unchanged. Exclude layers with exclude=(...) to find the "
-                    "one at fault."
+                    "masked generator is unchanged. Find the layer at fault with exclude=(...)."
                 )
         return small
 

@@ -134,7 +134,7 @@ def test_a_vocoder_is_pruned_by_a_recipe_for_images(
     assert "no picture: " in shown.err
     summary = json.loads(shown.out)
     assert summary["picture"] is None
-    assert abs(summary["off_target"]) <= 0.05  # a channel of so small a network is 2 % of it
+    assert -0.1 <= summary["off_target"] <= 0  # a channel of so small a network is up to 8 % of it
     assert summary["verify"]["passed"]
 
 
