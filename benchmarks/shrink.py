@@ -11,6 +11,7 @@ cut after the first step, which shows what there is to save. Writes
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import statistics
 import sys
@@ -94,6 +95,29 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def publish(result: dict[str, Any]) -> None:
+    """Write the table of a result into the document."""
+    found, rows = result["summary"], result["rows"]
+    lines = [
+        [r["kind"], r["wall_s"], r["cpu_s"], r["params"],
+         r["frechet_classifier"], r["conditional_accuracy"]]
+        for r in rows
+    ]  # fmt: skip
+    text = table(
+        ["run", "wall s", "CPU s", "parameters", f"Frechet (n = {rows[0]['n']})", "right class"],
+        lines,
+    )
+    place(
+        DOCUMENT,
+        "shrink",
+        f"`ppcd`, {result['setting']}, by turns on one thread. Time ratio, live to masks only: "
+        f"{found['wall_s_ratio']} (CPU time {found['cpu_s_ratio']}); of the generator alone: "
+        f"{found['wall_s_ratio_alone']} (CPU time {found['cpu_s_ratio_alone']}); the least "
+        f"that any shrinking could reach: {found['wall_s_floor']} "
+        f"(CPU time {found['cpu_s_floor']}).\n\n{text}",
+    )
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -103,7 +127,11 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--override", action="append", default=[], help="key=value of the recipe")
     parser.add_argument("--out", type=Path, default=RESULTS / "shrink.json")
+    parser.add_argument("--table", action="store_true", help="only the table of the result there")
     options = parser.parse_args()
+    if options.table:
+        publish(json.loads(options.out.read_text()))
+        return
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for pair in range(options.pairs):
@@ -123,23 +151,7 @@ def main() -> None:
         "rows": rows,
     }
     write(options.out, result)
-    lines = [
-        [r["kind"], r["wall_s"], r["cpu_s"], r["params"],
-         r["frechet_classifier"], r["conditional_accuracy"]]
-        for r in rows
-    ]  # fmt: skip
-    text = table(
-        ["run", "wall s", "CPU s", "parameters", f"Frechet (n = {options.n})", "right class"], lines
-    )
-    place(
-        DOCUMENT,
-        "shrink",
-        f"`ppcd`, {setting}, runs by turns on one thread. Time ratio, live to masks only: "
-        f"{found['wall_s_ratio']} (CPU time {found['cpu_s_ratio']}); of the generator alone: "
-        f"{found['wall_s_ratio_alone']} (CPU time {found['cpu_s_ratio_alone']}); the least "
-        f"that any shrinking could reach: {found['wall_s_floor']} "
-        f"(CPU time {found['cpu_s_floor']}).\n\n{text}",
-    )
+    publish(result)
     print(found)
 
 
