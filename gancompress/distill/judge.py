@@ -58,7 +58,7 @@ class Judge:
         self.sizes = {tap: self.sizes[tap] for tap in taps}
 
     def features(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """Return the activations by tap, as computed, with gradient to ``images``."""
+        """Return the activations by tap, in the run's precision, with gradient to ``images``."""
         with Taps(self.network, list(self.sizes)) as taps:
             self.network(*self._arguments(images, labels))
             return dict(taps.take())
