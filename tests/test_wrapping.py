@@ -454,6 +454,15 @@ def test_masks_come_to_rest_when_the_budget_is_reached() -> None:
     assert torch.equal(out, small.train()(inputs("plain")))
 
 
+def test_the_end_of_the_schedule_is_the_goal_itself() -> None:
+    """full - (full - goal) is a hair above the goal for 3.7x of this network."""
+    net = build("plain").train()
+    masked = gc.wrap(net, inputs("plain"), target="params=3.7x", window=(0.0, 0.5))
+    masked.advance(0.5)
+    assert masked.cost().params * 3.7 <= masked.original.params
+    assert float(masked.penalty().detach()) == 0
+
+
 def test_masks_at_rest_can_be_pruned_further() -> None:
     net = build("plain").train()
     masked = gc.wrap(net, inputs("plain"), target="params=2x")

@@ -159,10 +159,10 @@ class Budget:
                 ends = [(after(n, -step(n, widths[n])), n) for _, n in choices]
                 if path is None and cost - max(ends)[0] > SLACK * self.goal / 2:
                     path = self._landing(graph, widths, open_, step, order, value)
+                if allowed > self.goal and max(ends)[0] < (1 - SLACK) * self.goal:
+                    break  # too coarse for this step of the schedule: the last one decides
                 if path:
                     name = path.pop(0)
-                elif allowed > self.goal and max(ends)[0] < (1 - SLACK) * self.goal:
-                    break  # too coarse for this step of the schedule: the last one decides
                 elif cost <= 1.25 * allowed:
                     # The cheapest that does not overshoot, else the one that does least.
                     near = (n for end, n in ends if end >= (1 - SLACK) * allowed)

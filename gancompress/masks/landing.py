@@ -16,7 +16,9 @@ def find_landing(
     loss: Callable[[str, int, int], float],
     goal: float,
 ) -> list[str]:
-    """Find blocks of channels whose removal ends at most 1 % below ``goal`` (ours; beam search).
+    """Find blocks of channels whose removal ends at or just below ``goal`` (ours; beam search).
+
+    Of the ends at most 1 % below it the one that loses least value; if there is none, the nearest.
 
     Args:
         widths: channels of each group that may lose some.
@@ -26,11 +28,11 @@ def find_landing(
         goal: cost to reach.
 
     Returns:
-        The groups to take a block from, cheapest first, at least in value; empty when there is no
-        such set within reach of the search.
+        The groups to take a block from, cheapest first, at least in value; empty when no end is
+        within reach of the search.
     """
     beam: list[tuple[float, float, dict[str, int], list[str]]] = [(0.0, 0.0, dict(widths), [])]
-    start, best = cost(widths), (float("inf"), list[str]())
+    start, best = cost(widths), (float("inf"), 0.0, list[str]())
     for _ in range(DEPTH):
         reached: dict[tuple[int, ...], tuple[float, float, dict[str, int], list[str]]] = {}
         for _, lost, state, path in beam:
@@ -43,17 +45,16 @@ def find_landing(
                 if key in reached:
                     continue
                 end, total = cost(after), lost + loss(name, width, width - block)
-                if end < (1 - SLACK) * goal:
-                    continue
                 if end <= goal:
-                    best = min(best, (total, [*path, name]))
+                    off = max((1 - SLACK) * goal - end, 0.0)
+                    best = min(best, (off, total, [*path, name]))
                 else:
                     rate = total / max(start - end, 1e-12)
                     reached[key] = (rate, total, after, [*path, name])
         beam = sorted(reached.values(), key=lambda s: (s[0], s[3]))[:BEAM]
         if not beam:
             break
-    return _cheapest_first(best[1], widths, step, loss)
+    return _cheapest_first(best[2], widths, step, loss)
 
 
 def _cheapest_first(

@@ -172,7 +172,9 @@ class Masked:
         if self._budget is None:
             return []
         full, goal = self._budget.target.of(self._budget.original), self._budget.goal
-        allowed = full - (full - goal) * self._schedule(progress)
+        share = self._schedule(progress)
+        # Not by the formula at its end: rounding would leave it a hair above the goal.
+        allowed = full - (full - goal) * share if share < 1 else goal
         events = self._kill_to(allowed)
         for mask in self.masks.values() if allowed <= goal else ():
             mask.rest()
