@@ -11,7 +11,6 @@ from gancompress.distill.judge import Judge
 from gancompress.distill.maths import full_precision, relative_mse
 from gancompress.distill.pairing import Pairs
 from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
-from gancompress.errors import ConfigError
 
 
 @DISTILLERS.register("discriminator_features")
@@ -20,34 +19,25 @@ class DiscriminatorFeatures(nn.Module):
 
     Squared difference over the squared norm on the teacher's image: 1 when the student's features
     are zero. DMAD (Li et al. 2020) uses the last convolution and an L2 norm, GCC (Li et al. 2021)
-    two layers and a square root; the scaling is ours. Each image passes the discriminator once;
-    ``share`` of each batch, from its start, is looked at: these passes do not shrink with the
-    student, and of a small student's step they are the largest part.
+    two layers and a square root; the scaling is ours. Each image passes the discriminator once.
 
     Raises:
-        ConfigError: no discriminator, an unknown tap, or a share outside (0, 1].
+        ConfigError: no discriminator, or an unknown tap.
     """
 
     pairs: Pairs = ()
 
-    def __init__(
-        self, context: Context, *, taps: Sequence[str] | None = None, share: float = 1.0
-    ) -> None:
+    def __init__(self, context: Context, *, taps: Sequence[str] | None = None) -> None:
         super().__init__()
-        if not 0 < share <= 1:
-            raise ConfigError(f"discriminator_features: share must be in (0, 1], is {share}")
-        self.share = share
         self.judge = Judge(context, "discriminator_features", taps)
 
     def forward(self, batch: DistillBatch) -> Tensor:
         """Return the loss of one batch."""
-        count = max(1, round(self.share * len(batch.student_images)))
-        student, teacher = (images[:count] for images in batch.images())
-        labels = None if batch.labels is None else batch.labels[:count]
+        student, teacher = batch.images()
         # Two passes, not one of the joined batch: the teacher's half needs no graph.
         with torch.no_grad():
-            wanted = self.judge.features(teacher, labels)
-        found = self.judge.features(student, labels)
+            wanted = self.judge.features(teacher, batch.labels)
+        found = self.judge.features(student, batch.labels)
         with full_precision(student):
             return torch.stack([relative_mse(found[tap], wanted[tap]) for tap in found]).mean()
 

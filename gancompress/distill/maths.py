@@ -89,3 +89,26 @@ class _SquaredNorm(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         slope = (2 * grads[0]).to(x.dtype)
         return x * (slope if ctx.dim is None else slope.unsqueeze(ctx.dim)), None
+
+
+def first_rows(x: Tensor, count: int) -> Tensor:
+    """Return ``x[:count]``, with a gradient in the memory format of ``x`` (ours).
+
+    That of a plain slice has the default one, and every layer before would copy.
+    """
+    return x if count == len(x) else _FirstRows.apply(x, count)  # type: ignore[no-any-return]
+
+
+class _FirstRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, count: int) -> Tensor:
+        ctx.shape, ctx.stride = x.shape, x.stride()
+        return x[:count]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        (slope,) = grads
+        full = slope.new_empty_strided(ctx.shape, ctx.stride)
+        full[: len(slope)] = slope
+        full[len(slope) :] = 0
+        return full, None

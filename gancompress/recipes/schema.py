@@ -176,6 +176,11 @@ class Recipe(_Strict):
     )
     student: Student = Field(default=Student(), description="where the student starts")
     distill: tuple[Weighted, ...] = Field(default=(), description="distillers, added up")
+    distill_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=1.0,
+        description="share of each batch, from its start, that the teacher runs on and the "
+        "distillers look at",
+    )
 
     adversarial: Adversarial = Field(default=Adversarial(), description="adversarial loss")
     discriminator: Discriminator = Field(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.distill import DistillBatch, Distiller, Taps, build_distiller
+from gancompress.distill.maths import first_rows
+from gancompress.errors import ConfigError
 from gancompress.recipes.schema import Weighted
 
 KeptChannels = Callable[[str], Tensor]
@@ -58,20 +60,29 @@ class Lessons:
         student_images: Tensor,
         teacher_images: Tensor,
     ) -> Tensor:
-        """Return the weighted sum of all distillers for the last forward of both networks."""
+        """Return the weighted sum of all distillers for the last forward of both networks.
+
+        The teacher may have run on the first samples of the batch only: then the distillers see no
+        more of what the student made.
+
+        Raises:
+            ConfigError: a tap of the student does not have the batch as its first dimension.
+        """
+        batch, seen = len(student_images), len(teacher_images)
         total = torch.zeros((), device=student_images.device)
         for weight, distiller, ours, theirs in zip(
             self.weights, self.distillers, self._student, self._teacher, strict=True
         ):
-            batch = DistillBatch(
-                inputs=inputs,
-                labels=labels,
-                student_images=student_images,
+            taken = ours.take(self._kept)
+            step = DistillBatch(
+                inputs=tuple(part[:seen] for part in inputs),
+                labels=None if labels is None else labels[:seen],
+                student_images=first_rows(student_images, seen),
                 teacher_images=teacher_images,
-                student=ours.take(self._kept),
+                student={tap: _first(x, tap, seen, batch) for tap, x in taken.items()},
                 teacher=theirs.take(),
             )
-            total = total + weight * distiller(batch).float()
+            total = total + weight * distiller(step).float()
         return total
 
     def mute(self, kept: KeptChannels) -> None:
@@ -124,3 +135,14 @@ class Lessons:
         taps = {s for distiller in self.distillers for s, _ in distiller.pairs}
         # `encoder[1]` is one of several outputs of module `encoder`.
         return {tap: kept(tap.partition("[")[0]) for tap in sorted(taps)}
+
+
+def _first(x: Tensor, tap: str, seen: int, batch: int) -> Tensor:
+    if seen == batch:
+        return x
+    if len(x) != batch:
+        raise ConfigError(
+            f"distill_share: tap {tap!r} has shape {tuple(x.shape)}, without the batch of {batch} "
+            "as its first dimension, so that a share of it cannot be told. Set distill_share=1"
+        )
+    return first_rows(x, seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -248,9 +249,10 @@ def train(
                     figures["g_loss"] = adversarial.generator(logits)
                     g_loss = g_loss + recipe.adversarial.weight * figures["g_loss"]
                 if len(lessons):
+                    seen = math.ceil(recipe.distill_share * recipe.batch)
                     with arithmetic():
                         with torch.no_grad():
-                            model = elder(*inputs)
+                            model = elder(*(part[:seen] for part in inputs))
                         figures["distill"] = lessons.loss(
                             inputs=inputs, labels=y, student_images=fake, teacher_images=model
                         )

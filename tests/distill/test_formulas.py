@@ -12,7 +12,13 @@ from torch import Tensor
 from gancompress.distill import DistillBatch, attention_transfer, kernel_alignment
 from gancompress.distill.connector import Connector
 from gancompress.distill.latent_direction import relation_divergence
-from gancompress.distill.maths import attention_map, channel_energy, relative_mse, squared_norm
+from gancompress.distill.maths import (
+    attention_map,
+    channel_energy,
+    first_rows,
+    relative_mse,
+    squared_norm,
+)
 from gancompress.distill.relational import channel_gram, cosine_matrix
 from gancompress.errors import ConfigError, DataError
 from tests.distill.toys import bench
@@ -76,6 +82,19 @@ def test_activations_in_bf16_give_float32_losses_and_gradients_as_they_lie():
         assert float((slope - wanted).norm()) < 0.02 * float(wanted.norm())
     # A sum in bf16 would stop growing at 256.
     assert float(squared_norm(torch.ones(1000).bfloat16())) == pytest.approx(1000)
+
+
+def test_first_rows_are_a_slice_whose_gradient_lies_as_the_input():
+    x = torch.randn(4, 8, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
+    assert first_rows(x, 4) is x
+    weight = torch.randn(3, 8, 6, 6)
+    (slope,) = torch.autograd.grad((first_rows(x, 3) * weight).sum(), x)
+    (wanted,) = torch.autograd.grad((x[:3] * weight).sum(), x)
+    assert torch.equal(slope, wanted)
+    assert slope.is_contiguous(memory_format=torch.channels_last)
+    wide = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda y: first_rows(y, 2), (wide,))
+    assert torch.autograd.gradgradcheck(lambda y: first_rows(y, 2).square(), (wide,))
 
 
 def test_attention_ignores_order_number_and_scale_of_channels():

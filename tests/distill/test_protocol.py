@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gancompress.distill import Context, DistillBatch
+from gancompress.distill import Context
 from gancompress.distill.judge import Judge
 from gancompress.errors import ConfigError, DataError
 from tests.distill.toys import CLASSES, Discriminator, bench
@@ -27,9 +27,6 @@ def test_unknown_option_is_answered_with_the_nearest():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("discriminator_features", {"share": 0.0}, r"share must be in \(0, 1\], is 0.0"),
-        ("discriminator_features", {"share": -0.5}, r"share must be in \(0, 1\], is -0.5"),
-        ("discriminator_features", {"share": 1.5}, r"share must be in \(0, 1\], is 1.5"),
         ("attention", {"reduction": "max"}, "reduction is 'sum' or 'mean', not 'max'"),
         ("pixel", {"norm": "l3"}, "norm is 'l1' or 'l2', not 'l3'"),
         ("relational", {"relation": "rank"}, "relation is 'cosine' or 'gram', not 'rank'"),
@@ -141,17 +138,3 @@ def test_unconditional_discriminator_is_called_with_images_alone():
     judge = Judge(context(d), "test", None)
     found = judge.features(torch.randn(2, 1, 16, 16), torch.tensor([0, 1]))
     assert [tuple(x.shape) for x in found.values()] == [(2, 3, 8, 8)]
-
-
-def test_a_share_of_the_batch_counts_from_its_start():
-    networks = bench(same=False)
-    half = networks.build("discriminator_features", share=0.5)
-    batch = networks.batch(half)
-    n = len(batch.student_images) // 2
-    first = DistillBatch(
-        batch.inputs, None if batch.labels is None else batch.labels[:n],
-        batch.student_images[:n], batch.teacher_images[:n], {}, {},
-    )  # fmt: skip
-    whole = networks.build("discriminator_features")
-    assert torch.equal(half(batch), whole(first))
-    assert not torch.equal(half(batch), whole(batch))

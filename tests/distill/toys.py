@@ -114,7 +114,6 @@ SETTINGS = [
     Setting("relational", {"relation": "cosine"}),
     Setting("relational", {"relation": "gram"}),
     Setting("discriminator_features", {}),
-    Setting("discriminator_features", {"share": 0.5}),
     Setting("latent_direction", {}),
 ]
 
