@@ -60,9 +60,7 @@ class Cast:
         optimizers = {"generator": _adam(weights, recipe.generator_optim)}
         if scores:
             numbers = recipe.generator_optim
-            optimizers["masks"] = torch.optim.Adam(
-                scores, lr=recipe.mask_lr, betas=numbers.betas, eps=numbers.eps
-            )
+            optimizers["masks"] = _adam(scores, numbers, lr=recipe.mask_lr)
         connectors = [p for _, p in lessons.parameters()]
         if connectors:
             optimizers["connectors"] = _adam(connectors, recipe.generator_optim)
@@ -246,5 +244,9 @@ def finite_parts(parts: Parts) -> bool:
     return all(finite_tensors(part.values()) for part in parts.values())
 
 
-def _adam(parameters: list[nn.Parameter], numbers: Optim) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters, lr=numbers.lr, betas=numbers.betas, eps=numbers.eps)
+def _adam(
+    parameters: list[nn.Parameter], numbers: Optim, lr: float | None = None
+) -> torch.optim.Adam:
+    # One kernel for all parameters: the step of a small student is short.
+    lr = numbers.lr if lr is None else lr
+    return torch.optim.Adam(parameters, lr=lr, betas=numbers.betas, eps=numbers.eps, fused=True)

@@ -98,7 +98,8 @@ def compare(kind: str, optimizer: str, dtype: torch.dtype, **options: Any) -> No
     cut = go_on(Run(kind, optimizer, dtype, **options), shrink=True)
     whole = go_on(Run(kind, optimizer, dtype, **options), shrink=False)
     tolerance = 1e-9 if dtype == torch.float64 else 1e-6
-    assert cut[0] == pytest.approx(whole[0], abs=tolerance, rel=tolerance)
+    # Scores, and so the penalty in the loss, are float32 whatever the network: sums round.
+    assert cut[0] == pytest.approx(whole[0], abs=max(tolerance, 1e-8), rel=tolerance)
     for a, b in zip(cut[1:], whole[1:], strict=True):
         assert (a - b).abs().max() <= tolerance
 
