@@ -93,6 +93,8 @@ def run(kind: str, seed: int, options: argparse.Namespace, others: Connection) -
         screen=turn,
     )
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    if done.exit_code:
+        raise SystemExit(done.exit_code)  # stopped by a signal: not a whole run
     small = done.generator
     metrics = evaluate(small, InputSampler.of(small), n=options.n, seed=seed)
     row = {
