@@ -20,6 +20,9 @@ from gancompress.recipes.schema import Recipe
 SAMPLES = 2000
 """How many samples the closing figures are measured on."""
 
+PROMISED = 0.02
+"""How far off its target a size may be without a word."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -149,6 +152,9 @@ def comparison(
     if goal is not None:
         reached = off_target(goal, measured.teacher, measured.small)
         summary |= {"target": goal, "off_target": reached}
+        if abs(reached) > PROMISED:
+            steps = f" in steps of {done.recipe.round_to}" if done.recipe.round_to > 1 else ""
+            note(f"{reached:+.1%} off the target {goal}: whole channels{steps} came no nearer")
     base = measured.table()
     rows = list(base.rows)
     was, now = quality["teacher"], quality["student"]
