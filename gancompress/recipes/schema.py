@@ -179,7 +179,7 @@ class Recipe(_Strict):
     distill_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         default=1.0,
         description="share of each batch, from its start, that the teacher runs on and the "
-        "distillers look at",
+        "distillers look at; all of it where there is no adversarial loss",
     )
 
     adversarial: Adversarial = Field(default=Adversarial(), description="adversarial loss")

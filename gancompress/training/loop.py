@@ -147,6 +147,8 @@ def train(
     if D is not None:
         D.train(policy != "frozen")
     learns_D = D is not None and policy != "frozen"
+    # Where the distillers alone teach, nobody would look at the rest of a batch.
+    taught = math.ceil((1.0 if D is None else recipe.distill_share) * recipe.batch)
     adversarial = ADVERSARIAL.get(recipe.adversarial.loss)()
     arithmetic = partial(autocast, device, recipe.precision)
     reals = Reals(recipe, dataset, elder, sampler, arithmetic, device, layout)
@@ -249,10 +251,9 @@ def train(
                     figures["g_loss"] = adversarial.generator(logits)
                     g_loss = g_loss + recipe.adversarial.weight * figures["g_loss"]
                 if len(lessons):
-                    seen = math.ceil(recipe.distill_share * recipe.batch)
                     with arithmetic():
                         with torch.no_grad():
-                            model = elder(*(part[:seen] for part in inputs))
+                            model = elder(*(part[:taught] for part in inputs))
                         figures["distill"] = lessons.loss(
                             inputs=inputs, labels=y, student_images=fake, teacher_images=model
                         )

@@ -83,16 +83,21 @@ def test_a_tap_without_the_batch_first_cannot_be_shared() -> None:
         own.loss(**given, teacher_images=wanted)
 
 
-@pytest.mark.parametrize(("share", "rows"), [(1.0, 8), (0.5, 4), (0.3, 3), (0.001, 1)])
-def test_the_teacher_runs_on_the_share_that_the_recipe_says(share: float, rows: int) -> None:
+@pytest.mark.parametrize(
+    ("share", "alone", "rows"),
+    [(1.0, False, 8), (0.5, False, 4), (0.3, False, 3), (0.001, False, 1), (0.5, True, 8)],
+)
+def test_the_teacher_runs_on_the_share_that_the_recipe_says(
+    share: float, alone: bool, rows: int
+) -> None:
     generator, discriminator = networks()
     teacher, _ = networks()
     seen: list[int] = []
     teacher.register_forward_hook(lambda module, args, output: seen.append(len(output)))
     plan = recipe(distill_share=share, steps=2, finetune_steps=1)
     done = train(
-        plan, generator=generator, discriminator=discriminator, teacher=teacher,
-        dataset=images(), screen=Silent(),
+        plan, generator=generator, discriminator=None if alone else discriminator,
+        teacher=teacher, dataset=None if alone else images(), screen=Silent(),
     )  # fmt: skip
     assert seen[-3:] == [rows] * 3
     assert all(row["distill"] > 0 for row in done.history)
