@@ -102,11 +102,12 @@ class Lessons:
             for number, parameter in enumerate(distiller.parameters()):
                 yield f"{index}.{number}", parameter
 
-    def to(self, device: torch.device) -> None:
-        """Move the connectors to ``device``."""
+    def to(self, device: torch.device) -> Lessons:
+        """Move the connectors to ``device``, and return this."""
         for distiller in self.distillers:
             if isinstance(distiller, nn.Module):
                 distiller.to(device)
+        return self
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return every distiller's tensors, prefixed with its number."""

@@ -137,8 +137,7 @@ def train(
         student=G,
         discriminator=discriminator,
         example=example,
-    )
-    lessons.to(device)
+    ).to(device)
     # The distillers have their copy of the teacher's discriminator; this one learns.
     policy = recipe.discriminator.policy
     if discriminator is not None and policy == "scratch":
