@@ -155,18 +155,8 @@ def publish(result: dict[str, Any]) -> None:
          r["frechet_classifier"], r["conditional_accuracy"]]
         for r in rows
     ]  # fmt: skip
-    text = table(
-        [
-            "run",
-            "seed",
-            "wall s",
-            "CPU s",
-            "parameters",
-            f"Frechet (n = {rows[0]['n']})",
-            "right class",
-        ],
-        lines,
-    )
+    frechet = f"Frechet (n = {rows[0]['n']})"
+    header = ["run", "seed", "wall s", "CPU s", "parameters", frechet, "right class"]
     place(
         DOCUMENT,
         "shrink",
@@ -174,7 +164,7 @@ def publish(result: dict[str, Any]) -> None:
         f"masks only: {found['wall_s_ratio']} (CPU time {found['cpu_s_ratio']}); of the generator "
         f"alone: {found['wall_s_ratio_alone']} (CPU time {found['cpu_s_ratio_alone']}); the least "
         f"that any shrinking could reach: {found['wall_s_floor']} "
-        f"(CPU time {found['cpu_s_floor']}).\n\n{text}",
+        f"(CPU time {found['cpu_s_floor']}).\n\n{table(header, lines)}",
     )
 
 

@@ -153,8 +153,11 @@ def comparison(
         reached = off_target(goal, measured.teacher, measured.small)
         summary |= {"target": goal, "off_target": reached}
         if abs(reached) > PROMISED:
-            steps = f" in steps of {done.recipe.round_to}" if done.recipe.round_to > 1 else ""
-            note(f"{reached:+.1%} off the target {goal}: whole channels{steps} came no nearer")
+            note(
+                f"{reached:+.1%} off the target {goal}: whole channels (in steps of "
+                f"round_to={done.recipe.round_to}) came no nearer. If that matters, try a target a "
+                "little above or below, or a smaller round_to"
+            )
     base = measured.table()
     rows = list(base.rows)
     was, now = quality["teacher"], quality["student"]

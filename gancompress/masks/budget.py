@@ -73,6 +73,12 @@ class Budget:
         """Cost to reach."""
         return self.target.fraction * self.target.of(self.original)
 
+    def allowed(self, share: float) -> float:
+        """Cost allowed after ``share`` of the way, in [0, 1], from the original to the goal."""
+        full = self.target.of(self.original)
+        # Not by the formula at the end: rounding would leave it a hair above the goal.
+        return full - (full - self.goal) * share if share < 1 else self.goal
+
     def floor(self, size: int) -> int:
         """Smallest width of a group of ``size`` channels under the rules."""
         least = -(-self.min_channels // self.round_to) * self.round_to

@@ -171,12 +171,9 @@ class Masked:
             mask.observe()
         if self._budget is None:
             return []
-        full, goal = self._budget.target.of(self._budget.original), self._budget.goal
-        share = self._schedule(progress)
-        # Not by the formula at its end: rounding would leave it a hair above the goal.
-        allowed = full - (full - goal) * share if share < 1 else goal
+        allowed = self._budget.allowed(self._schedule(progress))
         events = self._kill_to(allowed)
-        for mask in self.masks.values() if allowed <= goal else ():
+        for mask in self.masks.values() if allowed <= self._budget.goal else ():
             mask.rest()
         return events
 

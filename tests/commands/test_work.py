@@ -135,7 +135,7 @@ def test_a_vocoder_is_pruned_by_a_recipe_for_images(
     summary = json.loads(shown.out)
     assert summary["picture"] is None
     assert abs(summary["off_target"]) <= 0.05  # a channel of so small a network is 2 % of it
-    missed = f"{summary['off_target']:+.1%} off the target params=5.2x: whole channels came no"
+    missed = f"{summary['off_target']:+.1%} off the target params=5.2x: whole channels "
     assert (missed in shown.err) == (abs(summary["off_target"]) > 0.02)
     assert summary["verify"]["passed"]
 

@@ -45,7 +45,6 @@ def taught(of: Bench, own: Lessons, inputs: tuple[Tensor, ...], seen: int) -> li
 
 def test_a_share_of_the_batch_counts_from_its_start() -> None:
     networks = bench(same=False)
-    networks.teacher.eval(), networks.student.eval()
     own = lessons(networks)
     z, y = networks.example
     rng = torch.Generator().manual_seed(3)
