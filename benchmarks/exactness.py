@@ -16,7 +16,7 @@ import torch
 
 import gancompress as gc
 from benchmarks import record
-from gancompress.graph.silence import silenced
+from gancompress.graph.trial.silenced import silenced
 from gancompress.models import BigGANConfig, BigGANGenerator
 from gancompress.surgery.verify import distance, redraw, run
 

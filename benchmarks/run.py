@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.experiment import Job, inputs_hash, jobs, read_experiment
 from benchmarks.record import RESULTS, protocol
-from gancompress.commands.embedded import embedded_discriminator, embedded_generator
 from gancompress.data.arrays import Dataset
 from gancompress.data.embedded import embedded
 from gancompress.data.fashion import fashion
@@ -40,6 +39,7 @@ from gancompress.data.inputs import InputSampler
 from gancompress.metrics.cost import footprint
 from gancompress.metrics.evaluate import evaluate
 from gancompress.metrics.latency import latency
+from gancompress.models.embedded import embedded_discriminator, embedded_generator
 from gancompress.training.loop import train
 
 LATENCY_BATCHES = (1, 32)

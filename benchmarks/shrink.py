@@ -28,14 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.record import RESULTS, place, protocol, table, write
 from benchmarks.table import DOCUMENT
-from gancompress.commands.embedded import embedded_discriminator, embedded_generator
 from gancompress.data.embedded import embedded
 from gancompress.data.inputs import InputSampler
 from gancompress.metrics.evaluate import evaluate
+from gancompress.models.embedded import embedded_discriminator, embedded_generator
 from gancompress.recipes.load import load_recipe
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
-from gancompress.training.setup import run_lengths
+from gancompress.training.start import run_lengths
 
 LIVE, ALONE, MASKS, AT_ONCE = KINDS = (
     "live shrink", "live shrink, generator alone", "masks only", "cut after one step"

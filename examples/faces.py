@@ -22,7 +22,7 @@ from torch import nn
 
 import gancompress as gc
 from gancompress.reporting.pictures import before_after_grid, save_png
-from gancompress.training.setup import TrainResult
+from gancompress.training.start import TrainResult
 
 LATENTS = gc.InputSampler.parse(["z=normal(100,1,1)"])
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gancompress as gc
-from gancompress.surgery.plan import Plan
+from gancompress.graph.plan import Plan
 from gancompress.wrapping import Masked
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gancompress.data.inputs import InputSampler as InputSampler
-    from gancompress.export.package import load as load
-    from gancompress.export.package import save as save
-    from gancompress.graph.exported import to_graph as to_graph
+    from gancompress.graph.form.to_graph import to_graph as to_graph
+    from gancompress.graph.plan import Plan as Plan
+    from gancompress.graph.plan import random_plan as random_plan
     from gancompress.graph.trace import trace as trace
     from gancompress.inspection import inspect as inspect
     from gancompress.recipes.load import load_recipe as load_recipe
     from gancompress.reporting.summary import report as report
+    from gancompress.saving import load as load
+    from gancompress.saving import save as save
     from gancompress.surgery.cut import cut as cut
-    from gancompress.surgery.plan import Plan as Plan
-    from gancompress.surgery.plan import random_plan as random_plan
     from gancompress.surgery.verify import verify as verify
     from gancompress.training.loop import train as train
     from gancompress.wrapping import wrap as wrap
@@ -27,15 +27,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "trace": "gancompress.graph.trace",
     "wrap": "gancompress.wrapping",
-    "to_graph": "gancompress.graph.exported",
-    "Plan": "gancompress.surgery.plan",
-    "random_plan": "gancompress.surgery.plan",
+    "to_graph": "gancompress.graph.form.to_graph",
+    "Plan": "gancompress.graph.plan",
+    "random_plan": "gancompress.graph.plan",
     "cut": "gancompress.surgery.cut",
     "verify": "gancompress.surgery.verify",
     "inspect": "gancompress.inspection",
     "report": "gancompress.reporting.summary",
-    "save": "gancompress.export.package",
-    "load": "gancompress.export.package",
+    "save": "gancompress.saving",
+    "load": "gancompress.saving",
     "train": "gancompress.training.loop",
     "load_recipe": "gancompress.recipes.load",
     "InputSampler": "gancompress.data.inputs",

@@ -73,13 +73,13 @@ def _call(place: str, options: dict[str, Any]) -> None:
 
 
 def _work(kind: str, options: dict[str, Any]) -> None:
-    from gancompress.commands.arguments import split_words
+    from gancompress.commands.words import split_words
 
     options["what"], overrides = split_words(options.pop("words") or [], _flags(kind))
     for key in ("target", "seed", "precision"):
         if (value := options.pop(key, None)) is not None:
             overrides.append(f"{key}={value}")
-    _call("work:work", {"kind": kind, "overrides": overrides, **options})
+    _call("prune:work", {"kind": kind, "overrides": overrides, **options})
 
 
 def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[..., None]:
@@ -136,7 +136,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure quality and size: every number with its count, seed and floor."""
-    _call("evaluation:evaluation", locals())
+    _call("evaluate:evaluation", locals())
 
 
 @app.command()
@@ -149,7 +149,7 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Say of each layer whether its channels can go and, if not, why."""
-    _call("inspection:inspection", locals())
+    _call("inspect:inspection", locals())
 
 
 @app.command()
@@ -170,7 +170,7 @@ def sample(
     json: Json = False,
 ) -> None:
     """Write a grid of images; the same seed gives the same file on CPU."""
-    _call("sampling:sampling", locals())
+    _call("sample:sampling", locals())
 
 
 @app.command()
@@ -184,7 +184,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure parameters, MACs, size on disk and latency (median and quartiles)."""
-    _call("benching:benching", locals())
+    _call("bench:benching", locals())
 
 
 @app.command()
@@ -193,7 +193,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Rank finished runs in one table."""
-    _call("runs:compare_runs", locals())
+    _call("compare:compare_runs", locals())
 
 
 @app.command()
@@ -208,7 +208,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write the generator in another format and check it against this one."""
-    _call("exporting:exporting", locals())
+    _call("export:exporting", locals())
 
 
 @app.command()
@@ -216,7 +216,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")], json: Json = False
 ) -> None:
     """Write one HTML file about a run, pictures inside."""
-    _call("runs:report_run", locals())
+    _call("compare:report_run", locals())
 
 
 @app.command()
@@ -225,7 +225,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check the hashes of everything saved below a folder; nothing in it is executed."""
-    _call("integrity:check_integrity", locals())
+    _call("verify:check_integrity", locals())
 
 
 @app.command()
@@ -289,7 +289,7 @@ def _flags(verb: str) -> list[str]:
 
 
 def _overrides(words: list[str] | None, verb: str) -> list[str]:
-    from gancompress.commands.arguments import split_words
+    from gancompress.commands.words import split_words
 
     model, overrides = split_words(words or [], _flags(verb))
     if model is not None:

@@ -10,10 +10,10 @@ import numpy as np
 from torch import nn
 
 from gancompress.graph.atoms import Dim
-from gancompress.graph.exported import in_form
+from gancompress.graph.form.to_graph import in_form
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.trace import trace
-from gancompress.surgery.vet import vetted_trace
+from gancompress.surgery.numeric_check import vetted_trace
 
 _NORMS = (
     nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm,

@@ -16,7 +16,7 @@ from benchmarks.run import adopt, main, measure, result_path, state_of, write_js
 from benchmarks.shrink import ALONE, AT_ONCE, LIVE, MASKS, summary
 from benchmarks.table import Row, as_table, cell, picture, place_in_readme, read_rows, verdict
 from gancompress.errors import ConfigError
-from gancompress.training.setup import TrainResult
+from gancompress.training.start import TrainResult
 
 EXPERIMENTS = sorted(p.stem for p in FOLDER.glob("*.yaml"))
 

@@ -15,9 +15,9 @@ from rich.text import Text
 
 import gancompress.recipes
 from gancompress.commands.console import emit, note, stdout
-from gancompress.commands.networks import check_network
 from gancompress.errors import ConfigError, StorageError
 from gancompress.recipes.load import load_recipe
+from gancompress.recipes.networks import check_network
 from gancompress.recipes.schema import Recipe
 from gancompress.recipes.strict_yaml import parse_yaml
 

@@ -1,14 +1,5 @@
 """Distillers: losses that pass a teacher's knowledge to the student, one file a strategy."""
 
-from gancompress.distill.attention import Attention, attention_transfer
-from gancompress.distill.class_aware import ClassAware
-from gancompress.distill.co_attention import CoAttention
-from gancompress.distill.discriminator_features import DiscriminatorFeatures
-from gancompress.distill.feature import Feature
-from gancompress.distill.kernel_alignment import KernelAlignment, kernel_alignment
-from gancompress.distill.latent_direction import LatentDirection
-from gancompress.distill.output import Perceptual, Pixel
-from gancompress.distill.pairing import find_taps, pair_taps
 from gancompress.distill.protocol import (
     DISTILLERS,
     Context,
@@ -16,7 +7,16 @@ from gancompress.distill.protocol import (
     Distiller,
     build_distiller,
 )
-from gancompress.distill.relational import Relational
+from gancompress.distill.strategies.attention import Attention, attention_transfer
+from gancompress.distill.strategies.class_aware import ClassAware
+from gancompress.distill.strategies.co_attention import CoAttention
+from gancompress.distill.strategies.discriminator_features import DiscriminatorFeatures
+from gancompress.distill.strategies.feature import Feature
+from gancompress.distill.strategies.kernel_alignment import KernelAlignment, kernel_alignment
+from gancompress.distill.strategies.latent_direction import LatentDirection
+from gancompress.distill.strategies.output import Perceptual, Pixel
+from gancompress.distill.strategies.relational import Relational
+from gancompress.distill.tap_pairs import find_taps, pair_taps
 from gancompress.distill.taps import Taps
 
 __all__ = [

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from gancompress.modes import evaluating
+from gancompress.modules.undisturbed import evaluating
 
 
 def traceless(

@@ -18,8 +18,8 @@ from gancompress.graph.tracer import (
     steady_name,
     unsteady,
 )
-from gancompress.graph.watch import Watch
-from gancompress.graph.where import user_frame
+from gancompress.modules.dispatch import Watch
+from gancompress.modules.user_line import user_frame
 
 
 class DataMode(TorchFunctionMode):

@@ -20,9 +20,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from gancompress.graph.atoms import dim_size
-from gancompress.graph.numbers import numbers_in, write_number
+from gancompress.graph.attributes import numbers_in, write_number
 from gancompress.graph.traced_int import AttributeKey, DimKey, Env, TracedInt, leaf, sized
-from gancompress.graph.where import user_frame
+from gancompress.modules.user_line import user_frame
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,20 @@ import numpy as np
 from torch import nn
 
 from gancompress.errors import GraphError
-from gancompress.graph.arithmetic import Findings
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
-from gancompress.graph.exported import in_form
-from gancompress.graph.form import GraphForm
+from gancompress.graph.attributes import number_at, numbers_in
+from gancompress.graph.form.module import GraphForm
+from gancompress.graph.form.to_graph import in_form
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.nested import call_arguments, tensors_of
-from gancompress.graph.numbers import number_at, numbers_in
-from gancompress.graph.probe import probe
 from gancompress.graph.record import DataMode, RecordMode
 from gancompress.graph.sizes import SizeUse, SizeWatch, plant
 from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import Tracer
-from gancompress.graph.twin import named_tensors, refuse_shells
-from gancompress.graph.workbench import Workbench
+from gancompress.graph.trial.arithmetic import Findings
+from gancompress.graph.trial.search import probe
+from gancompress.graph.trial.workbench import Workbench
+from gancompress.modules.copying import named_tensors, refuse_shells
+from gancompress.modules.nested import call_arguments, tensors_of
 
 
 def trace(

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from gancompress.graph.atoms import AtomSpace, Dim, Dims, Factor, Reason, Slot, dim_size, opaque
-from gancompress.graph.nested import tensors_of
-from gancompress.graph.watch import tensors_in
-from gancompress.graph.where import user_frame
+from gancompress.modules.dispatch import tensors_in
+from gancompress.modules.nested import tensors_of
+from gancompress.modules.user_line import user_frame
 
 
 @dataclass

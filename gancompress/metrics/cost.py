@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gancompress.errors import DataError
-from gancompress.modes import evaluating
+from gancompress.modules.undisturbed import evaluating
 
 
 @dataclass(frozen=True)

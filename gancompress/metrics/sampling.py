@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import DataError
-from gancompress.modes import evaluating
+from gancompress.modules.undisturbed import evaluating
 
 DRAW = 500  # inputs drawn at once from the random stream, whatever the batch
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import DataError, StorageError
 from gancompress.metrics.sampling import Sampler, check_images, with_labels
-from gancompress.modes import evaluating
+from gancompress.modules.undisturbed import evaluating
 
 PAD = 2  # pixels between images, before scaling
 INK, PAPER = (30, 30, 30), (255, 255, 255)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gancompress.errors import DataError
 from gancompress.metrics.cost import Footprint, footprint
 from gancompress.metrics.latency import Latency, latency
-from gancompress.modes import evaluating
+from gancompress.modules.undisturbed import evaluating
 from gancompress.reporting.tables import Table, before_after, fewer, si
 
 

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from gancompress.errors import GraphError
-from gancompress.graph.exported import to_graph
+from gancompress.graph.attribute_changes import set_attributes
+from gancompress.graph.attributes import number_at
+from gancompress.graph.form.to_graph import to_graph
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.numbers import number_at
-from gancompress.graph.repair import set_attributes
-from gancompress.graph.twin import copy_with, require_module
-from gancompress.surgery.names import gates_off, raw_tensors
-from gancompress.surgery.plan import Plan, slice_tensor
+from gancompress.graph.plan import Plan, slice_tensor
+from gancompress.modules.copying import copy_with, require_module
 from gancompress.surgery.quiet import undisturbed
+from gancompress.surgery.raw_tensors import gates_off, raw_tensors
 from gancompress.surgery.transaction import all_or_nothing
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gancompress.modes import evaluating
+from gancompress.modules.undisturbed import evaluating
 
 
 def generators(module: nn.Module) -> list[torch.Generator]:

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from gancompress.errors import GraphError
-from gancompress.graph.nested import call_arguments, map_tensors, tensors_of
-from gancompress.graph.twin import all_tensors, copy_with, require_module
-from gancompress.graph.where import failing_line
-from gancompress.surgery.names import raw_tensors
-from gancompress.surgery.plan import Plan, slice_tensor
-from gancompress.surgery.precise import Float64
+from gancompress.graph.plan import Plan, slice_tensor
+from gancompress.modules.copying import all_tensors, copy_with, require_module
+from gancompress.modules.nested import call_arguments, map_tensors, tensors_of
+from gancompress.modules.user_line import failing_line
+from gancompress.surgery.float64 import Float64
 from gancompress.surgery.quiet import generators, undisturbed
+from gancompress.surgery.raw_tensors import raw_tensors
 
 TOLERANCE = 1e-9
 LOOSEST = 1e-6

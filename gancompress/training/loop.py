@@ -14,24 +14,23 @@ from torch import Tensor, nn
 from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError, DivergedError, StorageError
-from gancompress.export.package import save
-from gancompress.graph.twin import duplicate
+from gancompress.modules.copying import duplicate
+from gancompress.modules.discriminator import autocast, judge
 from gancompress.recipes.schema import Recipe
+from gancompress.saving import save
 from gancompress.training.augment import augment
-from gancompress.training.cast import Cast, Parts, clone_parts, finite_parts
+from gancompress.training.check_fit import check_fit
 from gancompress.training.checkpoint import Checkpoint, save_checkpoint
-from gancompress.training.fit import check_fit
-from gancompress.training.guard import BufferGuard, diverged, finite_step
-from gancompress.training.judge import autocast, judge
-from gancompress.training.lessons import Lessons
+from gancompress.training.discriminator_shrink import start_narrowing
+from gancompress.training.distillation import Lessons
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.losses import ADVERSARIAL
-from gancompress.training.narrow import start_narrowing
 from gancompress.training.order import derived_seed, stream
-from gancompress.training.reals import Reals
+from gancompress.training.recovery import BufferGuard, diverged, finite_step
 from gancompress.training.run_folder import RunFolder
 from gancompress.training.samples import sample_images, save_grid
-from gancompress.training.setup import (
+from gancompress.training.signals import Stop
+from gancompress.training.start import (
     TrainResult,
     check_recipe,
     check_same_length,
@@ -40,8 +39,9 @@ from gancompress.training.setup import (
     run_lengths,
     starting_point,
 )
-from gancompress.training.signals import Stop
 from gancompress.training.student import fresh, masked_student, narrow_student
+from gancompress.training.task import Reals
+from gancompress.training.train_state import Cast, Parts, clone_parts, finite_parts
 from gancompress.wrapping import Masked
 
 MAX_SKIPS = 3  # non-finite steps in a row before rolling back

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.data.inputs import InputSampler
-from gancompress.modes import evaluating
+from gancompress.modules.undisturbed import evaluating
 from gancompress.training.order import stream
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from gancompress.errors import ConfigError
-from gancompress.graph.twin import duplicate
+from gancompress.graph.plan import Plan
 from gancompress.masks.budget import Budget, Target
+from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
-from gancompress.surgery.plan import Plan
-from gancompress.training.narrow import largest, uniform_widths
+from gancompress.training.discriminator_shrink import largest, uniform_widths
 from gancompress.training.order import derived_seed
 from gancompress.wrapping import Masked, wrap
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.twin import duplicate
+from gancompress.graph.plan import Plan
 from gancompress.masks.budget import Budget, Target
 from gancompress.models.layers import (
     BatchNorm2d,
@@ -19,8 +19,8 @@ from gancompress.models.layers import (
     SpectralLinear,
     spectral_weight,
 )
+from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
-from gancompress.surgery.plan import Plan
 from gancompress.wrapping import wrap
 
 STEPS = 64  # of the pruning ratio, between 0 and 1

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import ConfigError, GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
-from gancompress.graph.nested import map_tensors
+from gancompress.graph.plan import Plan
 from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget, Target
 from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
@@ -21,13 +21,13 @@ from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.schedule import build_schedule
-from gancompress.surgery.names import raw_tensors
-from gancompress.surgery.operate import carried_channels, operate, sliced_copy
-from gancompress.surgery.plan import Plan
+from gancompress.modules.nested import map_tensors
+from gancompress.surgery.live_cut import carried_channels, operate, sliced_copy
+from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import Verification, verify
+from gancompress.wrapping.attaching import alive_of, budget_for, set_up
 from gancompress.wrapping.check import CutCheck
-from gancompress.wrapping.setup import alive_of, budget_for, set_up
 from gancompress.wrapping.state import State
 
 

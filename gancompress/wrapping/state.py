@@ -8,7 +8,7 @@ from typing import Any
 
 from gancompress.errors import CheckpointError
 from gancompress.graph.groups import Cost
-from gancompress.surgery.plan import Plan
+from gancompress.graph.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from gancompress.distill import DistillBatch, build_distiller
 from gancompress.distill.bank import ClassBank, class_means
-from gancompress.distill.gains import ClassGain, find_gain, named_gain
+from gancompress.distill.class_gains import ClassGain, find_gain, named_gain
 from gancompress.errors import ConfigError, DataError
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
 from tests.distill.toys import CLASSES, Bench, bench

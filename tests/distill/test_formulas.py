@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gancompress.distill import DistillBatch, attention_transfer, kernel_alignment
 from gancompress.distill.connector import Connector
-from gancompress.distill.latent_direction import relation_divergence
 from gancompress.distill.maths import (
     attention_map,
     channel_energy,
@@ -19,7 +18,8 @@ from gancompress.distill.maths import (
     relative_mse,
     squared_norm,
 )
-from gancompress.distill.relational import channel_gram, cosine_matrix
+from gancompress.distill.strategies.latent_direction import relation_divergence
+from gancompress.distill.strategies.relational import channel_gram, cosine_matrix
 from gancompress.errors import ConfigError, DataError
 from tests.distill.toys import bench
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.distill import DistillBatch, Taps, build_distiller
-from gancompress.distill.latent_direction import latent_directions
+from gancompress.distill.strategies.latent_direction import latent_directions
 from gancompress.errors import ConfigError
 from tests.distill.toys import LATENT, bench
 

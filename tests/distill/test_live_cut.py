@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gancompress.distill import DistillBatch, Distiller, Taps, build_distiller, find_taps
+from gancompress.graph.plan import Plan
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
-from gancompress.surgery.plan import Plan
 from gancompress.wrapping import Masked, wrap
 from tests.distill.toys import SETTINGS, Setting
 

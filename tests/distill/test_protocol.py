@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gancompress.distill import Context
-from gancompress.distill.judge import Judge
+from gancompress.distill.frozen_discriminator import Judge
 from gancompress.errors import ConfigError, DataError
 from tests.distill.toys import CLASSES, Discriminator, bench
 

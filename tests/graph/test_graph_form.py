@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 
 import gancompress as gc
 from gancompress.errors import GraphError
-from gancompress.graph.form import GraphForm
+from gancompress.graph.form.module import GraphForm
 
 from .literal_nets import (
     LAYERS,

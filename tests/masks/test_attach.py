@@ -14,7 +14,7 @@ import gancompress as gc
 from gancompress.errors import GraphError
 from gancompress.masks.attach import detach, find_masks
 from gancompress.masks.mask import Gate
-from gancompress.surgery.names import raw_tensors
+from gancompress.surgery.raw_tensors import raw_tensors
 from tests.tiny import KINDS, build, inputs
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import gancompress as gc
-from gancompress.commands.planning import predict
-from gancompress.commands.subject import Subject
+from gancompress.commands.dry_run import predict
+from gancompress.commands.resolve.subject import Subject
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import GraphError, TargetError
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
@@ -16,7 +16,7 @@ from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
-from gancompress.training.setup import TrainResult
+from gancompress.training.start import TrainResult
 from gancompress.training.student import narrow_student
 from gancompress.training.torch_pruned import plain_twin
 from tests.training.nets import TinyGenerator, images, networks

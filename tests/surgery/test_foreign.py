@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import gancompress as gc
 from gancompress.errors import GraphError
-from gancompress.graph.twin import duplicate
+from gancompress.modules.copying import duplicate
 from gancompress.surgery.verify import redraw, run
 
 

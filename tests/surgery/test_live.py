@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import gancompress as gc
 from gancompress.errors import CheckpointError, GraphError, TargetError
-from gancompress.surgery.operate import operate
+from gancompress.surgery.live_cut import operate
 from gancompress.wrapping import Masked
 from tests.tiny import KINDS, Tiny, build, inputs
 
@@ -265,10 +265,10 @@ def digest(run: Run) -> str:
 @pytest.mark.parametrize(
     "where",
     [
-        "gancompress.surgery.operate.sliced_copy",
-        "gancompress.surgery.operate.plan_optimizer",
-        "gancompress.surgery.operate.install",
-        "gancompress.surgery.operate.set_attributes",
+        "gancompress.surgery.live_cut.sliced_copy",
+        "gancompress.surgery.live_cut.plan_optimizer",
+        "gancompress.surgery.live_cut.install",
+        "gancompress.surgery.live_cut.set_attributes",
         "gancompress.wrapping.handle.carried_channels",
         "gancompress.wrapping.handle.carry_masks",
         "gancompress.wrapping.handle.carry_scores",

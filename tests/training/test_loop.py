@@ -13,7 +13,7 @@ from gancompress.errors import ConfigError, DataError, DivergedError, TargetErro
 from gancompress.masks.mask import ChannelMask
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
-from gancompress.training.setup import TrainResult
+from gancompress.training.start import TrainResult
 from tests.training.nets import TinyGenerator, images, networks, recipe, train_recipe
 
 

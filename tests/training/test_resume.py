@@ -18,7 +18,7 @@ from gancompress.errors import CheckpointError, ConfigError
 from gancompress.recipes.schema import Recipe
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
-from gancompress.training.setup import TrainResult
+from gancompress.training.start import TrainResult
 from tests.training.nets import images, networks, recipe, train_recipe
 
 PLANS = {

@@ -1,0 +1,63 @@
+"""``gancompress eval``: quality and size of one generator, every number with its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gancompress.commands.console import emit, note, stdout
+from gancompress.commands.resolve.subject import resolve
+from gancompress.commands.resolve.try_forward import probe
+
+
+def evaluation(
+    *,
+    what: str | None,
+    model: str | None,
+    weights: str | None,
+    data: str | None,
+    inputs: Sequence[str] | None,
+    number: int,
+    seed: int,
+    device: str,
+    json: bool,
+) -> None:
+    """Print Frechet distance, PRDC and conditional accuracy on ``number`` samples."""
+    from gancompress.data.folders import open_images
+    from gancompress.metrics.cost import footprint
+    from gancompress.metrics.evaluate import evaluate
+
+    subject = resolve(what, model, weights=weights, inputs=inputs, device=device)
+    size = footprint(subject.generator, probe(subject))
+    reference: dict[str, Any] = {} if data is None else {"reference": open_images(data)}
+    note(f"drawing {number} samples, seed {seed}")
+    found = evaluate(
+        subject.generator, subject.sampler, n=number, seed=seed, device=device, **reference
+    )
+    if json:
+        sizes = {"params": size.params, "macs": size.macs, "bytes": size.bytes}
+        emit("eval", {"model": subject.spec, **sizes, **found})
+        return
+    stdout().print(quality_table(what or subject.spec, found, size.params, size.macs))
+
+
+def quality_table(title: str, found: dict[str, Any], params: int, macs: int) -> Any:
+    """Return the printable table of one evaluation, the real-against-real figures beside it."""
+    from gancompress.reporting.tables import Table, si
+
+    real = found["real"]
+    rows = [
+        ("Frechet distance (classifier)", found["frechet_classifier"], found["frechet_floor"]),
+        *[(name, found[name], real[name]) for name in ("precision", "recall")],
+        *[(name, found[name], real[name]) for name in ("density", "coverage")],
+    ]
+    cells = [(name, f"{value:.4g}", f"{floor:.4g}") for name, value, floor in rows]
+    if found["conditional_accuracy"] is not None:
+        cells.append(("conditional accuracy", f"{found['conditional_accuracy']:.2%}", ""))
+    cells += [("parameters", si(params), ""), ("MACs an image", si(macs), "")]
+    protocol = (
+        f"{found['n']} samples, seed {found['seed']}, features {found['features']}, reference "
+        f"{found['reference']}, k = {found['prdc_k']}. The Frechet distance is not an FID: its "
+        "scale is that of these features."
+    )
+    return Table(title, ("", "generator", "real images"), tuple(cells), protocol)

@@ -1,0 +1,1 @@
+"""From words to participants: which generator, discriminator, inputs and images a command means."""

@@ -1,0 +1,78 @@
+"""A shipped recipe on a generator it was not written for: what cannot work is replaced, aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from gancompress.commands.console import note
+from gancompress.commands.resolve.subject import Subject
+from gancompress.distill import build_distiller
+from gancompress.errors import ConfigError
+from gancompress.modules.undisturbed import evaluating
+from gancompress.recipes.schema import Recipe, Weighted
+
+_NEED_JUDGE = {"discriminator_features", "co_attention"}
+
+
+def adapted(recipe: Recipe, subject: Subject, judge: nn.Module | None) -> Recipe:
+    """Return ``recipe`` with the distillers that can work here, and say what was changed and why.
+
+    Without a discriminator, those that look through it go (``co_attention`` becomes
+    ``attention``); where no conditional norm reads a map, ``class_aware`` becomes ``attention``,
+    which is the same without the class, and goes where there is no map (a graph form has none).
+    Augmentations of images are left out for sound and volumes. All else is left to fail by its own
+    message (ours).
+    """
+    entries = tuple(new for old in recipe.distill for new in _fitting(old, subject, judge))
+    augment = recipe.augment
+    if augment and not _makes_images(subject):
+        note(f"no images (n, channels, h, w): augment {', '.join(augment)} is left out")
+        augment = ()
+    return recipe.model_copy(update={"distill": entries, "augment": augment})
+
+
+def _fitting(entry: Weighted, subject: Subject, judge: nn.Module | None) -> Iterator[Weighted]:
+    name, weight = entry.name, entry.weight
+    if judge is None and name in _NEED_JUDGE:
+        if name == "co_attention":
+            note(f"no discriminator: distiller attention instead of {name}")
+            yield Weighted(name="attention", weight=weight)
+        else:
+            note(f"no discriminator: distiller {name} is left out")
+    elif name == "class_aware" and not _builds(entry, subject, judge):
+        plain = Weighted(name="attention", weight=weight)
+        if _builds(plain, subject, judge):
+            note("no conditional norm to be class-aware with: distiller attention instead")
+            yield plain
+        else:
+            note(f"no layer of {subject.spec} to look into: distiller {name} is left out")
+    else:
+        yield entry
+
+
+def _makes_images(subject: Subject) -> bool:
+    """Whether the generator returns a tensor of 4 dimensions; a failing one is told of later."""
+    try:
+        with torch.no_grad(), evaluating(subject.generator):
+            out = subject.generator(*subject.example())
+    except Exception:
+        return True
+    return not isinstance(out, torch.Tensor) or out.dim() == 4
+
+
+def _builds(entry: Weighted, subject: Subject, judge: nn.Module | None) -> bool:
+    try:
+        build_distiller(
+            entry.name,
+            teacher=subject.generator,
+            student=subject.generator,
+            discriminator=judge,
+            example=subject.example(),
+            **entry.options,
+        )
+    except ConfigError:
+        return False
+    return True

@@ -1,0 +1,224 @@
+"""What the user pointed at: a generator, how to draw its inputs, and how to build it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.commands.console import note
+from gancompress.commands.resolve.builders import build, load_builder, load_weights
+from gancompress.data.inputs import InputSampler
+from gancompress.errors import CheckpointError, ConfigError
+from gancompress.graph.form.module import GraphForm
+from gancompress.graph.form.to_graph import in_form
+from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
+from gancompress.models.embedded import embedded_generator
+
+EMBEDDED = "embedded"
+BIGGAN = "biggan"
+RECORD = "subject.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A generator with everything that a verb needs to use it.
+
+    ``origin["model"]`` is ``embedded``, ``biggan`` (then ``origin["config"]`` has its sizes), or
+    the ``package.module:build_fn`` that the user typed; ``origin["input"]`` what was typed for
+    ``--input``.
+    """
+
+    origin: Mapping[str, Any]
+    generator: nn.Module
+    sampler: InputSampler
+    run: Path | None = None  # the run folder that it came from
+
+    @property
+    def spec(self) -> str:
+        """What to call it in a message."""
+        return str(self.origin["model"])
+
+    @property
+    def label(self) -> str:
+        """Name for folders and files."""
+        return self.spec.rpartition(":")[2].lower().replace("_", "-").replace(".", "-")
+
+    @property
+    def n_classes(self) -> int | None:
+        """Number of classes that the sampler draws, ``None`` without labels."""
+        return self.sampler.n_classes
+
+    def example(self, n: int = 2, seed: int = 0) -> tuple[Tensor, ...]:
+        """Return the arguments of one forward pass of ``n`` images."""
+        return self.sampler(n, torch.Generator().manual_seed(seed))
+
+
+def original(origin: Mapping[str, Any]) -> Callable[[], nn.Module]:
+    """Return the function that builds the network of ``origin`` at its original size."""
+    if origin["model"] == EMBEDDED:
+        return embedded_generator
+    if origin["model"] == BIGGAN:
+        return lambda: BigGANGenerator(BigGANConfig.from_dict(origin["config"]))
+    load_builder(origin["model"])
+    return lambda: build(origin["model"])
+
+
+def resolve(
+    what: str | None,
+    model: str | None,
+    *,
+    weights: str | None = None,
+    inputs: Sequence[str] | None = None,
+    device: str = "cpu",
+) -> Subject:
+    """Return the generator of the word ``what``, of ``--model``, or the embedded one.
+
+    Raises:
+        ConfigError: nothing answers to the words, or inputs cannot be drawn.
+        CheckpointError: weights do not fit.
+    """
+    folder = None if what is None or what == EMBEDDED else Path(what)
+    if folder is not None and ":" in str(folder) and not folder.exists():
+        folder = None
+    if folder is None:
+        if what is not None and model is not None and what != model:
+            raise ConfigError(f"the model is given twice: {what!r} and --model {model!r}")
+        subject = _from_builder(what or model or EMBEDDED, weights, inputs)
+    else:
+        if weights is not None:
+            raise ConfigError(f"{folder} brings its own weights; leave --weights out")
+        subject = (_from_biggan if is_biggan(folder) else _from_run)(folder, model, inputs)
+    subject.generator.to(resolved_device(device)).eval()
+    return subject
+
+
+def in_its_form(subject: Subject, form: str) -> Subject:
+    """Return ``subject`` with the graph form of its generator, which its run remembers.
+
+    Raises:
+        ConfigError: another form than ``graph``.
+        GraphError: the generator has no graph form.
+    """
+    generator = in_form(subject.generator, subject.example(), None, form)
+    return replace(subject, generator=generator, origin={**subject.origin, "form": form})
+
+
+def is_biggan(folder: Path) -> bool:
+    """Return whether ``folder`` is a published BigGAN checkpoint, or one that we converted."""
+    return (folder / "biggan.json").is_file() or (folder / "G_ema.pth").is_file()
+
+
+def resolved_device(name: str) -> torch.device:
+    """Return the device ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or, for ``auto``, the best there is.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"no device {name!r} here ({first}). Use --device auto") from error
+    return device
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Return what the run folder ``run`` remembers of its subject: text, never imported.
+
+    Raises:
+        ConfigError: ``run`` is no run folder.
+        CheckpointError: its record is damaged.
+    """
+    if not run.exists():
+        near = sorted(str(p) for p in Path("runs").glob("*")) if Path("runs").is_dir() else []
+        last = f" The last one: {near[-1]}" if near else ""
+        raise ConfigError(
+            f"{str(run)!r} is neither a run folder nor package.module:build_fn.{last}"
+        )
+    if not (run / RECORD).is_file():
+        raise ConfigError(f"{run} is no run folder: it has no {RECORD}")
+    try:
+        found = json.loads((run / RECORD).read_bytes())
+        if not isinstance(found["model"], str) or not isinstance(found["input"], list):
+            raise TypeError("model must be text, and input a list")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{run / RECORD} is damaged ({error!r})") from error
+    return found
+
+
+def _from_run(run: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
+    import gancompress as gc
+
+    if run.name == "model" and (run.parent / RECORD).is_file():
+        run = run.parent
+    found = read_record(run)
+    if found["model"] not in (EMBEDDED, BIGGAN):
+        if model is None:
+            # A folder may come from anywhere; what it names is imported only if the user types it.
+            raise ConfigError(
+                f"{run} was made from {found['model']!r}. Type that name to let its code run: "
+                f"--model {found['model']}"
+            )
+        found["model"] = model
+    if not (run / "model").is_dir():
+        raise ConfigError(
+            f"{run} has no finished model. Go on with: gancompress prune --resume {run}"
+        )
+    generator = gc.load(original(found), run / "model")
+    # A graph form does not have the methods of its class.
+    home = original(found)() if isinstance(generator, GraphForm) else generator
+    return Subject(found, generator, sampler_for(home, inputs or found["input"]), run)
+
+
+def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
+    if model is not None:
+        raise ConfigError(f"the model is given twice: {str(folder)!r} and --model {model!r}")
+    note(f"model: the BigGAN checkpoint in {folder} (moving average)")
+    generator, _, _ = load_biggan_folder(folder)
+    origin = {
+        "model": BIGGAN,
+        "config": generator.config.to_dict(),
+        "folder": str(folder),
+        "input": list(inputs or ()),
+    }
+    return Subject(origin, generator, sampler_for(generator, inputs))
+
+
+def _from_builder(spec: str, weights: str | None, inputs: Sequence[str] | None) -> Subject:
+    if spec == EMBEDDED:
+        note("model: the embedded BigGAN-32 teacher (Fashion-MNIST)")
+        generator: nn.Module = embedded_generator()
+    else:
+        generator = build(spec)
+        if weights is None:
+            note(f"model: {spec}, with the weights that it builds (no --weights)")
+    if weights is not None:
+        load_weights(generator, weights)
+    origin = {"model": spec, "input": list(inputs or ())}
+    return Subject(origin, generator, sampler_for(generator, inputs))
+
+
+def sampler_for(generator: nn.Module, specs: Sequence[str] | None) -> InputSampler:
+    """Return the sampler of ``specs``, or of the generator's own ``sample_inputs``.
+
+    Raises:
+        ConfigError: neither is there, or a specification is wrong.
+    """
+    if specs:
+        return InputSampler.parse(specs)
+    if not callable(getattr(generator, "sample_inputs", None)):
+        raise ConfigError(
+            f"how are the inputs of {type(generator).__name__} drawn? Say it with "
+            "--input 'z=normal(128)' (one --input per argument; labels: 'y=labels(10)'), "
+            "or give the class a method sample_inputs(n, rng)"
+        )
+    return InputSampler.of(generator)

@@ -1,0 +1,77 @@
+"""``gancompress sample``: a grid of images, alone or under the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from gancompress.commands.console import emit, stdout
+from gancompress.commands.resolve.subject import Subject, resolve
+from gancompress.commands.resolve.try_forward import probe
+from gancompress.errors import ConfigError
+
+COLUMNS = 10
+
+
+def sampling(
+    *,
+    what: str | None,
+    model: str | None,
+    weights: str | None,
+    inputs: Sequence[str] | None,
+    number: int,
+    compare: bool,
+    out: Path,
+    seed: int,
+    device: str,
+    json: bool,
+) -> None:
+    """Write ``number`` images, rounded up to whole rows of ten, to the PNG ``out``.
+
+    Raises:
+        ConfigError: ``out`` exists, or there is no teacher to compare with.
+    """
+    from gancompress.reporting.pictures import before_after_grid, sample_grid, save_png
+
+    if out.exists():
+        raise ConfigError(f"{out} exists. Choose another name with --out")
+    if compare and (what is None or ":" in what):
+        raise ConfigError("--compare needs a run folder: its student goes below the teacher")
+    subject = resolve(
+        what, model, weights=None if compare else weights, inputs=inputs, device=device
+    )
+    probe(subject)
+    rows = -(-number // COLUMNS)
+    if compare:
+        teacher = teacher_of(subject, weights, device)
+        image = before_after_grid(
+            teacher.generator, subject.generator, subject.sampler,
+            n_classes=subject.n_classes, rows=rows, columns=COLUMNS, seed=seed,
+        )  # fmt: skip
+    else:
+        image = sample_grid(
+            subject.generator, subject.sampler,
+            n_classes=subject.n_classes, rows=rows, columns=COLUMNS, seed=seed,
+        )  # fmt: skip
+    save_png(image, out)
+    if json:
+        emit("sample", {"model": subject.spec, "file": str(out), "n": rows * COLUMNS, "seed": seed})
+        return
+    stdout().print(Text(f"wrote {out} ({rows * COLUMNS} images, seed {seed})"), soft_wrap=True)
+
+
+def teacher_of(subject: Subject, weights: str | None, device: str) -> Subject:
+    """Return the teacher that the run of ``subject`` started from.
+
+    Raises:
+        ConfigError: it was a user's model and its weights are not given.
+    """
+    from gancompress.commands.resolve.subject import EMBEDDED
+
+    if subject.spec != EMBEDDED and weights is None:
+        raise ConfigError("the teacher's weights are needed beside the run: --weights FILE")
+    return resolve(
+        None, subject.spec, weights=weights, inputs=subject.origin["input"], device=device
+    )

@@ -1,0 +1,123 @@
+"""The teacher's discriminator as a frozen observer of images."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.distill.maths import widen
+from gancompress.distill.probe import look
+from gancompress.distill.protocol import Context
+from gancompress.distill.tap_pairs import find_taps
+from gancompress.distill.taps import Taps, tap_path, tensors_in
+from gancompress.errors import ConfigError, DataError
+
+
+class Judge:
+    """A frozen copy, in eval mode, of the teacher's discriminator with its taps (ours).
+
+    ``sizes`` maps each tap to its spatial size. Not an ``nn.Module``: it must stay out of the
+    distiller's parameters and checkpoints. Without ``taps`` they are found, one a spatial size, in
+    the order of the forward.
+
+    Raises:
+        ConfigError: no discriminator, an unknown tap, or no map to tap.
+        DataError: a conditional discriminator and no labels in the example.
+    """
+
+    def __init__(self, context: Context, who: str, taps: Sequence[str] | None) -> None:
+        if context.discriminator is None:
+            raise ConfigError(
+                f"{who} looks at images with the teacher's discriminator, and there is none; "
+                "give one (--discriminator) or choose distiller 'attention'"
+            )
+        self.network = copy.deepcopy(context.discriminator).requires_grad_(False)
+        self.network.eval()
+        self.who = who
+        images = next(tensors_in(look(context.teacher, context.example)))
+        arguments = self._arguments(images, context.labels())
+        found = {tap: size for size, tap in find_taps(self.network, arguments).items()}
+        if taps is not None:
+            if not taps:
+                raise ConfigError(f"{who}: the list of discriminator taps is empty")
+            for tap in taps:
+                tap_path(self.network, tap)
+            with Taps(self.network, taps) as recorder:
+                look(self.network, arguments)
+                shapes = {tap: tuple(x.shape) for tap, x in recorder.take().items()}
+            found = {tap: shape[2:] for tap, shape in shapes.items()}
+        self.sizes: Mapping[str, tuple[int, ...]] = found
+
+    def keep(self, taps: Sequence[str]) -> None:
+        """Look only at ``taps`` from now on."""
+        self.sizes = {tap: self.sizes[tap] for tap in taps}
+
+    def features(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Return the activations by tap, in the run's precision, with gradient to ``images``."""
+        with Taps(self.network, list(self.sizes)) as taps:
+            self.network(*self._arguments(images, labels))
+            return dict(taps.take())
+
+    def class_maps(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Return sum_c (d score / d F_c) F_c by tap, (n, *space): what a place adds to the score.
+
+        The derivative is taken element by element and held constant; gradient flows to ``images``
+        through F. At a last feature map that the head reads through relu, sum pooling and a
+        projection, this is the score's exact decomposition over space (up to the bias): sum_c
+        w_c(y) relu(F_c).
+        """
+        leaves = _Leaves()
+        handles = [
+            self.network.get_submodule(tap_path(self.network, tap)).register_forward_hook(
+                leaves.open
+            )
+            for tap in self.sizes
+        ]
+        try:
+            with torch.enable_grad(), Taps(self.network, list(self.sizes)) as taps:
+                score = next(tensors_in(self.network(*self._arguments(images, labels))))
+                features = taps.take()
+                total = widen(score).reshape(score.shape[0], -1).mean(1).sum()
+                # Only the part behind the first tap is differentiated here.
+                slopes = torch.autograd.grad(
+                    total, list(features.values()), retain_graph=images.requires_grad
+                )
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {
+            tap: (widen(slope) * widen(feature)).sum(1)
+            for (tap, feature), slope in zip(features.items(), slopes, strict=True)
+        }
+
+    def _arguments(self, images: Tensor, labels: Tensor | None) -> tuple[Any, ...]:
+        slots = [
+            p
+            for p in inspect.signature(self.network.forward).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        if len(slots) < 2:
+            return (images,)
+        if labels is not None:
+            return (images, labels)
+        if slots[1].default is slots[1].empty:
+            raise DataError(
+                f"{self.who}: {type(self.network).__name__} needs {slots[1].name!r} (class labels) "
+                "and there are none"
+            )
+        return (images,)
+
+
+class _Leaves:
+    """Starts the graph at a tap when nothing before it asks for gradient."""
+
+    def open(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, Tensor) and not output.requires_grad:
+            # A clone, not the leaf itself: an in-place relu may follow.
+            return output.detach().requires_grad_().clone()
+        return None

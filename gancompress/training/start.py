@@ -1,0 +1,122 @@
+"""What a run needs to know before its first step, and what it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gancompress.data.arrays import Dataset
+from gancompress.errors import ConfigError
+from gancompress.graph.plan import Plan
+from gancompress.recipes.schema import Recipe
+from gancompress.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
+from gancompress.training.log import Log
+from gancompress.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves.
+
+    Attributes:
+        generator: a plain module in eval mode with the averaged weights (still masked when the run
+            was stopped before its masks were cut).
+        plan: what was cut, relative to the generator given; ``None`` when nothing was.
+        history: one mapping of figures per logged step.
+        run_dir: the run folder, if any.
+        exit_code: 0 done; 75 or 130 stopped by a signal, resumable.
+        verified: masked against cut network, ``max_error`` and ``passed``; ``None`` without a cut.
+    """
+
+    generator: nn.Module
+    plan: Plan | None
+    history: list[dict[str, float]]
+    run_dir: Path | None
+    exit_code: int = 0
+    verified: dict[str, Any] | None = None
+
+
+def run_lengths(recipe: Recipe, max_steps: int | None) -> tuple[int, int]:
+    """Return the steps under masks (all of them, for other kinds) and of fine-tuning."""
+    total = recipe.steps + recipe.finetune_steps
+    if max_steps is None or max_steps >= total:
+        return recipe.steps, recipe.finetune_steps
+    if max_steps < 1:
+        raise ConfigError(f"max_steps is {max_steps}; it must be at least 1")
+    steps = max(1, round(max_steps * recipe.steps / total))
+    return steps, max_steps - steps
+
+
+def check_recipe(recipe: Recipe, discriminator: nn.Module | None, dataset: Dataset | None) -> None:
+    """Refuse a recipe that does not go with what is given (ours).
+
+    Raises:
+        ConfigError: what is missing or too much is in the message.
+    """
+    for kind in ("relaxation", "penalty", "importance"):
+        entry = getattr(recipe, kind)
+        if entry.options:
+            raise ConfigError(f"{kind} {entry.name!r} has no option {next(iter(entry.options))!r}")
+    if recipe.kind == "train" and (discriminator is None or dataset is None):
+        raise ConfigError("kind train needs a discriminator and a data set")
+    if recipe.discriminator.real == "data" and dataset is None:
+        raise ConfigError(
+            "discriminator.real is data, and none is given; give images, or set "
+            "discriminator.real=teacher"
+        )
+    if discriminator is None and not recipe.distill:
+        raise ConfigError("nothing to learn from: no discriminator and no distiller")
+
+
+def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Checkpoint | None:
+    """Return the checkpoint to go on from: none, the newest good one, or the one at a path.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is good.
+    """
+    if resume is None:
+        return None
+    if resume == "auto":
+        found, complaints = latest_checkpoint(run.checkpoints)
+    else:
+        found, complaints = load_checkpoint(Path(resume)), []
+    for complaint in complaints:
+        log.event("bad_checkpoint", f"passed over: {complaint}")
+    if found is not None and run.moved:
+        log.event("moved", f"resumed elsewhere ({run.moved}): equal to rounding, not bit for bit")
+    if found is None:
+        log.resume(0)  # killed before its first checkpoint: all of it is done again
+    return found
+
+
+def check_same_length(found: Checkpoint, total: int) -> None:
+    """Refuse to go on with a run of another length: its schedules would jump."""
+    if found.state["total"] != total:
+        raise ConfigError(
+            f"{found.path} belongs to a run of {found.state['total']} steps, this one has "
+            f"{total}: resume with the same max_steps"
+        )
+
+
+def place(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+    """Move ``module`` to ``device`` in the memory format ``layout``, in place, and return it.
+
+    Channels last means that of volumes for weights of five dimensions.
+    """
+    last = layout == torch.channels_last
+    formats = {4: layout, 5: torch.channels_last_3d if last else torch.contiguous_format}
+    for tensor in (*module.to(device).parameters(), *module.buffers()):
+        if tensor.dim() in formats:
+            tensor.data = tensor.data.contiguous(memory_format=formats[tensor.dim()])
+    return module
+
+
+def lr_factor(progress: float, decay_from: float | None) -> float:
+    """Return 1 up to ``decay_from``, then a straight line down to 0 at progress 1."""
+    if decay_from is None or progress <= decay_from:
+        return 1.0
+    return (1.0 - progress) / (1.0 - decay_from)

@@ -1,0 +1,256 @@
+"""Everything that learns in a run, as one thing to save and to restore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.errors import CheckpointError
+from gancompress.graph.plan import Plan
+from gancompress.masks.attach import detach, find_masks
+from gancompress.recipes.schema import Optim, Recipe
+from gancompress.training.discriminator_shrink import Narrowing
+from gancompress.training.distillation import Lessons
+from gancompress.training.ema import update_ema
+from gancompress.training.optimizer_state import (
+    check_held_once,
+    load_optimizer_state,
+    optimizer_state,
+)
+from gancompress.training.recovery import finite_tensors
+from gancompress.wrapping import Masked
+
+Parts = dict[str, dict[str, Tensor]]
+
+
+@dataclass
+class Cast:
+    """The networks of a run with their optimisers (ours).
+
+    ``optimizers`` maps ``generator``, ``masks``, ``connectors`` and ``discriminator`` to the
+    optimisers there are; ``masked`` is ``None`` without masks and once they are gone;
+    ``narrowing`` takes channels out of the discriminator, where the recipe asks for it.
+    """
+
+    generator: nn.Module
+    ema: nn.Module
+    discriminator: nn.Module | None
+    masked: Masked | None
+    lessons: Lessons
+    optimizers: dict[str, torch.optim.Adam]
+    narrowing: Narrowing | None = None
+
+    @classmethod
+    def gather(
+        cls,
+        recipe: Recipe,
+        generator: nn.Module,
+        ema: nn.Module,
+        discriminator: nn.Module | None,
+        *,
+        masked: Masked | None,
+        lessons: Lessons,
+        narrowing: Narrowing | None = None,
+    ) -> Cast:
+        """Make the optimisers: mask scores and connectors have one of their own."""
+        scores = list(masked.parameters()) if masked is not None else []
+        known = {id(p) for p in scores}
+        weights = [p for p in generator.parameters() if id(p) not in known]
+        optimizers = {"generator": _adam(weights, recipe.generator_optim)}
+        if scores:
+            numbers = recipe.generator_optim
+            optimizers["masks"] = _adam(scores, numbers, lr=recipe.mask_lr)
+        connectors = [p for _, p in lessons.parameters()]
+        if connectors:
+            optimizers["connectors"] = _adam(connectors, recipe.generator_optim)
+        if discriminator is not None and recipe.discriminator.policy != "frozen":
+            optimizers["discriminator"] = _adam(
+                list(discriminator.parameters()), recipe.discriminator_optim
+            )
+        return cls(generator, ema, discriminator, masked, lessons, optimizers, narrowing)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield everything that an optimiser may hold, by a name unique among all networks."""
+        for prefix, module in (("G", self.generator), ("D", self.discriminator)):
+            if module is not None:
+                for name, parameter in module.named_parameters():
+                    yield f"{prefix}.{name}", parameter
+        for name, parameter in self.lessons.parameters():
+            yield f"L.{name}", parameter
+
+    def generator_optimizers(self) -> list[torch.optim.Adam]:
+        """Return the optimisers that hold the generator's parameters, scores included."""
+        return [o for name, o in self.optimizers.items() if name in ("generator", "masks")]
+
+    def set_learning_rates(self, recipe: Recipe, factor: float) -> None:
+        """Scale every learning rate of the recipe by ``factor``."""
+        rates = {
+            "generator": recipe.generator_optim.lr,
+            "connectors": recipe.generator_optim.lr,
+            "masks": recipe.mask_lr,
+            "discriminator": recipe.discriminator_optim.lr,
+        }
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = rates[name] * factor
+
+    def average(self, decay: float) -> None:
+        """Move the average; its masks hold the same choice as the generator's, not an average."""
+        update_ema(self.ema, self.generator, decay=decay)
+        if self.masked is not None:
+            copies = find_masks(self.ema)
+            for name, mask in self.masked.masks.items():
+                copies[name].load_state_dict(mask.state_dict())
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of everything but the discriminator."""
+        for name, optimizer in self.optimizers.items():
+            if name != "discriminator":
+                optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Step everything but the discriminator."""
+        for name, optimizer in self.optimizers.items():
+            if name != "discriminator":
+                optimizer.step()
+
+    def learners(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that ``step`` moves."""
+        yield from self.generator.parameters()
+        for _, parameter in self.lessons.parameters():
+            yield parameter
+
+    def size(self) -> dict[str, int]:
+        """Return the cost of the generator without its dead channels, and a narrowing opponent's.
+
+        There must be masks.
+        """
+        assert self.masked is not None
+        cost = self.masked.cost()
+        size = {"params": cost.params, "macs": cost.macs}
+        if self.narrowing is not None:
+            size["discriminator_params"] = self.narrowing.params
+        return size
+
+    def shrink(self) -> bool:
+        """Really cut the dead channels, everywhere; return whether there were any."""
+        assert self.masked is not None
+        graph = self.masked.graph
+        plan = self.masked.shrink(self.generator_optimizers(), [self.ema])
+        if plan is None:
+            return False
+        self.lessons.shrink(partial(graph.kept, plan))
+        if self.narrowing is not None:
+            optimizer = self.optimizers["discriminator"]
+            self.narrowing.follow(self.masked.cost(), self.masked.original, [optimizer])
+        self.check_optimizers()
+        return True
+
+    def narrow_again(self, state: Mapping[str, Any]) -> None:
+        """Bring the discriminator to the shape that it has in a checkpoint of this ``state``."""
+        if self.narrowing is not None:
+            optimizer = self.optimizers["discriminator"]
+            self.narrowing.restore(state.get("discriminator"), [optimizer])
+
+    def mute(self) -> None:
+        """Hide the channels that are dead now from the distillers."""
+        if self.masked is not None:
+            self.lessons.mute(partial(self.masked.graph.kept, alive_plan(self.masked)))
+
+    def unmask(self) -> None:
+        """Take the masks off generator and average, and their scores out of the optimisers."""
+        assert self.masked is not None
+        self.masked.unwrap()
+        detach(self.ema)
+        self.optimizers.pop("masks")
+        self.masked = None
+        self.check_optimizers()
+
+    def verification(self) -> dict[str, Any] | None:
+        """Return what the last verified cut showed, ready for JSON."""
+        found = None if self.masked is None else self.masked.verification
+        if self.masked is None or found is None:
+            return None
+        # A channel may have gone in any of the cuts: the largest error counts.
+        worst = max([found.max_error, *self.masked.cut_errors])
+        return {"max_error": worst, "passed": found.passed, "cuts": len(self.masked.cut_errors)}
+
+    def check_optimizers(self) -> None:
+        """Make sure that every live parameter is held exactly once."""
+        check_held_once(self.generator_optimizers(), self.generator.parameters())
+        if self.discriminator is not None and "discriminator" in self.optimizers:
+            held = [self.optimizers["discriminator"]]
+            check_held_once(held, self.discriminator.parameters())
+
+    def parts(self) -> Parts:
+        """Return all tensors that decide how the run goes on."""
+        parts: Parts = {
+            "generator": dict(self.generator.state_dict()),
+            "ema": dict(self.ema.state_dict()),
+        }
+        if self.discriminator is not None:
+            parts["discriminator"] = dict(self.discriminator.state_dict())
+        if len(self.lessons):
+            parts["lessons"] = self.lessons.state_dict()
+        for name, optimizer in self.optimizers.items():
+            parts[f"optim-{name}"] = optimizer_state(optimizer, self.named_parameters())
+        return parts
+
+    def restore(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take up what ``parts`` returned; networks must have the shapes of that moment.
+
+        Raises:
+            CheckpointError: they have not.
+        """
+        modules = {
+            "generator": self.generator,
+            "ema": self.ema,
+            "discriminator": self.discriminator,
+        }
+        for name, module in modules.items():
+            if module is None:
+                continue
+            try:
+                module.load_state_dict(dict(parts[name]))
+            except (RuntimeError, KeyError) as error:
+                raise CheckpointError(
+                    f"the checkpoint does not fit this {name}: {error}. Resume with the networks "
+                    "and the recipe that the run was started with"
+                ) from error
+        if len(self.lessons):
+            self.lessons.load_state_dict(parts.get("lessons", {}))
+        for name, optimizer in self.optimizers.items():
+            saved = dict(parts.get(f"optim-{name}", {}))
+            load_optimizer_state(optimizer, self.named_parameters(), saved)
+
+
+def alive_plan(masked: Masked) -> Plan:
+    """Return the plan that keeps the channels alive now (relative to the last cut)."""
+    keep = {
+        name: [i for i, alive in enumerate(mask.get_buffer("alive").tolist()) if alive]
+        for name, mask in masked.masks.items()
+    }
+    return Plan.of(masked.graph, keep)
+
+
+def clone_parts(parts: Parts) -> Parts:
+    """Return copies that training does not change."""
+    return {n: {k: t.detach().clone() for k, t in part.items()} for n, part in parts.items()}
+
+
+def finite_parts(parts: Parts) -> bool:
+    """Return whether no tensor of a checkpoint-to-be holds NaN or infinity."""
+    return all(finite_tensors(part.values()) for part in parts.values())
+
+
+def _adam(
+    parameters: list[nn.Parameter], numbers: Optim, lr: float | None = None
+) -> torch.optim.Adam:
+    # One kernel for all parameters: the step of a small student is short.
+    lr = numbers.lr if lr is None else lr
+    return torch.optim.Adam(parameters, lr=lr, betas=numbers.betas, eps=numbers.eps, fused=True)

@@ -1,0 +1,136 @@
+"""From inputs to masks: trace, choose the groups, check the target, attach."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from gancompress.errors import GraphError
+from gancompress.graph.groups import ChannelGraph, Cost
+from gancompress.graph.plan import Plan
+from gancompress.graph.trace import trace
+from gancompress.masks.attach import attach
+from gancompress.masks.budget import Budget, Target
+from gancompress.masks.choose import choose_groups
+from gancompress.masks.importance import channel_norm
+from gancompress.masks.mask import ChannelMask
+from gancompress.surgery.numeric_check import vetted_trace
+from gancompress.surgery.quiet import undisturbed
+from gancompress.surgery.raw_tensors import raw_tensors
+from gancompress.surgery.transaction import all_or_nothing
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a handle starts with; the gates are on the generator already."""
+
+    graph: ChannelGraph
+    masks: dict[str, ChannelMask]
+    original: Cost
+    budget: Budget | None
+
+
+def set_up(
+    generator: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Start:
+    """Trace ``generator``, vet its groups in numbers, and put masks on the chosen ones (ours).
+
+    Scores start at each channel's norm relative to its group, so around 1 and open.
+
+    Raises:
+        ConfigError: a pattern matches nothing.
+        GraphError: the forward fails, with or without gates, or nothing can be pruned.
+        TargetError: the target is out of reach.
+    """
+    graph = vetted_trace(generator, trace(generator, tuple(args), kwargs))
+    if not graph.groups:
+        raise GraphError(
+            f"no channel of {type(generator).__name__} can go. "
+            f"`gancompress inspect` shows why, layer by layer. {graph.hint}".rstrip()
+        )
+    chosen = choose_groups(graph, options["include"], options["exclude"])
+    # Channels that nobody reads need no gate (and have none): they stay unless a plan drops them.
+    chosen = {n for n in chosen if graph[n].readers or graph[n].silencers}
+    original, budget = graph.cost(), None
+    if options["target"] is not None:
+        budget = budget_for(options["target"], original, graph, chosen, options)
+    tensors = raw_tensors(generator)
+    masks = {}
+    for group in (g for g in graph.groups if g.name in chosen):
+        mask = ChannelMask(
+            group.name, group.size, options["relaxation"], held_open=budget is not None
+        )
+        with torch.no_grad():
+            mask.scores.copy_(torch.from_numpy(channel_norm(group, tensors)))
+        masks[group.name] = mask
+    with all_or_nothing((generator,), ()):
+        attach(generator, graph, masks, options["site"])
+        _try_owners(generator, graph)
+    return Start(graph, masks, original, budget)
+
+
+def budget_for(
+    target: str | Target,
+    original: Cost,
+    graph: ChannelGraph,
+    masked: Container[str],
+    options: Mapping[str, Any],
+) -> Budget:
+    """Return the budget of ``target``, checked against what the ``masked`` groups can give.
+
+    Raises:
+        TargetError: it is out of reach.
+    """
+    budget = Budget(Target.parse(target), original, options["round_to"], options["min_channels"])
+    budget.check(graph, {n: s for n, s in graph.widths.items() if n not in masked})
+    return budget
+
+
+def alive_of(plan: Plan, graph: ChannelGraph, masked: Container[str]) -> dict[str, torch.Tensor]:
+    """Return which channels ``plan`` keeps, a bool tensor (c,) for each group it names (ours).
+
+    Raises:
+        GraphError: the plan names a group this network does not have, or drops channels of a
+            group that has no mask.
+    """
+    alive = {}
+    for name, kept in plan.keep.items():
+        group = graph[name]
+        if not kept or min(kept) < 0 or max(kept) >= group.size:
+            raise GraphError(
+                f"plan keeps channels {kept[:3]} ... of {name!r}, which has {group.size}: it "
+                "was made for another network"
+            )
+        alive[name] = torch.zeros(group.size, dtype=torch.bool)
+        alive[name][kept] = True
+        if name not in masked and group.readers and not alive[name].all():
+            raise GraphError(f"plan drops channels of {name!r}, which was excluded from masking")
+    return alive
+
+
+def _try_owners(generator: nn.Module, graph: ChannelGraph) -> None:
+    """Run once where a gate became the child of a module that has children of its own."""
+    owners = [
+        path or type(sub).__name__ for path, sub in generator.named_modules()
+        if parametrize.is_parametrized(sub) and len(sub._modules) > 1
+    ]  # fmt: skip
+    if not owners:
+        return
+    args, kwargs = graph.example
+    try:
+        with undisturbed(generator):
+            generator(*args, **kwargs)
+    except Exception as error:
+        raise GraphError(
+            f"the generator no longer runs with gates ({type(error).__name__}: {error}). A gate on "
+            f"a parameter of {', '.join(owners)} is a submodule, and the forward may walk over the "
+            "children: move the parameter into a module of its own, or exclude its channels"
+        ) from error

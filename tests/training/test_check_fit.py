@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from gancompress.data.arrays import ArrayDataset
+from gancompress.data.inputs import InputSampler
+from gancompress.errors import DataError
+from gancompress.modules.discriminator import takes_labels
+from gancompress.training.check_fit import check_fit
+from tests.training.nets import TinyDiscriminator, TinyGenerator, images, networks
+
+
+def test_a_probe_changes_nothing() -> None:
+    generator, discriminator = networks()
+    generator.train()
+    before = copy.deepcopy(generator.state_dict())
+    state = torch.get_rng_state()
+    sampler = InputSampler.of(generator)
+    inputs = check_fit(generator, sampler, discriminator=discriminator, dataset=images())
+    assert [tuple(x.shape) for x in inputs] == [(2, 6), (2,)]
+    assert generator.training
+    assert torch.equal(state, torch.get_rng_state())
+    for name, tensor in generator.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def wrong_size() -> ArrayDataset:
+    return ArrayDataset(torch.zeros(4, 1, 16, 16, dtype=torch.uint8), torch.arange(4) % 3, 3)
+
+
+def colour() -> ArrayDataset:
+    return ArrayDataset(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4) % 3, 3)
+
+
+def more_classes() -> ArrayDataset:
+    return ArrayDataset(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4), 4)
+
+
+def unlabelled() -> ArrayDataset:
+    return ArrayDataset(torch.zeros(4, 1, 8, 8, dtype=torch.uint8))
+
+
+class Bytes(ArrayDataset):
+    def batch(self, indices):
+        x, y = super().batch(indices)
+        return (x + 1) * 127.5 + 3, y
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (wrong_size, ["(1, 8, 8)", "(1, 16, 16)"]),
+        (colour, ["(1, 8, 8)", "(3, 8, 8)"]),
+        (more_classes, ["3 classes", "4"]),
+        (unlabelled, ["3 classes", "no labels"]),
+        (lambda: Bytes(images().images, images().labels, 3), ["[-1, 1]", "the data's images"]),
+    ],
+)
+def test_data_that_does_not_fit(data, words: list[str]) -> None:
+    generator, _ = networks()
+    with pytest.raises(DataError) as caught:
+        check_fit(generator, InputSampler.of(generator), dataset=data())
+    assert caught.value.exit_code == 3
+    for word in words:
+        assert word in str(caught.value)
+
+
+class Wide(TinyGenerator):
+    def forward(self, z, y):
+        return super().forward(z, y) * 40
+
+
+class Broken(TinyGenerator):
+    def forward(self, z, y):
+        return super().forward(z, y) / 0
+
+
+class Flat(TinyGenerator):
+    def forward(self, z, y):
+        return super().forward(z, y).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [(Broken, "NaN or infinite"), (Flat, r"\(2, 64\)")],
+)
+def test_images_that_are_none(kind: type[nn.Module], word: str) -> None:
+    generator = kind()
+    with pytest.raises(DataError, match=word):
+        check_fit(generator, InputSampler.of(generator))
+
+
+def test_the_range_matters_only_beside_real_images() -> None:
+    generator = Wide()
+    check_fit(generator, InputSampler.of(generator))
+    with pytest.raises(DataError, match=r"expected \[-1, 1\]"):
+        check_fit(generator, InputSampler.of(generator), dataset=images())
+
+
+def test_inputs_that_do_not_fit_name_shapes_and_the_line() -> None:
+    generator, _ = networks()
+    sampler = InputSampler.parse(["z=normal(5)", "y=labels(3)"])
+    with pytest.raises(DataError, match=r"\(2, 5\) float32, \(2,\) int64.*nets\.py:\d+"):
+        check_fit(generator, sampler)
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(9, 1)
+
+    def forward(self, images):
+        return self.out(images.flatten(1))
+
+
+def test_a_discriminator_that_does_not_fit() -> None:
+    generator, _ = networks()
+    with pytest.raises(DataError, match="discriminator's forward fails on generated images"):
+        check_fit(generator, InputSampler.of(generator), discriminator=Small())
+
+
+def test_labels_go_where_they_are_wanted() -> None:
+    assert takes_labels(TinyDiscriminator())
+    assert not takes_labels(Small())

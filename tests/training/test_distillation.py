@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gancompress.errors import ConfigError
+from gancompress.recipes.schema import Weighted
+from gancompress.training.distillation import Lessons
+from gancompress.training.log import Silent
+from gancompress.training.loop import train
+from tests.distill.toys import Bench, bench
+from tests.training.nets import images, networks, recipe
+
+ENTRIES = [
+    Weighted.model_validate({"name": name, "weight": weight, **options})
+    for name, weight, options in (
+        ("pixel", 2.0, {}),
+        ("class_aware", 3.0, {"variant": "gain"}),
+        ("discriminator_features", 0.5, {}),
+        ("relational", 1.0, {"relation": "cosine"}),
+    )
+]
+
+
+def lessons(of: Bench) -> Lessons:
+    return Lessons(
+        ENTRIES,
+        teacher=of.teacher,
+        student=of.student,
+        discriminator=of.discriminator,
+        example=of.example,
+    )
+
+
+def taught(of: Bench, own: Lessons, inputs: tuple[Tensor, ...], seen: int) -> list[Tensor]:
+    """Return the loss on the first ``seen`` samples, and its gradients."""
+    found = of.student(*inputs)
+    with torch.no_grad():
+        wanted = of.teacher(*(part[:seen] for part in inputs))
+    loss = own.loss(inputs=inputs, labels=inputs[1], student_images=found, teacher_images=wanted)
+    grads = torch.autograd.grad(loss, list(of.student.parameters()), allow_unused=True)
+    return [loss, *(g for g in grads if g is not None)]
+
+
+def test_a_share_of_the_batch_counts_from_its_start() -> None:
+    networks = bench(same=False)
+    own = lessons(networks)
+    z, y = networks.example
+    rng = torch.Generator().manual_seed(3)
+    z = torch.randn(6, *z.shape[1:], generator=rng)
+    y = torch.arange(6) % (int(y.max()) + 1)
+    part = taught(networks, own, (z, y), 4)
+    alone = taught(networks, own, (z[:4], y[:4]), 4)
+    whole = taught(networks, own, (z, y), 6)
+    assert len(part) == len(whole) > 5
+    for a, b in zip(part, alone, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(part[0], whole[0], rtol=1e-3)
+
+
+def test_a_tap_without_the_batch_first_cannot_be_shared() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Conv1d(2, 3, 3, padding=1)
+            self.turn = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.turn(self.body(x).transpose(0, 2)).transpose(0, 2)
+
+    teacher, student = Turned(), Turned()
+    x = torch.randn(4, 2, 8)
+    entry = Weighted.model_validate({"name": "feature", "pairs": ["turn"]})
+    own = Lessons([entry], teacher=teacher, student=student, discriminator=None, example=(x,))
+    found, wanted = student(x), teacher(x)
+    given = {"inputs": (x,), "labels": None, "student_images": found}
+    assert own.loss(**given, teacher_images=wanted) > 0
+    found, wanted = student(x), teacher(x[:2])
+    given["student_images"] = found
+    with pytest.raises(ConfigError, match=r"tap 'turn' has shape \(8, 3, 4\).*distill_share=1"):
+        own.loss(**given, teacher_images=wanted)
+
+
+@pytest.mark.parametrize(
+    ("share", "alone", "rows"),
+    [(1.0, False, 8), (0.5, False, 4), (0.3, False, 3), (0.001, False, 1), (0.5, True, 8)],
+)
+def test_the_teacher_runs_on_the_share_that_the_recipe_says(
+    share: float, alone: bool, rows: int
+) -> None:
+    generator, discriminator = networks()
+    teacher, _ = networks()
+    seen: list[int] = []
+    teacher.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    plan = recipe(distill_share=share, steps=2, finetune_steps=1)
+    done = train(
+        plan, generator=generator, discriminator=None if alone else discriminator,
+        teacher=teacher, dataset=None if alone else images(), screen=Silent(),
+    )  # fmt: skip
+    assert seen[-3:] == [rows] * 3
+    assert all(row["distill"] > 0 for row in done.history)
