@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gancompress as gc
-from gancompress.graph.form.module import fixed_count_norms as counted
+from gancompress.graph.form import fixed_count_norms as counted
 
 from .literal_nets import LAYERS, Motif, build, latents, train
 
