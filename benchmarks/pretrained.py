@@ -37,12 +37,12 @@ from benchmarks.lite0 import Lite0Features
 from benchmarks.record import RESULTS, ROOT, place, protocol, table, write
 from examples import faces
 from examples import super_resolution as sr
-from gancompress.masks.budget import Target
 from gancompress.metrics.cost import footprint
 from gancompress.metrics.evaluate import evaluate
 from gancompress.metrics.latency import latency
 from gancompress.reporting.pictures import before_after_grid
 from gancompress.reporting.summary import output_difference
+from gancompress.target import Target
 
 DOCUMENT = ROOT / "docs" / "pretrained.md"
 PICTURES = ROOT / "docs" / "images"

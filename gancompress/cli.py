@@ -298,7 +298,7 @@ def _overrides(words: list[str] | None, verb: str) -> list[str]:
 
 
 def _fail(error: BaseException, words: Sequence[str]) -> int:
-    from gancompress.commands.failing import fail
+    from gancompress.commands.console import fail
 
     return fail(error, words)
 

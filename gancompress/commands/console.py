@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+
+from gancompress.errors import GancompressError
 
 SCHEMA = 1
 """Version of every JSON object that the command line prints."""
@@ -57,3 +61,31 @@ def complain(message: str, *, exit_code: int, hint: str = "") -> None:
     if hint:
         console.print(f"  {escape(hint)}", soft_wrap=True)
     console.print(f"[dim]  (exit code {exit_code}; see docs/cli.md)[/]", soft_wrap=True)
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO)
+
+
+def fail(error: BaseException, words: Sequence[str]) -> int:
+    """Say what went wrong, on stderr and for --json on stdout too; return the exit code."""
+    message, exit_code = described(error)
+    if "--debug" in words:
+        traceback.print_exception(error)
+    complain(message, exit_code=exit_code)
+    if "--json" in words:
+        emit("error", {"error": message, "exit_code": exit_code})
+    return exit_code
+
+
+def described(error: BaseException) -> tuple[str, int]:
+    """Return message and exit code of an error (the codes are those of docs/cli.md)."""
+    if isinstance(error, GancompressError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return f"cannot write: {text}. Free space or choose another folder with --out", 6
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "out of memory" in text:
+        return f"out of memory: {text}. Try batch=8 or a smaller --n", 5
+    return f"{name}: {text}. This is a bug of gancompress: run again with --debug to see where", 1

@@ -34,7 +34,7 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
         TargetError: the target is out of reach; the smallest size is in the message.
     """
     import gancompress as gc
-    from gancompress.masks.budget import Target
+    from gancompress.target import Target
     from gancompress.training.student import narrow_student
 
     assert recipe.target is not None

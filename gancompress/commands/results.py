@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.resolve.subject import EMBEDDED, Subject
 from gancompress.errors import ConfigError, DataError
 from gancompress.recipes.schema import Recipe
+from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
 """How many samples the closing figures are measured on."""
@@ -185,7 +185,7 @@ def comparison(
 
 def off_target(goal: str, teacher: Any, small: Any) -> float:
     """Return how far the size is from ``goal``: 0.01 is 1 % larger than asked."""
-    from gancompress.masks.budget import Target
+    from gancompress.target import Target
 
     target = Target.parse(goal)
     return target.of(small) / (target.fraction * target.of(teacher)) - 1
@@ -214,13 +214,6 @@ def next_command(done: Finished, *, shown: bool = True) -> str:
     if done.teacher is not None and done.student.spec == EMBEDDED:
         return f"gancompress sample {done.run} --compare --out more.png"
     return f"gancompress sample {done.run}{model} --out more.png"
-
-
-def write_summary(run: Path, summary: dict[str, Any]) -> None:
-    """Write ``summary.json``, whole or not at all."""
-    draft = run / ".summary.json.tmp"
-    draft.write_text(jsonlib.dumps(summary, indent=2, allow_nan=False) + "\n")
-    draft.replace(run / "summary.json")
 
 
 def _clock(seconds: float) -> str:

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.distill.maths import widen
-from gancompress.distill.probe import look, traceless
 from gancompress.distill.taps import tap_path, tensors_in
 from gancompress.errors import ConfigError
-from gancompress.modules.undisturbed import evaluating
+from gancompress.modules.undisturbed import evaluating, look, traceless
 
 
 @dataclass(frozen=True)

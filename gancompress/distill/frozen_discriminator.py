@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.distill.maths import widen
-from gancompress.distill.probe import look
 from gancompress.distill.protocol import Context
 from gancompress.distill.tap_pairs import find_taps
 from gancompress.distill.taps import Taps, tap_path, tensors_in
 from gancompress.errors import ConfigError, DataError
+from gancompress.modules.undisturbed import look
 
 
 class Judge:

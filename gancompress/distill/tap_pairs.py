@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gancompress.distill.probe import look
 from gancompress.distill.taps import Taps, tap_path, tensors_in
 from gancompress.errors import ConfigError
+from gancompress.modules.undisturbed import look
 
 Pairs = tuple[tuple[str, str], ...]
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from gancompress.errors import CheckpointError, GraphError
 from gancompress.graph.attribute_changes import Change, attribute_changes
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.trial.search import kept_indices
 
 FORMAT = 1
 
@@ -159,14 +157,13 @@ def random_plan(graph: ChannelGraph, keep: float = 0.5, seed: int = 0) -> Plan:
     return Plan.of(graph, chosen)
 
 
-def slice_tensor(t: torch.Tensor, kept: Sequence[Sequence[int] | None]) -> torch.Tensor:
-    """Slice a tensor; its memory format survives (index_select alone would lose it)."""
-    out = t.detach()
-    for d, indices in enumerate(kept):
-        if indices is not None:
-            out = out.index_select(d, torch.as_tensor(indices, device=t.device))
-    for layout in (torch.channels_last, torch.channels_last_3d):
-        rank = 4 if layout is torch.channels_last else 5
-        if t.dim() == rank and t.is_contiguous(memory_format=layout) and not t.is_contiguous():
-            return out.contiguous(memory_format=layout)
-    return out
+def kept_indices(graph: ChannelGraph, alive: np.ndarray) -> dict[str, list[np.ndarray | None]]:
+    """Return, for each parameter and buffer that changes, the indices kept in each dimension."""
+    changes: dict[str, list[np.ndarray | None]] = {}
+    for (name, d), factor in graph.slots.items():
+        assert factor.atoms is not None
+        mask = alive[factor.atoms]
+        if not mask.all():
+            row = changes.setdefault(name, [None] * len(graph.shapes[name]))
+            row[d] = np.flatnonzero(mask)
+    return changes

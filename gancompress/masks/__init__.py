@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from gancompress.masks.budget import Budget, Target
+from gancompress.masks.budget import Budget
 from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask, Gate
 from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.relax import RELAXATIONS
 from gancompress.masks.schedule import SCHEDULES
+from gancompress.target import Target
 
 __all__ = [
     "IMPORTANCES",

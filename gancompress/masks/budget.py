@@ -2,61 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gancompress.errors import ConfigError, TargetError
+from gancompress.errors import TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.masks.landing import SLACK, find_landing
+from gancompress.target import Target
 
-KINDS = ("params", "macs")
-
-
-@dataclass(frozen=True)
-class Target:
-    """How small: ``kind`` is params or macs, ``fraction`` of the original cost in (0, 1]."""
-
-    kind: str
-    fraction: float
-
-    @classmethod
-    def parse(cls, text: str | Target) -> Target:
-        """Read ``"params=5.2x"`` (compression) or ``"macs=0.2"`` (fraction of the original).
-
-        Raises:
-            ConfigError: another form, an unknown kind, or a value out of range.
-        """
-        if isinstance(text, Target):
-            return text
-        match = re.fullmatch(r"\s*(\w+)\s*[=:]\s*([0-9.eE+-]+)(x?)\s*", str(text))
-        if not match:
-            raise ConfigError(f"target {text!r}: write params=5.2x (times smaller) or macs=0.2")
-        kind, number, times = match.groups()
-        if kind not in KINDS:
-            raise ConfigError(f"target {text!r}: {kind!r} is not one of {', '.join(KINDS)}")
-        try:
-            value = float(number)
-        except ValueError:
-            raise ConfigError(f"target {text!r}: {number!r} is not a number") from None
-        if times and value < 1:
-            raise ConfigError(f"target {text!r}: a compression must be at least 1x")
-        fraction = 1 / value if times else value
-        if not 0 < fraction <= 1:
-            raise ConfigError(
-                f"target {text!r}: a fraction must be in (0, 1]; write {kind}={value:g}x for "
-                f"{value:g} times smaller"
-            )
-        return cls(kind, fraction)
-
-    def of(self, cost: Cost) -> float:
-        """Return this kind's number of a cost."""
-        return float(getattr(cost, self.kind))
-
-    def __str__(self) -> str:
-        return f"{self.kind}={1 / self.fraction:g}x"
+_SEARCH = 1.5  # from this multiple of the goal on, what goes must leave a way to land on it
 
 
 @dataclass(frozen=True)
@@ -210,9 +166,6 @@ class Budget:
             ),
             goal=self.goal,
         )
-
-
-_SEARCH = 1.5  # from this multiple of the goal on, what goes must leave a way to land on it
 
 
 def largest_kept(graph: ChannelGraph, widths: Mapping[str, int], top: int = 3) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 
-import torch
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
@@ -46,8 +45,3 @@ def evidence(discriminator: nn.Module, images: Tensor, labels: Tensor | None) ->
             "images carry none; use data with a folder per class, or an unconditional discriminator"
         )
     return images, labels.to(images.device)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the arithmetic of a forward pass: plain float32, or bfloat16 where it is safe."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

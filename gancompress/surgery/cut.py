@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from gancompress.errors import GraphError
 from gancompress.graph.attribute_changes import set_attributes
-from gancompress.graph.attributes import number_at
 from gancompress.graph.form.to_graph import to_graph
 from gancompress.graph.groups import ChannelGraph
-from gancompress.graph.plan import Plan, slice_tensor
+from gancompress.graph.plan import Plan
 from gancompress.modules.copying import copy_with, require_module
-from gancompress.surgery.quiet import undisturbed
+from gancompress.modules.undisturbed import undisturbed
+from gancompress.surgery.optimizers import plan_optimizer
 from gancompress.surgery.raw_tensors import gates_off, raw_tensors
+from gancompress.surgery.slicing import check_plan, clone_tensor, new_tensor
 from gancompress.surgery.transaction import all_or_nothing
 
 
@@ -79,137 +79,6 @@ def cut(
         for commit in (*moves, *edits):
             commit()
     return small
-
-
-def check_plan(generator: nn.Module, plan: Plan, have: Mapping[str, torch.Tensor]) -> None:
-    """Refuse a plan whose tensors or attributes are not those of ``generator`` (ours).
-
-    Args:
-        generator: the network to cut.
-        plan: made for it, it says.
-        have: the network's tensors by plain name.
-
-    Raises:
-        GraphError: a tensor is missing or too small for the plan, or an attribute is no number.
-    """
-    for name, row in plan.tensors.items():
-        if name not in have:
-            raise GraphError(
-                f"the plan cuts {name!r}, which {type(generator).__name__} does not have: it was "
-                "made for another network"
-            )
-        shape = tuple(have[name].shape)
-        if len(row) != len(shape):
-            raise GraphError(f"the plan cuts {len(row)} dimensions of {name!r}, which has {shape}")
-        for d, kept in enumerate(row):
-            if kept is not None and max(kept) >= shape[d]:
-                raise GraphError(
-                    f"the plan keeps index {max(kept)} of {name!r} dim {d}, whose shape is "
-                    f"{shape}: it was made for another network"
-                )
-    modules = dict(generator.named_modules(remove_duplicate=False))
-    for path, name, value in plan.attributes:
-        old = number_at(modules[path], name) if path in modules else None
-        if type(old) is not type(value):
-            where = f"{path}.{name}".removeprefix(".")
-            raise GraphError(
-                f"the plan sets attribute {where!r}, which {type(generator).__name__} does not "
-                "have as a number: it was made for another network"
-            )
-
-
-def new_tensor(t: torch.Tensor, kept: Sequence[Sequence[int] | None]) -> torch.Tensor:
-    """Return a sliced parameter or buffer of the same kind, with its gradient sliced too."""
-    new = slice_tensor(t, kept)
-    if not isinstance(t, nn.Parameter):
-        return new
-    made = nn.Parameter(new, requires_grad=t.requires_grad)
-    vars(made).update(vars(t))  # learning-rate multipliers and the like that users attach
-    if t.grad is not None:
-        made.grad = slice_tensor(t.grad, kept)
-    return made
-
-
-def clone_tensor(t: torch.Tensor) -> torch.Tensor:
-    """Return an independent tensor of the same kind."""
-    new = t.detach().clone(memory_format=torch.preserve_format)
-    if not isinstance(t, nn.Parameter):
-        return new
-    made = nn.Parameter(new, requires_grad=t.requires_grad)
-    vars(made).update(vars(t))
-    if t.grad is not None:
-        made.grad = t.grad.detach().clone()
-    return made
-
-
-def plan_optimizer(
-    optimizer: torch.optim.Optimizer,
-    table: Mapping[int, Sequence[Sequence[int] | None]],
-    twins: Mapping[int, torch.Tensor],
-    gone: Container[int] = (),
-) -> Callable[[], None]:
-    """Prepare an optimiser's move to sliced parameters; the returned call commits it.
-
-    Args:
-        optimizer: is left alone until then.
-        table: id of a parameter to the indices it keeps.
-        twins: id of a parameter to the new one.
-        gone: ids of parameters that have no place in the new network.
-
-    Raises:
-        GraphError: a state tensor is neither a scalar nor of its parameter's shape.
-    """
-    groups: list[list[Any]] = []
-    state: dict[Any, dict[str, Any]] = {}
-    for group in optimizer.param_groups:
-        row = []
-        for p in group["params"]:
-            if id(p) in gone:
-                continue
-            new = twins.get(id(p), p)
-            row.append(new)
-            if p not in optimizer.state:
-                continue
-            kept = table.get(id(p))
-            state[new] = {
-                key: _slice_state(key, value, p, kept, optimizer)
-                for key, value in optimizer.state[p].items()
-            }
-        groups.append(row)
-
-    def commit() -> None:
-        for group, row in zip(optimizer.param_groups, groups, strict=True):
-            group["params"] = row
-        optimizer.state.clear()
-        optimizer.state.update(state)
-
-    return commit
-
-
-def _slice_state(
-    key: str,
-    value: Any,
-    p: torch.Tensor,
-    kept: Sequence[Sequence[int] | None] | None,
-    optimizer: torch.optim.Optimizer,
-) -> Any:
-    if kept is None:
-        return value
-    if isinstance(value, torch.Tensor):
-        if value.shape == p.shape:
-            return slice_tensor(value, kept)
-        if value.numel() == 1:  # a step count
-            return value
-        what = f"shape {tuple(value.shape)}"
-    elif isinstance(value, (list, tuple, dict)):
-        what = f"type {type(value).__name__}"
-    else:
-        return value
-    raise GraphError(
-        f"{type(optimizer).__name__} keeps {key!r} of {what} for a parameter of shape "
-        f"{tuple(p.shape)}: its state cannot be sliced. Use an optimiser with per-element state "
-        "(Adam, SGD, RMSprop, ...) or make a new one after the cut."
-    )
 
 
 def plan_copy(module: nn.Module, plan: Plan) -> Callable[[], None]:

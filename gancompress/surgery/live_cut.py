@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,44 +13,10 @@ from gancompress.graph.attribute_changes import set_attributes
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.graph.trace import trace
-from gancompress.modules.copying import copy_with
-from gancompress.surgery.cut import check_plan, clone_tensor, new_tensor, plan_optimizer
+from gancompress.surgery.optimizers import plan_optimizer
 from gancompress.surgery.raw_tensors import raw_tensors
+from gancompress.surgery.slicing import Strip, install, sliced_copy
 from gancompress.surgery.transaction import all_or_nothing
-
-Strip = Callable[[nn.Module], None]
-"""Takes the gates off a module."""
-
-
-def sliced_copy(
-    generator: nn.Module, plan: Plan, strip: Strip, *, share: bool = False
-) -> tuple[nn.Module, dict[int, torch.Tensor]]:
-    """Return a plain sliced copy of a (possibly gated) generator, and old id -> new tensor (ours).
-
-    Args:
-        generator: wrapped or plain.
-        plan: of the plain network.
-        strip: takes the gates off the copy.
-        share: let the copy hold the very parameters that are not cut; only to be read.
-
-    Raises:
-        GraphError: the plan was made for another network.
-    """
-    raw = raw_tensors(generator)
-    check_plan(generator, plan, raw)
-    table = {id(t): plan.tensors[n] for n, t in raw.items() if n in plan.tensors}
-    twins: dict[int, torch.Tensor] = {}
-
-    def replace(t: torch.Tensor) -> torch.Tensor:
-        if id(t) in table:
-            twins[id(t)] = new_tensor(t, table[id(t)])
-            return twins[id(t)]
-        return t if share and isinstance(t, nn.Parameter) else clone_tensor(t)
-
-    small = copy_with(generator, replace)
-    strip(small)
-    set_attributes(small, plan.attributes)
-    return small, twins
 
 
 def operate(
@@ -117,15 +83,6 @@ def _kept_before(
             reason = old.solution.reason_of(before[pinned])
             found.append((now[pinned], reason or Reason("", "", "was kept before the last cut")))
     return found
-
-
-def install(module: nn.Module, twins: Mapping[int, torch.Tensor]) -> None:
-    """Put new tensors in the places of the old ones (ours)."""
-    for sub in module.modules():
-        for store in (sub._parameters, sub._buffers, vars(sub)):
-            for key, value in list(store.items()):
-                if isinstance(value, torch.Tensor) and id(value) in twins:
-                    store[key] = twins[id(value)]  # type: ignore[assignment]
 
 
 def carried_channels(

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from gancompress.errors import GraphError
-from gancompress.graph.plan import Plan, slice_tensor
+from gancompress.errors import GraphError, TargetError
+from gancompress.graph.plan import Plan
 from gancompress.modules.copying import all_tensors, copy_with, require_module
 from gancompress.modules.nested import call_arguments, map_tensors, tensors_of
+from gancompress.modules.undisturbed import generators, undisturbed
 from gancompress.modules.user_line import failing_line
 from gancompress.surgery.float64 import Float64
-from gancompress.surgery.quiet import generators, undisturbed
 from gancompress.surgery.raw_tensors import raw_tensors
+from gancompress.surgery.slicing import slice_tensor
 
 TOLERANCE = 1e-9
 LOOSEST = 1e-6
@@ -284,3 +285,25 @@ def stand_ins(
         return make
 
     return {id(t): maker(n) for n, t in tensors.items() if n in originals and is_float(t)}
+
+
+class CutCheck:
+    """Remembers what a wrapped generator puts out, to compare it with itself after a cut (ours)."""
+
+    def __init__(self, generator: nn.Module, example: Any, seed: int) -> None:
+        self._generator, self._inputs = generator, redraw(example, seed)
+        self._before = run(generator, self._inputs)
+
+    def error(self) -> float:
+        """Return max |before - after| / std(before).
+
+        Raises:
+            TargetError: it is more than what `verify` lets pass.
+        """
+        error = distance(self._before, run(self._generator, self._inputs))
+        if not error <= TOLERANCE:
+            raise TargetError(
+                f"the live cut is refused: the output moves by {error:.1e} of its standard "
+                "deviation (float64). Exclude layers with exclude=(...) to find the one at fault"
+            )
+        return error

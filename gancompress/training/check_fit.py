@@ -15,9 +15,8 @@ from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError, GancompressError
 from gancompress.modules.discriminator import judge
-from gancompress.modules.undisturbed import evaluating
+from gancompress.modules.undisturbed import BufferGuard, evaluating
 from gancompress.training.order import stream
-from gancompress.training.recovery import BufferGuard
 
 PROBE = 2
 TOLERANCE = 1.01

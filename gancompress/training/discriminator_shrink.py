@@ -6,59 +6,23 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gancompress.errors import GraphError
-from gancompress.graph.groups import ChannelGraph, Cost
+from gancompress.graph.groups import Cost
 from gancompress.graph.plan import Plan
 from gancompress.graph.trace import trace
 from gancompress.masks.attach import detach
-from gancompress.masks.budget import Budget, Target
+from gancompress.masks.budget import Budget
 from gancompress.masks.importance import channel_norm
 from gancompress.modules.discriminator import evidence
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.live_cut import operate
 from gancompress.surgery.raw_tensors import raw_tensors
+from gancompress.target import Target
 from gancompress.training.log import Log
-
-
-def uniform_widths(graph: ChannelGraph, budget: Budget) -> dict[str, int]:
-    """Return the widths nearest below the goal when every group keeps one share (ours).
-
-    Out of reach: the smallest widths that the budget's rules allow.
-    """
-    unit = budget.round_to
-
-    def widths(share: float) -> dict[str, int]:
-        return {
-            g.name: min(g.size, max(budget.floor(g.size), int(share * g.size / unit) * unit))
-            for g in graph.groups
-        }
-
-    def fits(chosen: dict[str, int]) -> bool:
-        return budget.target.of(graph.cost(chosen)) <= budget.goal
-
-    # Widths change only where some share * size crosses a multiple of the unit.
-    shares = sorted(
-        {k * unit / g.size for g in graph.groups for k in range(1, g.size // unit + 1)} | {0.0}
-    )
-    low, high = 0, len(shares) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(widths(shares[middle] + 1e-9)):
-            low = middle
-        else:
-            high = middle - 1
-    chosen = widths(shares[low] + 1e-9)
-    # The next share widens several groups at once; take as many of them as still fit.
-    following = widths(shares[min(low + 1, len(shares) - 1)] + 1e-9)
-    for name in sorted(chosen, key=lambda n: -graph[n].size):
-        wider = {**chosen, name: following[name]}
-        if fits(wider):
-            chosen = wider
-    return chosen
+from gancompress.training.student import largest, uniform_widths
 
 
 class Narrowing:
@@ -165,11 +129,6 @@ def fast_width(width: int, size: int) -> int:
     of fewer than 32 channels cost little, and go to ``width``.
     """
     return width if size < 32 else min(size, -(-width // 16) * 16)
-
-
-def largest(values: np.ndarray, width: int) -> list[int]:
-    """Return the sorted indices of the ``width`` largest of ``values`` (c,)."""
-    return sorted(values.argsort(kind="stable")[::-1][:width].tolist())
 
 
 def start_narrowing(

@@ -15,7 +15,8 @@ from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError, DivergedError, StorageError
 from gancompress.modules.copying import duplicate
-from gancompress.modules.discriminator import autocast, judge
+from gancompress.modules.discriminator import judge
+from gancompress.modules.undisturbed import BufferGuard
 from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
 from gancompress.training.augment import augment
@@ -26,12 +27,13 @@ from gancompress.training.distillation import Lessons
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.losses import ADVERSARIAL
 from gancompress.training.order import derived_seed, stream
-from gancompress.training.recovery import BufferGuard, diverged, finite_step
+from gancompress.training.recovery import diverged, finite_step
 from gancompress.training.run_folder import RunFolder
 from gancompress.training.samples import sample_images, save_grid
 from gancompress.training.signals import Stop
 from gancompress.training.start import (
     TrainResult,
+    autocast,
     check_recipe,
     check_same_length,
     lr_factor,

@@ -29,21 +29,3 @@ def finite_step(loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
 def finite_tensors(tensors: Iterable[Tensor]) -> bool:
     """Return whether every floating tensor holds finite numbers only."""
     return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
-
-
-class BufferGuard:
-    """Remembers the buffers of some modules, to undo a forward pass that went wrong.
-
-    A forward pass in training mode writes norm statistics and spectral vectors before any loss is
-    known; skipping the optimiser step alone would leave NaN there (ours).
-    """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        self._buffers = [b for module in modules for b in module.buffers()]
-        self._saved = [b.detach().clone() for b in self._buffers]
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Write the remembered values back."""
-        for buffer, saved in zip(self._buffers, self._saved, strict=True):
-            buffer.copy_(saved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import json as jsonlib
 import os
 import platform
 import re
@@ -242,3 +243,10 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def write_summary(run: Path, summary: dict[str, Any]) -> None:
+    """Write ``summary.json``, whole or not at all."""
+    draft = run / ".summary.json.tmp"
+    draft.write_text(jsonlib.dumps(summary, indent=2, allow_nan=False) + "\n")
+    draft.replace(run / "summary.json")

@@ -120,3 +120,8 @@ def lr_factor(progress: float, decay_from: float | None) -> float:
     if decay_from is None or progress <= decay_from:
         return 1.0
     return (1.0 - progress) / (1.0 - decay_from)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the arithmetic of a forward pass: plain float32, or bfloat16 where it is safe."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from gancompress.errors import ConfigError
+from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
-from gancompress.masks.budget import Budget, Target
+from gancompress.masks.budget import Budget
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
-from gancompress.training.discriminator_shrink import largest, uniform_widths
+from gancompress.target import Target
 from gancompress.training.order import derived_seed
 from gancompress.wrapping import Masked, wrap
 
@@ -122,3 +124,45 @@ def _reset_statistics(module: nn.Module) -> None:
             buffer.zero_()
         elif name in ("stored_var", "running_var"):
             buffer.fill_(1.0)
+
+
+def uniform_widths(graph: ChannelGraph, budget: Budget) -> dict[str, int]:
+    """Return the widths nearest below the goal when every group keeps one share (ours).
+
+    Out of reach: the smallest widths that the budget's rules allow.
+    """
+    unit = budget.round_to
+
+    def widths(share: float) -> dict[str, int]:
+        return {
+            g.name: min(g.size, max(budget.floor(g.size), int(share * g.size / unit) * unit))
+            for g in graph.groups
+        }
+
+    def fits(chosen: dict[str, int]) -> bool:
+        return budget.target.of(graph.cost(chosen)) <= budget.goal
+
+    # Widths change only where some share * size crosses a multiple of the unit.
+    shares = sorted(
+        {k * unit / g.size for g in graph.groups for k in range(1, g.size // unit + 1)} | {0.0}
+    )
+    low, high = 0, len(shares) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(widths(shares[middle] + 1e-9)):
+            low = middle
+        else:
+            high = middle - 1
+    chosen = widths(shares[low] + 1e-9)
+    # The next share widens several groups at once; take as many of them as still fit.
+    following = widths(shares[min(low + 1, len(shares) - 1)] + 1e-9)
+    for name in sorted(chosen, key=lambda n: -graph[n].size):
+        wider = {**chosen, name: following[name]}
+        if fits(wider):
+            chosen = wider
+    return chosen
+
+
+def largest(values: np.ndarray, width: int) -> list[int]:
+    """Return the sorted indices of the ``width`` largest of ``values`` (c,)."""
+    return sorted(values.argsort(kind="stable")[::-1][:width].tolist())

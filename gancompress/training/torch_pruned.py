@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gancompress.errors import GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
-from gancompress.masks.budget import Budget, Target
+from gancompress.masks.budget import Budget
 from gancompress.models.layers import (
     BatchNorm2d,
     ConditionalBatchNorm2d,
@@ -21,6 +21,7 @@ from gancompress.models.layers import (
 )
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
+from gancompress.target import Target
 from gancompress.wrapping import wrap
 
 STEPS = 64  # of the pruning ratio, between 0 and 1

@@ -15,14 +15,15 @@ from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.plan import Plan
 from gancompress.graph.trace import trace
 from gancompress.masks.attach import attach
-from gancompress.masks.budget import Budget, Target
+from gancompress.masks.budget import Budget
 from gancompress.masks.choose import choose_groups
 from gancompress.masks.importance import channel_norm
 from gancompress.masks.mask import ChannelMask
+from gancompress.modules.undisturbed import undisturbed
 from gancompress.surgery.numeric_check import vetted_trace
-from gancompress.surgery.quiet import undisturbed
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.transaction import all_or_nothing
+from gancompress.target import Target
 
 
 @dataclass(frozen=True)

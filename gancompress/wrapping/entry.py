@@ -10,13 +10,13 @@ from torch import nn
 from gancompress.errors import ConfigError, GraphError
 from gancompress.graph.form.to_graph import in_form
 from gancompress.masks.attach import SITES
-from gancompress.masks.budget import Target
 from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.relax import RELAXATIONS
 from gancompress.modules.copying import require_module
 from gancompress.modules.nested import call_arguments
+from gancompress.target import Target
 from gancompress.wrapping.handle import Masked
 
 

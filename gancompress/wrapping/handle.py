@@ -15,19 +15,20 @@ from gancompress.errors import ConfigError, GraphError, TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.plan import Plan
 from gancompress.masks.attach import attach, detach, find_masks
-from gancompress.masks.budget import Budget, Target
+from gancompress.masks.budget import Budget
 from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
 from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.schedule import build_schedule
 from gancompress.modules.nested import map_tensors
-from gancompress.surgery.live_cut import carried_channels, operate, sliced_copy
+from gancompress.surgery.live_cut import carried_channels, operate
 from gancompress.surgery.raw_tensors import raw_tensors
+from gancompress.surgery.slicing import sliced_copy
 from gancompress.surgery.transaction import all_or_nothing
-from gancompress.surgery.verify import Verification, verify
+from gancompress.surgery.verify import CutCheck, Verification, verify
+from gancompress.target import Target
 from gancompress.wrapping.attaching import alive_of, budget_for, set_up
-from gancompress.wrapping.check import CutCheck
 from gancompress.wrapping.state import State
 
 

@@ -9,7 +9,8 @@ import torch
 
 import gancompress as gc
 from gancompress.errors import CheckpointError, GraphError
-from gancompress.graph.plan import Plan, slice_tensor
+from gancompress.graph.plan import Plan
+from gancompress.surgery.slicing import slice_tensor
 from tests.tiny import KINDS, build, inputs
 
 

@@ -10,10 +10,11 @@ from torch import nn
 import gancompress as gc
 from gancompress.errors import ConfigError, TargetError
 from gancompress.graph.groups import ChannelGraph
-from gancompress.masks.budget import Budget, Target
+from gancompress.masks.budget import Budget
 from gancompress.masks.carry import decided
 from gancompress.masks.mask import ChannelMask
 from gancompress.models import BigGANConfig, BigGANGenerator
+from gancompress.target import Target
 from tests.tiny import Tiny, inputs
 
 

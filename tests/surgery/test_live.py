@@ -265,9 +265,9 @@ def digest(run: Run) -> str:
 @pytest.mark.parametrize(
     "where",
     [
-        "gancompress.surgery.live_cut.sliced_copy",
+        "gancompress.surgery.slicing.sliced_copy",
         "gancompress.surgery.live_cut.plan_optimizer",
-        "gancompress.surgery.live_cut.install",
+        "gancompress.surgery.slicing.install",
         "gancompress.surgery.live_cut.set_attributes",
         "gancompress.wrapping.handle.carried_channels",
         "gancompress.wrapping.handle.carry_masks",

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from gancompress.errors import CheckpointError, GraphError
 from gancompress.graph.groups import Cost
 from gancompress.graph.trace import trace
-from gancompress.masks.budget import Budget, Target
+from gancompress.masks.budget import Budget
 from gancompress.models.biggan import BigGANDiscriminator
 from gancompress.models.config import BigGANConfig
-from gancompress.training.discriminator_shrink import Narrowing, fast_width, uniform_widths
+from gancompress.target import Target
+from gancompress.training.discriminator_shrink import Narrowing, fast_width
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
+from gancompress.training.student import uniform_widths
 from tests.training.nets import images, networks, recipe
 
 FIRST = Cost(1000, 5000)

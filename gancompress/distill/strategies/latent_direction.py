@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gancompress.distill.maths import full_precision, unit, widen
-from gancompress.distill.probe import traceless
 from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
 from gancompress.distill.tap_pairs import Pairs, resolve_pairs
 from gancompress.distill.taps import Taps, deafened
 from gancompress.errors import ConfigError, DataError
-from gancompress.modules.undisturbed import evaluating
+from gancompress.modules.undisturbed import evaluating, traceless
 
 _DRAWS = 8
 

@@ -16,6 +16,7 @@ import numpy as np
 from gancompress.graph.atoms import Dim, Factor, Reason
 from gancompress.graph.attribute_changes import Change, attribute_changes, set_attributes
 from gancompress.graph.groups import ChannelGraph, Group, count_alive
+from gancompress.graph.plan import kept_indices
 from gancompress.graph.sizes import SizeUse
 from gancompress.graph.traced_int import AttributeKey, leaf
 from gancompress.graph.tracer import scalars_of, steady_name, unsteady
@@ -83,18 +84,6 @@ class CheckMode(Watch):
             text = f"{op.name} computes with a number taken from a channel count"
             raise Mismatch(self.index, text)
         self.index += 1
-
-
-def kept_indices(graph: ChannelGraph, alive: np.ndarray) -> dict[str, list[np.ndarray | None]]:
-    """Return, for each parameter and buffer that changes, the indices kept in each dimension."""
-    changes: dict[str, list[np.ndarray | None]] = {}
-    for (name, d), factor in graph.slots.items():
-        assert factor.atoms is not None
-        mask = alive[factor.atoms]
-        if not mask.all():
-            row = changes.setdefault(name, [None] * len(graph.shapes[name]))
-            row[d] = np.flatnonzero(mask)
-    return changes
 
 
 def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
