@@ -18,7 +18,7 @@ from gancompress.errors import ConfigError, DataError
 from gancompress.modules.undisturbed import look
 
 
-class Judge:
+class FrozenDiscriminator:
     """A frozen copy, in eval mode, of the teacher's discriminator with its taps (ours).
 
     ``sizes`` maps each tap to its spatial size. Not an ``nn.Module``: it must stay out of the

@@ -22,16 +22,18 @@ def takes_labels(discriminator: nn.Module) -> bool:
     return second.default is second.empty or second.name in ("y", "c", "label", "labels")
 
 
-def judge(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Tensor:
+def logits_of(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Tensor:
     """Return float32 logits of ``images`` (n, c, h, w), conditioned on ``labels`` (n,) if it can.
 
     Raises:
         ConfigError: the discriminator needs labels and there are none.
     """
-    return discriminator(*evidence(discriminator, images, labels)).float()
+    return discriminator(*call_arguments_of(discriminator, images, labels)).float()
 
 
-def evidence(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]:
+def call_arguments_of(
+    discriminator: nn.Module, images: Tensor, labels: Tensor | None
+) -> tuple[Tensor, ...]:
     """Return the arguments of a call: the images, and their labels where it takes them.
 
     Raises:

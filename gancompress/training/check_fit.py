@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError, GancompressError
-from gancompress.modules.discriminator import judge
+from gancompress.modules.discriminator import logits_of
 from gancompress.modules.undisturbed import BufferGuard, evaluating
 from gancompress.training.order import stream
 
@@ -109,7 +109,7 @@ class _Judge(nn.Module):
         self.discriminator = discriminator
 
     def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return judge(self.discriminator, images, labels)
+        return logits_of(self.discriminator, images, labels)
 
 
 def _run(module: nn.Module, arguments: tuple[Any, ...], what: str) -> Any:

@@ -16,7 +16,7 @@ from gancompress.graph.trace import trace
 from gancompress.masks.attach import detach
 from gancompress.masks.budget import Budget
 from gancompress.masks.importance import channel_norm
-from gancompress.modules.discriminator import evidence
+from gancompress.modules.discriminator import call_arguments_of
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.live_cut import operate
 from gancompress.surgery.raw_tensors import raw_tensors
@@ -134,7 +134,7 @@ def fast_width(width: int, size: int) -> int:
 def start_narrowing(
     recipe: Recipe,
     discriminator: nn.Module | None,
-    elder: nn.Module,
+    source: nn.Module,
     example: tuple[Tensor, ...],
     labels: Tensor | None,
     log: Log,
@@ -149,11 +149,11 @@ def start_narrowing(
         log.event("discriminator_whole", "the discriminator keeps its size: it is frozen")
         return None
     with torch.no_grad():
-        images = elder(*example)
+        images = source(*example)
     try:
         return Narrowing(
             discriminator,
-            evidence(discriminator, images, labels),
+            call_arguments_of(discriminator, images, labels),
             kind=Target.parse(recipe.target).kind,
             min_channels=recipe.min_channels,
             warn=partial(log.event, "discriminator_whole"),

@@ -17,7 +17,7 @@ KeptChannels = Callable[[str], Tensor]
 """Module path in the student -> indices (along dim 1) of the channels that live."""
 
 
-class Lessons:
+class Distillation:
     """All distillers of a recipe with their weights and taps (ours).
 
     ``teacher`` and ``student`` must be those that will run in training: hooks are attached here and
@@ -102,7 +102,7 @@ class Lessons:
             for number, parameter in enumerate(distiller.parameters()):
                 yield f"{index}.{number}", parameter
 
-    def to(self, device: torch.device) -> Lessons:
+    def to(self, device: torch.device) -> Distillation:
         """Move the connectors to ``device``, and return this."""
         for distiller in self.distillers:
             if isinstance(distiller, nn.Module):

@@ -15,7 +15,7 @@ from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError, DivergedError, StorageError
 from gancompress.modules.copying import duplicate
-from gancompress.modules.discriminator import judge
+from gancompress.modules.discriminator import logits_of
 from gancompress.modules.undisturbed import BufferGuard
 from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
@@ -23,7 +23,7 @@ from gancompress.training.augment import augment
 from gancompress.training.check_fit import check_fit
 from gancompress.training.checkpoint import Checkpoint, save_checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
-from gancompress.training.distillation import Lessons
+from gancompress.training.distillation import Distillation
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.losses import ADVERSARIAL
 from gancompress.training.order import derived_seed, stream
@@ -43,7 +43,7 @@ from gancompress.training.start import (
 )
 from gancompress.training.student import fresh, masked_student, narrow_student
 from gancompress.training.task import Reals
-from gancompress.training.train_state import Cast, Parts, clone_parts, finite_parts
+from gancompress.training.train_state import Parts, TrainState, clone_parts, finite_parts
 from gancompress.wrapping import Masked
 
 MAX_SKIPS = 3  # non-finite steps in a row before rolling back
@@ -117,7 +117,7 @@ def train(
         place(teacher, device, layout).requires_grad_(False).eval()
         check_fit(teacher, sampler, dataset=dataset)
     # Whose samples stand in for real images, and whom the distillers listen to.
-    elder = generator if teacher is None else teacher
+    source = generator if teacher is None else teacher
 
     # The student: the generator itself under masks, or a narrower one of fixed shape.
     student, plan, verified = generator, None, None
@@ -133,9 +133,9 @@ def train(
         masked = masked_student(G, example, recipe)
     first_graph = None if masked is None else masked.graph
     ema = duplicate(G)
-    lessons = Lessons(
+    distillation = Distillation(
         recipe.distill,
-        teacher=elder,
+        teacher=source,
         student=G,
         discriminator=discriminator,
         example=example,
@@ -152,10 +152,10 @@ def train(
     taught = math.ceil((1.0 if D is None else recipe.distill_share) * recipe.batch)
     adversarial = ADVERSARIAL.get(recipe.adversarial.loss)()
     arithmetic = partial(autocast, device, recipe.precision)
-    reals = Reals(recipe, dataset, elder, sampler, arithmetic, device, layout)
+    reals = Reals(recipe, dataset, source, sampler, arithmetic, device, layout)
 
     with contextlib.ExitStack() as stack:
-        stack.callback(lessons.remove)
+        stack.callback(distillation.remove)
         # Start, or go on: the shape of the saved networks first, then their tensors.
         step = skips = rollbacks = failed_saves = 0
         frozen_masks: dict[str, Any] | None = None
@@ -170,31 +170,33 @@ def train(
         if found is not None and masked is not None:
             masked.load_state_dict(found.state["masks"], copies=[ema])
             if masked.history is not None and first_graph is not None:
-                lessons.shrink(partial(first_graph.kept, masked.history))
-        narrowing = start_narrowing(recipe, D, elder, example, sampler.labels(example), log)
-        cast = Cast.gather(recipe, G, ema, D, masked=masked, lessons=lessons, narrowing=narrowing)
+                distillation.shrink(partial(first_graph.kept, masked.history))
+        narrowing = start_narrowing(recipe, D, source, example, sampler.labels(example), log)
+        state = TrainState.gather(
+            recipe, G, ema, D, masked=masked, distillation=distillation, narrowing=narrowing
+        )
         if found is not None:
             check_same_length(found, total)
             step, rollbacks, size = found.step, found.state["rollbacks"], found.state["size"]
             verified = found.state["verified"] or verified
             if masked is not None and found.state["plain"]:
                 plan, frozen_masks = masked.history, found.state["masks"]
-                cast.unmask()
-            cast.narrow_again(found.state)
-            cast.restore(found.parts)
-            cast.mute()
+                state.unmask()
+            state.narrow_again(found.state)
+            state.restore(found.parts)
+            state.mute()
             log.resume(step)
             log.event("resume", f"resuming at step {step} of {total}", step=step)
 
         def snapshot() -> tuple[int, Parts, dict[str, Any]]:
-            masks = frozen_masks if cast.masked is None else cast.masked.state_dict()
+            masks = frozen_masks if state.masked is None else state.masked.state_dict()
             return (
                 step,
-                clone_parts(cast.parts()),
+                clone_parts(state.parts()),
                 {
                     "total": total,
                     "rollbacks": rollbacks,
-                    "plain": cast.masked is None,
+                    "plain": state.masked is None,
                     "verified": verified,
                     "masks": masks,
                     "discriminator": narrowing and narrowing.state(),
@@ -210,7 +212,7 @@ def train(
             # Randomness and learning rates of this step; a rollback changes both.
             torch.manual_seed(derived_seed(recipe.seed, "torch", step, rollbacks))
             factor = lr_factor(step / total, recipe.lr_decay) * 0.5**rollbacks
-            cast.set_learning_rates(recipe, factor)
+            state.set_learning_rates(recipe, factor)
             guard = BufferGuard(G, *([] if D is None else [D]))
             figures: dict[str, Tensor] = {}
             sound = True
@@ -231,15 +233,15 @@ def train(
                 real, y_real = reals.batch(number, rng)
                 D.requires_grad_(True)
                 with arithmetic():
-                    real_logits = judge(D, augment(real, recipe.augment, rng), y_real)
-                    fake_logits = judge(D, augment(fake.detach(), recipe.augment, rng), y)
+                    real_logits = logits_of(D, augment(real, recipe.augment, rng), y_real)
+                    fake_logits = logits_of(D, augment(fake.detach(), recipe.augment, rng), y)
                 d_loss = adversarial.discriminator(real_logits, fake_logits)
-                cast.optimizers["discriminator"].zero_grad(set_to_none=True)
+                state.optimizers["discriminator"].zero_grad(set_to_none=True)
                 d_loss.backward()
                 sound = sound and finite_step(d_loss, D.parameters())
                 if not sound:
                     break
-                cast.optimizers["discriminator"].step()
+                state.optimizers["discriminator"].step()
                 figures |= {"d_loss": d_loss, "real": real_logits, "fake": fake_logits}
 
             # Generator step: adversarial, distillers and penalty together.
@@ -248,25 +250,25 @@ def train(
                 if D is not None:
                     D.requires_grad_(False)
                     with arithmetic():
-                        logits = judge(D, augment(fake, recipe.augment, rng), y)
+                        logits = logits_of(D, augment(fake, recipe.augment, rng), y)
                     figures["g_loss"] = adversarial.generator(logits)
                     g_loss = g_loss + recipe.adversarial.weight * figures["g_loss"]
-                if len(lessons):
+                if len(distillation):
                     with arithmetic():
                         with torch.no_grad():
-                            model = elder(*(part[:taught] for part in inputs))
-                        figures["distill"] = lessons.loss(
+                            model = source(*(part[:taught] for part in inputs))
+                        figures["distill"] = distillation.loss(
                             inputs=inputs, labels=y, student_images=fake, teacher_images=model
                         )
                     g_loss = g_loss + figures["distill"]
-                if cast.masked is not None and recipe.penalty.weight > 0:
-                    figures["penalty"] = cast.masked.penalty()
+                if state.masked is not None and recipe.penalty.weight > 0:
+                    figures["penalty"] = state.masked.penalty()
                     g_loss = g_loss + recipe.penalty.weight * figures["penalty"]
-                cast.zero_grad()
+                state.zero_grad()
                 g_loss.backward()
-                sound = finite_step(g_loss, cast.learners())
+                sound = finite_step(g_loss, state.learners())
                 if sound:
-                    cast.step()
+                    state.step()
 
             # Non-finite: buffers go back, and nothing (more) is stepped. After several in a row,
             # roll back to the last good state, with other noise and half the learning rate.
@@ -278,10 +280,10 @@ def train(
                 if rollbacks == MAX_ROLLBACKS:
                     raise diverged(step, rollbacks)
                 step, skips, rollbacks = good[0], 0, rollbacks + 1
-                cast.restore(good[1])
-                if cast.masked is not None:
-                    cast.masked.progress = float(good[2]["masks"]["progress"])
-                cast.mute()
+                state.restore(good[1])
+                if state.masked is not None:
+                    state.masked.progress = float(good[2]["masks"]["progress"])
+                state.mute()
                 log.resume(step)
                 log.event("rollback", f"rolled back to step {step}", step=step)
                 continue
@@ -289,26 +291,26 @@ def train(
             # Masks: kill down to what the schedule allows now. Then the moving average, which
             # follows the masks.
             step += 1
-            if cast.masked is not None and cast.masked.advance(min(step / steps, 1.0)):
-                cast.mute()
+            if state.masked is not None and state.masked.advance(min(step / steps, 1.0)):
+                state.mute()
             if sound:
-                cast.average(recipe.ema.decay if step > recipe.ema.start else 0.0)
+                state.average(recipe.ema.decay if step > recipe.ema.start else 0.0)
 
             # Live shrink at its events; the last cut is verified first, and takes the masks off.
             was_cut = False
-            if cast.masked is not None and (
+            if state.masked is not None and (
                 step >= steps or (shrinks and step >= shrinks[0] * steps)
             ):
                 shrinks = [event for event in shrinks if event * steps > step]
                 if step >= steps:
-                    cast.masked.prune()
-                    verified = cast.verification()
-                was_cut, size = cast.shrink(), cast.size()
+                    state.masked.prune()
+                    verified = state.verification()
+                was_cut, size = state.shrink(), state.size()
                 if was_cut:
                     log.event("shrink", describe_cut(step, size), step=step, **size)
                 if step >= steps:
-                    plan, frozen_masks = cast.masked.history, cast.masked.state_dict()
-                    cast.unmask()
+                    plan, frozen_masks = state.masked.history, state.masked.state_dict()
+                    state.unmask()
                     log.event("unmask", f"step {step}: the masks are gone", step=step)
                     was_cut = True
 
@@ -316,7 +318,7 @@ def train(
             last = step == total or stop.requested is not None
             if step % recipe.log_every == 0 or last:
                 values = {k: v.detach().float().mean().item() for k, v in figures.items()}
-                size = size if cast.masked is None else cast.size()
+                size = size if state.masked is None else state.size()
                 log.figures(step, total, recipe.batch, values | size)
             shown = recipe.sample_every and (last or step % recipe.sample_every == 0)
             if run is not None and shown:

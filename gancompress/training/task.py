@@ -22,8 +22,8 @@ class Reals:
 
     Attributes:
         recipe: batch size, seed, and what counts as real.
-        dataset: the images; without, or if the recipe asks, ``elder``'s samples are used.
-        elder: the frozen teacher.
+        dataset: the images; without, or if the recipe asks, ``source``'s samples are used.
+        source: the frozen teacher.
         sampler: draws its inputs.
         arithmetic: opens the precision to compute in.
         device: where the batch goes.
@@ -32,7 +32,7 @@ class Reals:
 
     recipe: Recipe
     dataset: Dataset | None
-    elder: nn.Module
+    source: nn.Module
     sampler: InputSampler
     arithmetic: Callable[[], AbstractContextManager[Any]]
     device: torch.device
@@ -50,6 +50,6 @@ class Reals:
             drawn = tuple(part.to(self.device) for part in self.sampler(recipe.batch, rng))
             labels = self.sampler.labels(drawn)
             with torch.no_grad(), self.arithmetic():
-                real = self.elder(*drawn)
+                real = self.source(*drawn)
         layout = self.layout if real.dim() == 4 else torch.preserve_format
         return real.to(self.device, memory_format=layout), labels

@@ -15,7 +15,7 @@ from gancompress.graph.plan import Plan
 from gancompress.masks.attach import detach, find_masks
 from gancompress.recipes.schema import Optim, Recipe
 from gancompress.training.discriminator_shrink import Narrowing
-from gancompress.training.distillation import Lessons
+from gancompress.training.distillation import Distillation
 from gancompress.training.ema import update_ema
 from gancompress.training.optimizer_state import (
     check_held_once,
@@ -29,7 +29,7 @@ Parts = dict[str, dict[str, Tensor]]
 
 
 @dataclass
-class Cast:
+class TrainState:
     """The networks of a run with their optimisers (ours).
 
     ``optimizers`` maps ``generator``, ``masks``, ``connectors`` and ``discriminator`` to the
@@ -41,7 +41,7 @@ class Cast:
     ema: nn.Module
     discriminator: nn.Module | None
     masked: Masked | None
-    lessons: Lessons
+    distillation: Distillation
     optimizers: dict[str, torch.optim.Adam]
     narrowing: Narrowing | None = None
 
@@ -54,9 +54,9 @@ class Cast:
         discriminator: nn.Module | None,
         *,
         masked: Masked | None,
-        lessons: Lessons,
+        distillation: Distillation,
         narrowing: Narrowing | None = None,
-    ) -> Cast:
+    ) -> TrainState:
         """Make the optimisers: mask scores and connectors have one of their own."""
         scores = list(masked.parameters()) if masked is not None else []
         known = {id(p) for p in scores}
@@ -65,14 +65,14 @@ class Cast:
         if scores:
             numbers = recipe.generator_optim
             optimizers["masks"] = _adam(scores, numbers, lr=recipe.mask_lr)
-        connectors = [p for _, p in lessons.parameters()]
+        connectors = [p for _, p in distillation.parameters()]
         if connectors:
             optimizers["connectors"] = _adam(connectors, recipe.generator_optim)
         if discriminator is not None and recipe.discriminator.policy != "frozen":
             optimizers["discriminator"] = _adam(
                 list(discriminator.parameters()), recipe.discriminator_optim
             )
-        return cls(generator, ema, discriminator, masked, lessons, optimizers, narrowing)
+        return cls(generator, ema, discriminator, masked, distillation, optimizers, narrowing)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield everything that an optimiser may hold, by a name unique among all networks."""
@@ -80,7 +80,7 @@ class Cast:
             if module is not None:
                 for name, parameter in module.named_parameters():
                     yield f"{prefix}.{name}", parameter
-        for name, parameter in self.lessons.parameters():
+        for name, parameter in self.distillation.parameters():
             yield f"L.{name}", parameter
 
     def generator_optimizers(self) -> list[torch.optim.Adam]:
@@ -122,7 +122,7 @@ class Cast:
     def learners(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that ``step`` moves."""
         yield from self.generator.parameters()
-        for _, parameter in self.lessons.parameters():
+        for _, parameter in self.distillation.parameters():
             yield parameter
 
     def size(self) -> dict[str, int]:
@@ -144,7 +144,7 @@ class Cast:
         plan = self.masked.shrink(self.generator_optimizers(), [self.ema])
         if plan is None:
             return False
-        self.lessons.shrink(partial(graph.kept, plan))
+        self.distillation.shrink(partial(graph.kept, plan))
         if self.narrowing is not None:
             optimizer = self.optimizers["discriminator"]
             self.narrowing.follow(self.masked.cost(), self.masked.original, [optimizer])
@@ -160,7 +160,7 @@ class Cast:
     def mute(self) -> None:
         """Hide the channels that are dead now from the distillers."""
         if self.masked is not None:
-            self.lessons.mute(partial(self.masked.graph.kept, alive_plan(self.masked)))
+            self.distillation.mute(partial(self.masked.graph.kept, alive_plan(self.masked)))
 
     def unmask(self) -> None:
         """Take the masks off generator and average, and their scores out of the optimisers."""
@@ -195,8 +195,8 @@ class Cast:
         }
         if self.discriminator is not None:
             parts["discriminator"] = dict(self.discriminator.state_dict())
-        if len(self.lessons):
-            parts["lessons"] = self.lessons.state_dict()
+        if len(self.distillation):
+            parts["lessons"] = self.distillation.state_dict()
         for name, optimizer in self.optimizers.items():
             parts[f"optim-{name}"] = optimizer_state(optimizer, self.named_parameters())
         return parts
@@ -222,8 +222,8 @@ class Cast:
                     f"the checkpoint does not fit this {name}: {error}. Resume with the networks "
                     "and the recipe that the run was started with"
                 ) from error
-        if len(self.lessons):
-            self.lessons.load_state_dict(parts.get("lessons", {}))
+        if len(self.distillation):
+            self.distillation.load_state_dict(parts.get("lessons", {}))
         for name, optimizer in self.optimizers.items():
             saved = dict(parts.get(f"optim-{name}", {}))
             load_optimizer_state(optimizer, self.named_parameters(), saved)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gancompress.distill import Context
-from gancompress.distill.frozen_discriminator import Judge
+from gancompress.distill.frozen_discriminator import FrozenDiscriminator
 from gancompress.errors import ConfigError, DataError
 from tests.distill.toys import CLASSES, Discriminator, bench
 
@@ -86,33 +86,33 @@ def context(discriminator: nn.Module) -> Context:
 
 def test_judge_is_a_frozen_copy():
     d = Discriminator()
-    judge = Judge(context(d), "test", None)
+    discriminator = FrozenDiscriminator(context(d), "test", None)
     images, labels = torch.randn(2, 1, 16, 16), torch.tensor([0, 1])
-    before = judge.features(images, labels)
+    before = discriminator.features(images, labels)
     with torch.no_grad():
         d.first.weight.zero_()
-    after = judge.features(images, labels)
+    after = discriminator.features(images, labels)
     assert all(torch.equal(before[tap], after[tap]) for tap in before)
     assert all(p.requires_grad for p in d.parameters())
-    assert not any(p.requires_grad for p in judge.network.parameters())
+    assert not any(p.requires_grad for p in discriminator.network.parameters())
 
 
 def test_class_map_adds_up_to_the_score():
     d = Discriminator()
-    judge = Judge(context(d), "test", ["second"])
+    discriminator = FrozenDiscriminator(context(d), "test", ["second"])
     images, labels = torch.randn(5, 1, 16, 16), torch.arange(5) % CLASSES
-    maps = judge.class_maps(images, labels)["second"]
+    maps = discriminator.class_maps(images, labels)["second"]
     score = d(images, labels) - d.linear.bias
     torch.testing.assert_close(maps.sum((1, 2)), score[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_class_map_carries_gradient_to_the_images_and_no_further():
-    judge = Judge(context(Discriminator()), "test", ["second"])
+    discriminator = FrozenDiscriminator(context(Discriminator()), "test", ["second"])
     labels = torch.tensor([0, 1])
-    still = judge.class_maps(torch.randn(2, 1, 16, 16), labels)["second"]
+    still = discriminator.class_maps(torch.randn(2, 1, 16, 16), labels)["second"]
     assert not still.detach().requires_grad
     images = torch.randn(2, 1, 16, 16, requires_grad=True)
-    judge.class_maps(images, labels)["second"].square().sum().backward()
+    discriminator.class_maps(images, labels)["second"].square().sum().backward()
     assert images.grad.abs().sum() > 0
 
 
@@ -120,21 +120,21 @@ def test_class_map_before_an_in_place_operator():
     d = nn.Sequential(
         nn.Conv2d(1, 3, 3, 2, 1), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3 * 64, 1)
     )
-    judge = Judge(context(d), "test", ["0"])
+    discriminator = FrozenDiscriminator(context(d), "test", ["0"])
     images = torch.randn(2, 1, 16, 16)
-    maps = judge.class_maps(images, None)["0"]
+    maps = discriminator.class_maps(images, None)["0"]
     score = d(images)[:, 0] - d[3].bias
     torch.testing.assert_close(maps.sum((1, 2)), score, rtol=1e-4, atol=1e-5)
 
 
 def test_conditional_discriminator_without_labels():
-    judge = Judge(context(Discriminator()), "test", None)
+    discriminator = FrozenDiscriminator(context(Discriminator()), "test", None)
     with pytest.raises(DataError, match=r"Discriminator needs 'labels' \(class labels\)"):
-        judge.features(torch.randn(2, 1, 16, 16), None)
+        discriminator.features(torch.randn(2, 1, 16, 16), None)
 
 
 def test_unconditional_discriminator_is_called_with_images_alone():
     d = nn.Sequential(nn.Conv2d(1, 3, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 64, 1))
-    judge = Judge(context(d), "test", None)
-    found = judge.features(torch.randn(2, 1, 16, 16), torch.tensor([0, 1]))
+    discriminator = FrozenDiscriminator(context(d), "test", None)
+    found = discriminator.features(torch.randn(2, 1, 16, 16), torch.tensor([0, 1]))
     assert [tuple(x.shape) for x in found.values()] == [(2, 3, 8, 8)]

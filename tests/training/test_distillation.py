@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
 from gancompress.recipes.schema import Weighted
-from gancompress.training.distillation import Lessons
+from gancompress.training.distillation import Distillation
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
 from tests.distill.toys import Bench, bench
@@ -23,8 +23,8 @@ ENTRIES = [
 ]
 
 
-def lessons(of: Bench) -> Lessons:
-    return Lessons(
+def distillation(of: Bench) -> Distillation:
+    return Distillation(
         ENTRIES,
         teacher=of.teacher,
         student=of.student,
@@ -33,7 +33,7 @@ def lessons(of: Bench) -> Lessons:
     )
 
 
-def taught(of: Bench, own: Lessons, inputs: tuple[Tensor, ...], seen: int) -> list[Tensor]:
+def taught(of: Bench, own: Distillation, inputs: tuple[Tensor, ...], seen: int) -> list[Tensor]:
     """Return the loss on the first ``seen`` samples, and its gradients."""
     found = of.student(*inputs)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def taught(of: Bench, own: Lessons, inputs: tuple[Tensor, ...], seen: int) -> li
 
 def test_a_share_of_the_batch_counts_from_its_start() -> None:
     networks = bench(same=False)
-    own = lessons(networks)
+    own = distillation(networks)
     z, y = networks.example
     rng = torch.Generator().manual_seed(3)
     z = torch.randn(6, *z.shape[1:], generator=rng)
@@ -72,7 +72,7 @@ def test_a_tap_without_the_batch_first_cannot_be_shared() -> None:
     teacher, student = Turned(), Turned()
     x = torch.randn(4, 2, 8)
     entry = Weighted.model_validate({"name": "feature", "pairs": ["turn"]})
-    own = Lessons([entry], teacher=teacher, student=student, discriminator=None, example=(x,))
+    own = Distillation([entry], teacher=teacher, student=student, discriminator=None, example=(x,))
     found, wanted = student(x), teacher(x)
     given = {"inputs": (x,), "labels": None, "student_images": found}
     assert own.loss(**given, teacher_images=wanted) > 0

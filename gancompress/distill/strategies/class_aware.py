@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gancompress.distill.bank import ClassBank, class_means
 from gancompress.distill.class_gains import ClassGain, find_gain, named_gain
-from gancompress.distill.frozen_discriminator import Judge
+from gancompress.distill.frozen_discriminator import FrozenDiscriminator
 from gancompress.distill.maths import attention_map, full_precision, map_distance, unit
 from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
 from gancompress.distill.tap_pairs import Pairs, resolve_pairs
@@ -36,8 +36,9 @@ class ClassAware(nn.Module):
     - ``prototype``: A(F) averaged over the samples of a class, in a moving average over steps
       (``momentum``) kept for each class and network; the gradient is that of the batch's average.
     - ``cam``: sum_c (d s_y / d F_c) F_c with F the features of the teacher's discriminator on each
-      image and s_y its score for class y (``Judge.class_maps``). Cheap and exact: one pass of the
-      discriminator an image, and the derivative of its head only. It uses no generator taps;
+      image and s_y its score for class y (``FrozenDiscriminator.class_maps``). Cheap and exact:
+      one pass of the discriminator an image, and the derivative of its head only. It uses no
+      generator taps;
       ``taps`` names those of the discriminator (the last found).
 
     Scale [0, 2], ``cam`` [0, 4] (its maps are signed); sum over pixels, mean over batch
@@ -64,12 +65,12 @@ class ClassAware(nn.Module):
         _check_options(variant, pairs, gains, momentum, taps)
         self.variant = variant
         self.gains: dict[str, tuple[ClassGain, ClassGain] | None] = {}
-        self.judge: Judge | None = None
+        self.discriminator: FrozenDiscriminator | None = None
         self.banks = nn.ModuleList()
         if variant == "cam":
-            self.judge = Judge(context, "class_aware variant 'cam'", taps)
+            self.discriminator = FrozenDiscriminator(context, "class_aware variant 'cam'", taps)
             if taps is None:
-                self.judge.keep([list(self.judge.sizes)[-1]])
+                self.discriminator.keep([list(self.discriminator.sizes)[-1]])
             self._taps: Pairs = ()
         else:
             self._taps = resolve_pairs(context.teacher, context.student, context.example, pairs)
@@ -87,8 +88,8 @@ class ClassAware(nn.Module):
         Raises:
             DataError: no labels in the batch (``prototype``, ``cam``).
         """
-        if self.judge is not None:
-            return self._cam(batch, self.judge)
+        if self.discriminator is not None:
+            return self._cam(batch, self.discriminator)
         with full_precision(batch.student_images):
             losses = [self._match(batch, index, tap) for index, (tap, _) in enumerate(self._taps)]
             return torch.stack(losses).mean()
@@ -110,11 +111,11 @@ class ClassAware(nn.Module):
             wanted = self.banks[2 * index + 1](*class_means(wanted, labels)).detach()
         return map_distance(own, wanted)
 
-    def _cam(self, batch: DistillBatch, judge: Judge) -> Tensor:
+    def _cam(self, batch: DistillBatch, discriminator: FrozenDiscriminator) -> Tensor:
         labels = batch.classes("class_aware variant 'cam'")
         student, teacher = batch.images()
-        wanted = judge.class_maps(teacher, labels)
-        found = judge.class_maps(student, labels)
+        wanted = discriminator.class_maps(teacher, labels)
+        found = discriminator.class_maps(student, labels)
         with full_precision(student):
             losses = [
                 map_distance(unit(found[tap].flatten(1)), unit(wanted[tap].detach().flatten(1)))

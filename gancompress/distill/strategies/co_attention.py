@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gancompress.distill.frozen_discriminator import Judge
+from gancompress.distill.frozen_discriminator import FrozenDiscriminator
 from gancompress.distill.maths import (
     attention_map,
     channel_energy,
@@ -50,29 +50,31 @@ class CoAttention(nn.Module):
         super().__init__()
         self.symmetric = symmetric
         self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
-        self.judge = Judge(context, "co_attention", taps)
+        self.discriminator = FrozenDiscriminator(context, "co_attention", taps)
         shapes = tap_shapes(context.student, context.example, [s for s, _ in self.pairs])
         self.partners: dict[str, str] = {}
         for (tap, _), shape in zip(self.pairs, shapes, strict=True):
             if len(shape) != 4:
                 raise ConfigError(f"co_attention: tap {tap!r} has shape {shape}, not (n, c, h, w)")
             self.partners[tap] = min(
-                self.judge.sizes,
+                self.discriminator.sizes,
                 key=lambda other: abs(
-                    math.log(math.prod(shape[2:]) / math.prod(self.judge.sizes[other]))
+                    math.log(math.prod(shape[2:]) / math.prod(self.discriminator.sizes[other]))
                 ),
             )
-        self.judge.keep(sorted(set(self.partners.values()), key=list(self.judge.sizes).index))
+        self.discriminator.keep(
+            sorted(set(self.partners.values()), key=list(self.discriminator.sizes).index)
+        )
 
     def forward(self, batch: DistillBatch) -> Tensor:
         """Return the loss of one batch."""
         student_images, teacher_images = batch.images()
         with torch.set_grad_enabled(self.symmetric and torch.is_grad_enabled()):
-            seen = self.judge.features(student_images, batch.labels)
+            seen = self.discriminator.features(student_images, batch.labels)
         wanted = seen
         if self.symmetric:
             with torch.no_grad():
-                wanted = self.judge.features(teacher_images, batch.labels)
+                wanted = self.discriminator.features(teacher_images, batch.labels)
         losses: list[Tensor] = []
         with full_precision(student_images):
             for tap, _ in self.pairs:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from gancompress.distill.frozen_discriminator import Judge
+from gancompress.distill.frozen_discriminator import FrozenDiscriminator
 from gancompress.distill.maths import full_precision, relative_mse
 from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
 from gancompress.distill.tap_pairs import Pairs
@@ -29,15 +29,15 @@ class DiscriminatorFeatures(nn.Module):
 
     def __init__(self, context: Context, *, taps: Sequence[str] | None = None) -> None:
         super().__init__()
-        self.judge = Judge(context, "discriminator_features", taps)
+        self.discriminator = FrozenDiscriminator(context, "discriminator_features", taps)
 
     def forward(self, batch: DistillBatch) -> Tensor:
         """Return the loss of one batch."""
         student, teacher = batch.images()
         # Two passes, not one of the joined batch: the teacher's half needs no graph.
         with torch.no_grad():
-            wanted = self.judge.features(teacher, batch.labels)
-        found = self.judge.features(student, batch.labels)
+            wanted = self.discriminator.features(teacher, batch.labels)
+        found = self.discriminator.features(student, batch.labels)
         with full_precision(student):
             return torch.stack([relative_mse(found[tap], wanted[tap]) for tap in found]).mean()
 
