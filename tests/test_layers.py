@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"data"},
     "distill": set(),
     "recipes": set(),
+    "tasks": {"data"},
 }
 ABOVE = {"training", "reporting", "saving"}
 LOW = set(ALLOWED)

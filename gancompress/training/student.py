@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gancompress.data.order import derived_seed
 from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
@@ -15,7 +16,6 @@ from gancompress.masks.budget import Budget
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
 from gancompress.target import Target
-from gancompress.training.order import derived_seed
 from gancompress.wrapping import Masked, wrap
 
 
