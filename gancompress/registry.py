@@ -127,6 +127,10 @@ class Registry:
         self._load_all()
         return sorted(self._entries)
 
+    def known(self) -> list[str]:
+        """Return the names that the source shows and those loaded by now; imports nothing."""
+        return sorted({*self._entries, *self._shipped()})
+
     def __contains__(self, name: object) -> bool:
         if name in self._entries or name in self._shipped():
             return True

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from gancompress.distill.maths import widen
 from gancompress.errors import ConfigError, DataError, closest
-from gancompress.registry import Registry
-
-DISTILLERS = Registry("distiller")
+from gancompress.plugins.kinds import DISTILLERS
 
 
 @dataclass(frozen=True)

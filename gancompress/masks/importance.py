@@ -10,12 +10,10 @@ from torch import Tensor
 
 from gancompress.graph.groups import Group
 from gancompress.masks.mask import ChannelMask
-from gancompress.registry import Registry
+from gancompress.plugins.kinds import IMPORTANCES
 
 Importance = Callable[[Group, ChannelMask, Mapping[str, Tensor], int], np.ndarray]
 """(group, its mask, raw tensors by name, seed) -> float64 (c,), larger is better."""
-
-IMPORTANCES = Registry("importance")
 
 
 def ranked(values: np.ndarray, mask: ChannelMask) -> np.ndarray:

@@ -9,12 +9,10 @@ from torch import Tensor
 
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.relax import band
-from gancompress.registry import Registry
+from gancompress.plugins.kinds import PENALTIES
 
 Penalty = Callable[[Sequence[ChannelMask], Sequence[float]], Tensor]
 """(masks, relative cost of one channel of each) -> scalar."""
-
-PENALTIES = Registry("penalty")
 
 
 @PENALTIES.register("cost")

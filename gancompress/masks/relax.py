@@ -7,12 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gancompress.registry import Registry
+from gancompress.plugins.kinds import RELAXATIONS
 
 Relaxation = Callable[[Tensor, float], Tensor]
 """(scores (c,), progress in [0, 1]) -> gate values in [0, 1], shape (c,)."""
 
-RELAXATIONS = Registry("relaxation")
 HARD_FROM = {"ste": 0.0, "polynomial": 0.0, "scurve": 0.75}
 """Progress from which the gates of a relaxation are 0 or 1 in the forward; others: at the end."""
 

@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable
 
 from gancompress.errors import ConfigError
-from gancompress.registry import Registry
+from gancompress.plugins.kinds import SCHEDULES
 
 Schedule = Callable[[float], float]
 """progress in [0, 1] -> share of the removal done, in [0, 1], never falling."""
-
-SCHEDULES = Registry("schedule")
 
 
 def build_schedule(name: str, start: float = 0.0, end: float = 1.0) -> Schedule:

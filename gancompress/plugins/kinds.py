@@ -40,8 +40,6 @@ TASKS = Registry("task", "gancompress.tasks", symbol="TASKS", factory=True)
 RECIPES = Registry("recipe", factory=True)
 
 KINDS: dict[str, Registry] = {
-    registry.kind: registry
-    for registry in list(globals().values())
-    if isinstance(registry, Registry)
+    found.kind: found for found in list(globals().values()) if isinstance(found, Registry)
 }
 """All registries of this module by kind."""

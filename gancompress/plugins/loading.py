@@ -1,4 +1,4 @@
-"""Plug-ins of the user's own: a module that is named, or one that an installed package announces."""
+"""Plug-ins of the user's own: modules that are named, or that installed packages announce."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ MISSING = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class Option:
-    """One option: what the signature says about it. ``default`` is `MISSING` where it must be given."""
+    """What a signature says about one option; ``default`` is `MISSING` where it must be given."""
 
     name: str
     annotation: Any

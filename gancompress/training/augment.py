@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gancompress.registry import Registry
+from gancompress.plugins.kinds import AUGMENTATIONS
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """(images (n, c, h, w), CPU generator) -> images of the same shape, differentiable."""
-
-AUGMENTATIONS = Registry("augmentation")
 
 
 def augment(images: Tensor, names: Sequence[str], rng: torch.Generator) -> Tensor:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from gancompress.registry import Registry
-
-ADVERSARIAL = Registry("adversarial loss")
+from gancompress.plugins.kinds import ADVERSARIAL
 
 
 @dataclass(frozen=True)
