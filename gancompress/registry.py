@@ -63,10 +63,19 @@ class Registry:
         self._facts: dict[str, dict[str, Any]] = {}
         self._entries: dict[str, Callable[..., Any]] = {}
         self._options: dict[str, dict[str, Option]] = {}
+        self._checks: dict[str, Callable[..., Any] | None] = {}
 
     # -- filling ---------------------------------------------------------------------------------
-    def register(self, name: str, **facts: Any) -> Callable[[T], T]:
+    def register(
+        self, name: str, *, check: Callable[..., Any] | None = None, **facts: Any
+    ) -> Callable[[T], T]:
         """Return a decorator that files its function or class under ``name``.
+
+        Args:
+            name: as recipes write it.
+            check: called with all options by name, defaults included, once each of them is of its
+                type; raises ConfigError where they do not go together.
+            facts: what this kind's registrations may say beside the name.
 
         Raises:
             ValueError: the name is taken, the signature cannot be called or checked, or a fact is
@@ -95,7 +104,7 @@ class Registry:
             if clash:
                 raise ValueError(f"{self.kind} {name!r}: no option can be called {clash[0]!r}")
             self._entries[name], self._options[name] = entry, options
-            self._facts[name] = {**self._defaults, **facts}
+            self._facts[name], self._checks[name] = {**self._defaults, **facts}, check
             return entry
 
         return add
@@ -178,7 +187,13 @@ class Registry:
                 return []
         if name not in self:
             return [("name", self.unknown(name))]
-        return read_options(self.options(name), values, self.reserved[1:])[1]
+        read, faults = self._read(name, values)
+        if not faults and isinstance(self.get(name), type) and not self.factory:
+            try:
+                self.get(name)(**read)
+            except ConfigError as error:
+                faults.append(("name", str(error)))
+        return faults
 
     def bind(self, spec: Spec) -> Callable[..., Any]:
         """Return the plug-in that ``spec`` asks for, its options fixed: called with `given` only.
@@ -190,12 +205,31 @@ class Registry:
             return spec  # the caller's own, as it is
         name, values = _split(spec)
         entry = self.get(name)
-        read, faults = read_options(self._options[name], values, self.reserved[1:])
+        read, faults = self._read(name, values)
         if faults:
             raise ConfigError(f"{self.kind} {name!r}: " + "; ".join(text for _, text in faults))
         if isinstance(entry, type) and not self.factory:
             return entry(**read)
         return functools.partial(entry, **read) if read else entry
+
+    def label(self, spec: Spec) -> str:
+        """Return the name of ``spec`` as text: of a function that was never registered, its own."""
+        if _is_plugin(spec):
+            return str(getattr(spec, "__name__", type(spec).__name__))
+        return _split(spec)[0]
+
+    def _read(
+        self, name: str, values: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        """Return the options as the plug-in gets them, and everything that is wrong with them."""
+        options, check = self.options(name), self._checks[name]
+        read, faults = read_options(options, values, self.reserved[1:])
+        if check is not None and not faults:
+            try:
+                check(**{o.name: o.default for o in options.values()} | read)
+            except ConfigError as error:
+                faults.append(("name", str(error)))
+        return read, faults
 
     def _called_with(self, is_class: bool) -> tuple[str, ...]:
         return self.given if self.factory or not is_class else ()

@@ -150,7 +150,7 @@ def train(
     learns_D = D is not None and policy != "frozen"
     # Where the distillers alone teach, nobody would look at the rest of a batch.
     taught = math.ceil((1.0 if D is None else recipe.distill_share) * recipe.batch)
-    adversarial = ADVERSARIAL.get(recipe.adversarial.loss)()
+    adversarial = ADVERSARIAL.bind(recipe.adversarial.plugin)()
     arithmetic = partial(autocast, device, recipe.precision)
     reals = Reals(recipe, dataset, source, sampler, arithmetic, device, layout)
 
