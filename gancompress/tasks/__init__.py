@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gancompress.tasks.protocol import TASKS, Batch, Draw, Shown, Task
+from gancompress.tasks.protocol import TASKS, Batch, Draw, Shown, Sources, Task
 
-__all__ = ["TASKS", "Batch", "Draw", "Shown", "Task"]
+__all__ = ["TASKS", "Batch", "Draw", "Shown", "Sources", "Task"]

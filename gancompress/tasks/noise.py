@@ -12,12 +12,21 @@ from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import batch_indices, stream
 from gancompress.tasks.check_fit import check_fit
-from gancompress.tasks.protocol import TASKS, Batch, Draw, Shown
+from gancompress.tasks.protocol import TASKS, Batch, Draw, Shown, Sources
 
 ROWS = 10
 
 
 @TASKS.register("noise")
+def noise(sources: Sources) -> Noise:
+    """Take latents, and classes where there are any, to images like those of the data.
+
+    Raises:
+        ConfigError: nothing says how the inputs are drawn.
+    """
+    return Noise(sources.needs_sampler("noise"), sources.dataset, sources.seed)
+
+
 @dataclass(frozen=True)
 class Noise:
     """Draws inputs, and real images of the data set if there is one (ours).

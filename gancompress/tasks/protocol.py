@@ -9,9 +9,49 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gancompress.registry import Registry
+from gancompress.data.inputs import InputSampler
+from gancompress.errors import ConfigError
+from gancompress.plugins.kinds import TASKS as TASKS
 
-TASKS = Registry("task")
+
+@dataclass(frozen=True)
+class Sources:
+    """What the user gave that a task may be made of (ours).
+
+    Attributes:
+        sampler: how inputs are drawn or read; ``None`` where nothing says so.
+        dataset: real or wanted outputs (images, sound); ``None`` without data.
+        seed: of the recipe.
+        output: which of the generator's outputs counts, see `pick`; ``None``: the only tensor.
+    """
+
+    sampler: InputSampler | None = None
+    dataset: Any = None
+    seed: int = 0
+    output: str | None = None
+
+    def needs_sampler(self, task: str) -> InputSampler:
+        """Return the sampler.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.sampler is None:
+            raise ConfigError(
+                f"task {task} needs to know how inputs are drawn, for example "
+                "--input 'z=normal(128)'"
+            )
+        return self.sampler
+
+    def needs_dataset(self, task: str, what: str) -> Any:
+        """Return the data set; ``what`` says what it should hold.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.dataset is None:
+            raise ConfigError(f"task {task} needs {what}: --data FOLDER")
+        return self.dataset
 
 
 @dataclass(frozen=True)

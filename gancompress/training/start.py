@@ -11,6 +11,7 @@ from torch import nn
 
 from gancompress.errors import ConfigError
 from gancompress.graph.plan import Plan
+from gancompress.recipes.plugin_entries import check_plugins
 from gancompress.recipes.schema import Recipe
 from gancompress.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from gancompress.training.log import Log
@@ -58,10 +59,7 @@ def check_recipe(recipe: Recipe, discriminator: nn.Module | None, *, has_real: b
     Raises:
         ConfigError: what is missing or too much is in the message.
     """
-    for kind in ("relaxation", "penalty", "importance"):
-        entry = getattr(recipe, kind)
-        if entry.options:
-            raise ConfigError(f"{kind} {entry.name!r} has no option {next(iter(entry.options))!r}")
+    check_plugins(recipe)
     if recipe.kind == "train" and (discriminator is None or not has_real):
         raise ConfigError("kind train needs a discriminator and a data set")
     if recipe.discriminator.real == "data" and not has_real:

@@ -150,4 +150,4 @@ class Steps:
 
     @property
     def _adversarial(self) -> AdversarialLoss:
-        return ADVERSARIAL.get(self.recipe.adversarial.loss)()
+        return ADVERSARIAL.bind(self.recipe.adversarial.plugin)()

@@ -204,7 +204,7 @@ def test_real_images_come_with_their_labels_and_fakes_with_theirs() -> None:
 def test_everything_that_the_discriminator_sees_is_augmented(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    marked = Registry("augmentation")
+    marked = Registry("augmentation", given=("images", "rng"))
     marked.register("color")(lambda images, rng: images + 10)
     monkeypatch.setattr(augmenting, "AUGMENTATIONS", marked)
     seeing = Recording()
