@@ -82,7 +82,9 @@ def _parts(given: object) -> tuple[str, str]:
             raise _refused(given, f"of what? {FORMS}" if size else FORMS)
         kind, amount = found.groups()
     if kind not in KINDS:
-        same = ". FLOPs are two a MAC: macs has the same ratio" if "flop" in str(kind).lower() else ""
+        same = (
+            ". FLOPs are two a MAC: macs has the same ratio" if "flop" in str(kind).lower() else ""
+        )
         raise _refused(given, f"{kind!r} is not one of {', '.join(KINDS)}{same}")
     return str(kind), amount
 

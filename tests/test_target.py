@@ -81,7 +81,9 @@ def test_what_is_refused_is_refused_everywhere(text: str, way: Callable[[str], A
 
 
 def test_a_mapping_is_a_target_in_python_and_in_yaml() -> None:
-    assert Target.parse({"params": "4x"}) == Target.parse({"params": 0.25}) == Target("params", 0.25)
+    assert (
+        Target.parse({"params": "4x"}) == Target.parse({"params": 0.25}) == Target("params", 0.25)
+    )
     assert typed("{macs: 0.2}") == "macs=0.2"
     assert wrapped({"params": "2x"}) == wrapped("params=2x") == wrapped("params:.5")
     for wrong in ({}, {"params": "2x", "macs": "2x"}, {"params": None}, {"params": True}):

@@ -41,5 +41,6 @@ def known_names(kind: str) -> frozenset[str]:
 def _in_source(variable: str, folders: tuple[str, ...]) -> frozenset[str]:
     pattern = re.compile(rf"^@?{variable}\.register\(\s*\"([a-z0-9_-]+)\"", re.MULTILINE)
     root = Path(__file__).parent.parent
-    sources = (file.read_text("utf-8") for f in folders for file in sorted((root / f).rglob("*.py")))
+    files = (file for f in folders for file in sorted((root / f).rglob("*.py")))
+    sources = (file.read_text("utf-8") for file in files)
     return frozenset(name for text in sources for name in pattern.findall(text))

@@ -56,13 +56,13 @@ def check_fit(
         _check_data(images, dataset, sampler)
     if discriminator is not None:
         with _untouched(discriminator):
-            judged: list[tuple[str, Tensor, Tensor | None]] = [("generated", images, labels)]
+            shown_to_it: list[tuple[str, Tensor, Tensor | None]] = [("generated", images, labels)]
             if dataset is not None:
                 real, y = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-                judged.append(("real", real.to(device), None if y is None else y.to(device)))
-            for kind, pictures, y in judged:
+                shown_to_it.append(("real", real.to(device), None if y is None else y.to(device)))
+            for kind, pictures, y in shown_to_it:
                 what = f"the discriminator's forward fails on {kind} images {tuple(pictures.shape)}"
-                logits = _run(_Judge(discriminator), (pictures, y), what)
+                logits = _run(_Logits(discriminator), (pictures, y), what)
                 if logits.shape[:1] != pictures.shape[:1] or not torch.isfinite(logits).all():
                     raise DataError(
                         f"the discriminator returned {tuple(logits.shape)} for {len(pictures)} "
@@ -103,7 +103,7 @@ def _check_images(images: object, what: str, *, beside_data: bool) -> None:
         )
 
 
-class _Judge(nn.Module):
+class _Logits(nn.Module):
     def __init__(self, discriminator: nn.Module) -> None:
         super().__init__()
         self.discriminator = discriminator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -40,6 +40,7 @@ class Narrowing:
         self,
         discriminator: nn.Module,
         arguments: tuple[Tensor, ...],
+        keywords: Mapping[str, Tensor] | None = None,
         *,
         kind: str = "params",
         min_channels: int = 1,
@@ -50,6 +51,7 @@ class Narrowing:
         Args:
             discriminator: a plain module; it stays the same object.
             arguments: of one call of it.
+            keywords: likewise.
             kind: the cost that is kept in proportion, params or macs.
             min_channels: each group keeps at least so many.
             warn: is told when a cut is refused; nothing has changed then.
@@ -62,7 +64,7 @@ class Narrowing:
         self.history: Plan | None = None
         self._kind, self._least = kind, min_channels
         # It learns on: no cut of it needs to be exact.
-        self._graph = trace(discriminator, arguments, exact=False)
+        self._graph = trace(discriminator, arguments, keywords or {}, exact=False)
         self._original = self._graph.cost()
         if not self._graph.groups:
             raise GraphError(f"no channel of {type(discriminator).__name__} can go")
@@ -153,7 +155,7 @@ def start_narrowing(
     try:
         return Narrowing(
             discriminator,
-            call_arguments_of(discriminator, images, labels),
+            *call_arguments_of(discriminator, images, labels),
             kind=Target.parse(recipe.target).kind,
             min_channels=recipe.min_channels,
             warn=partial(log.event, "discriminator_whole"),
