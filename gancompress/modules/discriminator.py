@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError, DataError
+from gancompress.modules.nested import items_of
 
 _NAME = r"[A-Za-z_]\w*"
 _ARGUMENT = re.compile(
@@ -150,19 +150,6 @@ def _at(output: Any, path: Sequence[str], whole: str) -> Iterator[Tensor]:
     else:
         known = f"it has {', '.join(entries)}" if entries else f"it is a {type(output).__name__}"
         raise DataError(f"the discriminator's output has nothing at {whole!r}: {known}")
-
-
-def items_of(output: Any) -> dict[str, Any]:
-    """Return the items of a list, tuple, mapping or dataclass by name or number; else nothing."""
-    if isinstance(output, Mapping):
-        return {str(k): v for k, v in output.items()}
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return dict(zip(output._fields, output, strict=True))  # type: ignore[attr-defined]
-    if isinstance(output, list | tuple):
-        return {str(i): v for i, v in enumerate(output)}
-    if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        return {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
-    return {}
 
 
 _CALLS: WeakKeyDictionary[nn.Module, dict[tuple[bool, bool] | None, DiscriminatorCall]] = (

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import DataError
-from gancompress.modules.discriminator import DiscriminatorCall, items_of
+from gancompress.modules.discriminator import DiscriminatorCall
+from gancompress.modules.nested import items_of
 from gancompress.modules.undisturbed import undisturbed
 
 LABEL_NAMES = ("y", "c", "label", "labels", "class_label", "class_labels", "classes")

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gancompress.data.inputs import InputSampler
 from gancompress.errors import GraphError
 from gancompress.graph.groups import Cost
 from gancompress.graph.plan import Plan
@@ -138,7 +139,7 @@ def start_narrowing(
     discriminator: nn.Module | None,
     source: nn.Module,
     example: tuple[Tensor, ...],
-    labels: Tensor | None,
+    sampler: InputSampler,
     log: Log,
 ) -> Narrowing | None:
     """Return what narrows ``discriminator``, if ``recipe`` asks; one that cannot be stays whole.
@@ -151,11 +152,11 @@ def start_narrowing(
         log.event("discriminator_whole", "the discriminator keeps its size: it is frozen")
         return None
     with torch.no_grad():
-        images = source(*example)
+        images = sampler.image(source(*example))
     try:
         return Narrowing(
             discriminator,
-            *call_arguments_of(discriminator, images, labels),
+            *call_arguments_of(discriminator, images, sampler.labels(example)),
             kind=Target.parse(recipe.target).kind,
             min_channels=recipe.min_channels,
             warn=partial(log.event, "discriminator_whole"),

@@ -21,6 +21,7 @@ from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
 from gancompress.training.augment import augment
 from gancompress.training.check_fit import check_fit
+from gancompress.training.check_loss import loss_remark
 from gancompress.training.checkpoint import Checkpoint, save_checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.distillation import Distillation
@@ -111,6 +112,7 @@ def train(
     example = check_fit(
         generator, sampler, discriminator=discriminator, dataset=dataset, augment=recipe.augment
     )
+    remark = loss_remark(recipe, discriminator, generator, sampler, example)
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
             teacher = duplicate(generator)
@@ -165,13 +167,15 @@ def train(
             run.begin(recipe, resume=resume is not None)
             stack.push(run.leave)
             found = starting_point(run, resume, log)
+        if remark:
+            log.event("loss", remark)
         if discriminator is None and recipe.adversarial.weight > 0:
             log.event("no_discriminator", "no discriminator: the distillers alone teach")
         if found is not None and masked is not None:
             masked.load_state_dict(found.state["masks"], copies=[ema])
             if masked.history is not None and first_graph is not None:
                 distillation.shrink(partial(first_graph.kept, masked.history))
-        narrowing = start_narrowing(recipe, D, source, example, sampler.labels(example), log)
+        narrowing = start_narrowing(recipe, D, source, example, sampler, log)
         state = TrainState.gather(
             recipe, G, ema, D, masked=masked, distillation=distillation, narrowing=narrowing
         )
@@ -227,7 +231,7 @@ def train(
                 inputs = tuple(part.to(device) for part in sampler(recipe.batch, rng))
                 y = sampler.labels(inputs)
                 with arithmetic(), torch.set_grad_enabled(turn == rounds - 1):
-                    fake = G(*inputs)
+                    fake = sampler.image(G(*inputs))
                 if D is None or not learns_D:
                     continue
                 real, y_real = reals.batch(number, rng)
@@ -256,7 +260,8 @@ def train(
                 if len(distillation):
                     with arithmetic():
                         with torch.no_grad():
-                            model = source(*(part[:taught] for part in inputs))
+                            made = source(*(part[:taught] for part in inputs))
+                        model = sampler.image(made)
                         figures["distill"] = distillation.loss(
                             inputs=inputs, labels=y, student_images=fake, teacher_images=model
                         )

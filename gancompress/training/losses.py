@@ -50,3 +50,20 @@ def lsgan() -> AdversarialLoss:
         discriminator=lambda real, fake: 0.5 * ((real - 1).square().mean() + fake.square().mean()),
         generator=lambda fake: 0.5 * (fake - 1).square().mean(),
     )
+
+
+@ADVERSARIAL.register("bce")
+def bce() -> AdversarialLoss:
+    """Return binary cross-entropy for a discriminator that ends in a sigmoid (Goodfellow 2014).
+
+    It reads probabilities in [0, 1]. For logits the same loss is ``nonsaturating``.
+    """
+
+    def log(p: Tensor) -> Tensor:
+        # Not clamped: at 0 the gradient must still push.
+        return (p.float() + 1e-7).log()
+
+    return AdversarialLoss(
+        discriminator=lambda real, fake: -log(real).mean() - log(1 - fake).mean(),
+        generator=lambda fake: -log(fake).mean(),
+    )

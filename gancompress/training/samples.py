@@ -32,7 +32,7 @@ def sample_images(
         shown = min(columns, sampler.n_classes)
         inputs = sampler.relabelled(inputs, torch.arange(n) % columns % shown)
     with evaluating(generator):
-        return generator(*(part.to(device) for part in inputs))
+        return sampler.image(generator(*(part.to(device) for part in inputs)))
 
 
 def save_grid(images: Tensor, file: Path, *, columns: int) -> None:

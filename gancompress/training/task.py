@@ -50,6 +50,6 @@ class Reals:
             drawn = tuple(part.to(self.device) for part in self.sampler(recipe.batch, rng))
             labels = self.sampler.labels(drawn)
             with torch.no_grad(), self.arithmetic():
-                real = self.source(*drawn)
+                real = self.sampler.image(self.source(*drawn))
         layout = self.layout if real.dim() == 4 else torch.preserve_format
         return real.to(self.device, memory_format=layout), labels
