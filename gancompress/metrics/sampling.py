@@ -44,7 +44,7 @@ def with_labels(sampler: Sampler, inputs: Sequence[Tensor], wanted: Tensor) -> t
     return tuple(wanted.to(labels.dtype) if part is labels else part for part in inputs)
 
 
-def image_of(sampler: object, output: Any) -> Tensor:
+def image_of(sampler: object | None, output: Any) -> Tensor:
     """Return the image in ``output``, as ``sampler.image`` picks it where there is that method.
 
     Raises:

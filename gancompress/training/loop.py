@@ -30,7 +30,7 @@ from gancompress.training.losses import ADVERSARIAL
 from gancompress.training.order import derived_seed, stream
 from gancompress.training.recovery import diverged, finite_step
 from gancompress.training.run_folder import RunFolder
-from gancompress.training.samples import sample_images, save_grid
+from gancompress.training.samples import sample_images, save_grid, shown_range
 from gancompress.training.signals import Stop
 from gancompress.training.start import (
     TrainResult,
@@ -120,6 +120,8 @@ def train(
         check_fit(teacher, sampler, dataset=dataset)
     # Whose samples stand in for real images, and whom the distillers listen to.
     source = generator if teacher is None else teacher
+
+    picture_range = shown_range(source, sampler, recipe.seed, device, data=dataset is not None)
 
     # The student: the generator itself under masks, or a narrower one of fixed shape.
     student, plan, verified = generator, None, None
@@ -328,7 +330,9 @@ def train(
             shown = recipe.sample_every and (last or step % recipe.sample_every == 0)
             if run is not None and shown:
                 grid = sample_images(ema, sampler, recipe.seed, device)
-                save_grid(grid, run.samples / f"step_{step:06d}.png", columns=10)
+                save_grid(
+                    grid, run.samples / f"step_{step:06d}.png", columns=10, shown=picture_range
+                )
 
             # Checkpoint, of finite numbers only. A rollback must not cross a cut.
             due = recipe.checkpoint_every and step % recipe.checkpoint_every == 0
