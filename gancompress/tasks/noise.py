@@ -80,8 +80,8 @@ class Noise:
         return Shown(output, batch.labels)
 
     def output(self, raw: Any) -> Tensor:
-        """Return the images; the generator must put out nothing else."""
-        return raw
+        """Return the images, picked as the sampler says."""
+        return self.sampler.image(raw)
 
     def terms(self, batch: Batch, output: Tensor) -> dict[str, Tensor]:
         """Return nothing: images from noise have no wanted answer."""

@@ -131,6 +131,12 @@ class Shown:
     labels: Tensor | None = None
     condition: Tensor | None = None
 
+    def to(self, device: torch.device) -> Shown:
+        """Return this on ``device``."""
+        labels = None if self.labels is None else self.labels.to(device)
+        condition = None if self.condition is None else self.condition.to(device)
+        return Shown(self.output.to(device), labels, condition)
+
 
 class Task(Protocol):
     """Answers what the loop asks: inputs, real samples, wanted outputs, losses (ours).

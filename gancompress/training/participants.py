@@ -13,7 +13,9 @@ from gancompress.graph.plan import Plan
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Task
+from gancompress.training.check_loss import loss_remark
 from gancompress.training.distillation import Distillation
+from gancompress.training.samples import Range, shown_range
 from gancompress.training.start import check_recipe, place
 from gancompress.training.student import fresh, masked_student, narrow_student
 from gancompress.wrapping import Masked
@@ -34,6 +36,8 @@ class Participants:
         first_graph: the groups of the uncut student.
         example: two samples that ran through all of them.
         plan: what was cut before the first step (a narrow student), and ``verified`` how exactly.
+        shown: the values that sample grids show black and white.
+        remark: what is to be said about loss and discriminator before the first step.
     """
 
     student: nn.Module
@@ -46,6 +50,8 @@ class Participants:
     example: Batch
     plan: Plan | None
     verified: dict[str, Any] | None
+    shown: Range
+    remark: str
 
     def release(self) -> None:
         """Take the distillers' hooks off, and let every parameter learn again."""
@@ -77,6 +83,7 @@ def gather(
     if discriminator is not None:
         place(discriminator, device, layout)
     example = task.check(generator, discriminator, recipe.augment).to(device)
+    remark = loss_remark(recipe, discriminator, generator, task, example)
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
             teacher = duplicate(generator)
@@ -114,6 +121,8 @@ def gather(
         example=example,
         plan=plan,
         verified=verified,
+        shown=shown_range(source, task, device),
+        remark=remark,
     )
 
 
