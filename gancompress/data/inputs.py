@@ -46,7 +46,8 @@ class InputSampler:
     The same ``rng`` state gives the same arguments. ``specs`` says in words how they are drawn,
     ``n_classes`` is the number of classes drawn (``None``: no labels), ``parts`` the arguments one
     by one (empty for a generator's own ``sample_inputs``), ``output`` which of the generator's
-    outputs is its image: ``None`` (the only tensor), a number, or a name.
+    outputs is its image: ``None`` (the only tensor), a number, or a name; ``files`` the names,
+    suffix aside, by which inputs are read from files (empty: none is).
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class InputSampler:
         n_classes: int | None = None,
         parts: Sequence[InputPart] = (),
         output: str | None = None,
+        files: Sequence[str] = (),
     ) -> None:
         self.specs = tuple(specs)
         self.n_classes = n_classes
         self.parts = tuple(parts)
         self.output = output
+        self.files = tuple(files)
         self._draw = draw
         self._label_index = label_index
         source = None if label_index is None or not parts else parts[label_index].source
@@ -105,9 +108,11 @@ class InputSampler:
         if generator is not None:
             parts = _in_order(parts, generator)
         index = next((i for i, part in enumerate(parts) if _classes(part) is not None), None)
+        places, names = _joined(parts)
         return cls(
-            functools.partial(_draw, parts, _joined(parts)),
+            functools.partial(_draw, parts, places),
             specs,
+            files=names,
             label_index=index,
             n_classes=None if index is None else _classes(parts[index]),
             parts=parts,
@@ -157,6 +162,13 @@ class InputSampler:
     def __call__(self, n: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """Return the arguments of a forward pass of ``n`` images."""
         return self._draw(n, rng)
+
+    def at(self, places: Tensor, rng: torch.Generator) -> tuple[Tensor, ...]:
+        """Return the arguments that the files at ``places`` in ``files`` hold.
+
+        What is not read from files is drawn, as ever.
+        """
+        return self._draw(len(places), rng, places.tolist())  # type: ignore[call-arg]
 
     def labels(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """Return the labels (n,) among ``inputs``; ``None`` for an unconditional generator."""
@@ -213,8 +225,8 @@ def _classes(part: InputPart) -> int | None:
     return part.source.n_classes if isinstance(part.source, Drawn) else None
 
 
-def _joined(parts: Sequence[InputPart]) -> Mapping[str, list[int]]:
-    """Return for each input from files the place of each common name, names in order.
+def _joined(parts: Sequence[InputPart]) -> tuple[Mapping[str, list[int]], list[str]]:
+    """Return for each input from files the place of each common name, and the names in order.
 
     Raises:
         DataError: a name is in one of them and not in another; the names are in the message.
@@ -234,7 +246,7 @@ def _joined(parts: Sequence[InputPart]) -> Mapping[str, list[int]]:
                 )
     places = {name: {n: i for i, n in enumerate(names)} for name, names in stored.items()}
     order = sorted(next(iter(stored.values()), []))
-    return {name: [found[n] for n in order] for name, found in places.items()}
+    return {name: [found[n] for n in order] for name, found in places.items()}, order
 
 
 def _draw(
@@ -242,6 +254,7 @@ def _draw(
     places: Mapping[str, list[int]],
     n: int,
     rng: torch.Generator,
+    chosen: Sequence[int] = (),
 ) -> tuple[Tensor, ...]:
     for part in parts:
         if (count := n * math.prod(part.source.shape)) > LARGEST_DRAW:
@@ -250,8 +263,7 @@ def _draw(
                 f"at most {LARGEST_DRAW:,} are drawn at once. Use a smaller batch"
             )
     count = len(next(iter(places.values()), []))
-    chosen: list[int] = []
-    if count:  # one choice of files for all inputs that are read from files
+    if count and not chosen:  # one choice of files for all inputs that are read from files
         chosen = torch.randint(count, (n,), generator=rng, device=rng.device).tolist()
     made: list[Tensor] = []
     for part in parts:

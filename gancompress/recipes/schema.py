@@ -201,6 +201,16 @@ class Recipe(_Strict):
     )
     student: Student = Field(default=Student(), description="where the student starts")
     distill: tuple[Weighted, ...] = Field(default=(), description="distillers, added up")
+    task: Named | None = Field(
+        default=None,
+        description="what the generator is asked (registry: task), with its options; null: what "
+        "the inputs and data given make plain",
+    )
+    losses: tuple[Weighted, ...] = Field(
+        default=(),
+        description="losses between output and wanted output (registry: loss), added up; for "
+        "tasks that know what they want",
+    )
     distill_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         default=1.0,
         description="share of each batch, from its start, that the teacher runs on and the "
@@ -272,6 +282,8 @@ class Recipe(_Strict):
             raise ValueError("finetune_steps and shrink belong to kind prune")
         if self.steps + self.finetune_steps < 1:
             raise ValueError("steps must be at least 1")
-        if self.adversarial.weight == 0.0 and not self.distill:
-            raise ValueError("nothing to learn from: adversarial.weight is 0 and distill is empty")
+        if self.adversarial.weight == 0.0 and not self.distill and not self.losses:
+            raise ValueError(
+                "nothing to learn from: adversarial.weight is 0, distill and losses are empty"
+            )
         return self

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def check_fit(
     *,
     discriminator: nn.Module | None = None,
     dataset: Dataset | None = None,
-    augment: Sequence[str] = (),
+    augment: Sequence[Any] = (),
 ) -> tuple[Tensor, ...]:
     """Run a batch of 2 through the networks and return the generator's arguments (ours).
 
@@ -43,8 +44,10 @@ def check_fit(
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     inputs = tuple(part.to(device) for part in sampler(PROBE, stream(0, "probe")))
     shown = ", ".join(f"{tuple(p.shape)} {str(p.dtype).removeprefix('torch.')}" for p in inputs)
-    with _untouched(generator):
-        output = _run(generator, inputs, f"the generator's forward fails on inputs {shown}")
+    with untouched(generator):
+        output = run_or_name(
+            lambda: generator(*inputs), f"the generator's forward fails on inputs {shown}"
+        )
     images = sampler.image(output)
     _check_images(images, "the generator's images", beside_data=dataset is not None)
     if discriminator is not None and augment and images.ndim != 4:
@@ -57,14 +60,14 @@ def check_fit(
         refuse_noise_for_pictures(sampler, images)
         _check_data(images, dataset, sampler)
     if discriminator is not None:
-        with _untouched(discriminator):
+        with untouched(discriminator):
             shown_to_it: list[tuple[str, Tensor, Tensor | None]] = [("generated", images, labels)]
             if dataset is not None:
                 real, y = dataset.batch(torch.arange(min(PROBE, len(dataset))))
                 shown_to_it.append(("real", real.to(device), None if y is None else y.to(device)))
             for kind, pictures, y in shown_to_it:
                 what = f"the discriminator's forward fails on {kind} images {tuple(pictures.shape)}"
-                logits = _run(_Logits(discriminator), (pictures, y), what)
+                logits = run_or_name(partial(logits_of, discriminator, pictures, y), what)
                 if logits.shape[:1] != pictures.shape[:1] or not torch.isfinite(logits).all():
                     raise DataError(
                         f"the discriminator returned {tuple(logits.shape)} for {len(pictures)} "
@@ -137,18 +140,14 @@ def _check_images(images: object, what: str, *, beside_data: bool) -> None:
         )
 
 
-class _Logits(nn.Module):
-    def __init__(self, discriminator: nn.Module) -> None:
-        super().__init__()
-        self.discriminator = discriminator
+def run_or_name(call: Callable[[], Any], what: str) -> Any:
+    """Return what ``call`` returns; an error says ``what`` failed, and where in the user's code.
 
-    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return logits_of(self.discriminator, images, labels)
-
-
-def _run(module: nn.Module, arguments: tuple[Any, ...], what: str) -> Any:
+    Raises:
+        DataError: it failed.
+    """
     try:
-        return module(*arguments)
+        return call()
     except GancompressError as error:
         raise type(error)(f"{what}: {error}") from error
     except Exception as error:
@@ -162,7 +161,8 @@ def _run(module: nn.Module, arguments: tuple[Any, ...], what: str) -> Any:
 
 
 @contextmanager
-def _untouched(module: nn.Module) -> Iterator[None]:
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Run the body with ``module`` in eval mode and no gradient; its buffers come back."""
     guard = BufferGuard(module)
     try:
         with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.modules.copying import duplicate
@@ -83,6 +84,12 @@ def gather(
     if discriminator is not None:
         place(discriminator, device, layout)
     example = task.check(generator, discriminator, recipe.augment).to(device)
+    if recipe.losses and example.wanted is None:
+        raise ConfigError(
+            f"recipe {recipe.name} has losses ({', '.join(e.name for e in recipe.losses)}), and "
+            f"task {task.name} wants no particular output. Set losses=[], or give pairs: --task "
+            "paired"
+        )
     remark = loss_remark(recipe, discriminator, generator, task, example)
     if recipe.kind != "train":
         if teacher is None or teacher is generator:

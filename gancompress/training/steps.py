@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.data.order import stream
+from gancompress.losses.protocol import LOSSES
 from gancompress.modules.discriminator import call_of
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Draw, Shown, Task
@@ -91,7 +92,7 @@ class Steps:
         if state.discriminator is not None:
             figures["g_loss"] = self._adversarial_loss(state.discriminator, made)
             total = total + self.recipe.adversarial.weight * figures["g_loss"]
-        for name, term in self.task.terms(made.batch, made.output).items():
+        for name, term in self._task_terms(state, made):
             figures[name] = term
             total = total + term
         if len(state.distillation):
@@ -112,6 +113,15 @@ class Steps:
         with self._arithmetic():
             logits = self._logits(D, self.task.shown(made.batch, made.output), made.rng)
         return _mean(map(self._adversarial.generator, logits))
+
+    def _task_terms(self, state: TrainState, made: Fakes) -> Iterator[tuple[str, Tensor]]:
+        """Yield the task's own losses, and the recipe's between output and wanted one."""
+        with self._arithmetic():
+            yield from self.task.terms(made.batch, made.output, state.generator).items()
+        for entry in self.recipe.losses:
+            assert made.batch.wanted is not None
+            loss = LOSSES.bind(entry)(made.output, made.batch.wanted)
+            yield entry.name, entry.weight * loss.float()
 
     def _distillation_loss(self, state: TrainState, made: Fakes) -> Tensor:
         # Where the distillers alone teach, nobody would look at the rest of a batch.
