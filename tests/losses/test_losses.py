@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,13 +47,13 @@ def test_a_tone_lies_in_the_band_that_holds_its_pitch() -> None:
 
 
 def test_mel_bands_are_those_of_slaney() -> None:
-    # librosa.filters.mel(sr=22050, n_fft=1024, n_mels=80, fmin=0, fmax=8000), a few entries.
+    # Values of librosa.filters.mel(sr=22050, n_fft=1024, n_mels=80, fmin=0, fmax=8000).
     bands = mel_bands(22050, 1024, 80, 0.0, 8000.0)
     assert bands.shape == (80, 513)
-    assert float(bands[0, 1]) == pytest.approx(0.01606, abs=2e-4)
-    # Unit area: each band's weights times the bin width make about one.
-    area = bands.sum(1)[20:] * 22050 / 1024
-    torch.testing.assert_close(area, torch.ones(60), rtol=0.05, atol=0.0)
+    assert float(bands[0, 1]) == pytest.approx(0.015527721, rel=1e-5)
+    expected = torch.tensor([0.01096482, 0.02649254, 0.01168657, 0.0])
+    torch.testing.assert_close(bands[10, 18:22], expected, rtol=1e-4, atol=1e-8)
+    assert float(bands.sum()) == pytest.approx(3.7136884, rel=1e-5)
 
 
 def test_magnitude_of_a_tone_is_half_the_window() -> None:
@@ -83,7 +84,18 @@ def test_psnr_and_ssim_of_known_pairs() -> None:
     assert ssim(x, x) == pytest.approx(1.0)
     # Means 0 and m, no variance: (C1) / (m^2 + C1) with C1 = 0.02^2.
     assert ssim(a, a + 0.2) == pytest.approx(0.0004 / (0.04 + 0.0004))
-    assert ssim(x, -x) < 0
+    # Light and dark exchanged: one mean, opposite variation.
+    assert ssim(x / 2 + 0.5, 0.5 - x / 2, span=1.0) < 0
+
+
+def test_ssim_is_that_of_scikit_image() -> None:
+    # structural_similarity(a, b, data_range=1, gaussian_weights=True, sigma=1.5,
+    # use_sample_covariance=False, win_size=11), inside.
+    rng = np.random.default_rng(0)
+    a = rng.random((32, 32))
+    b = np.clip(a + 0.1 * rng.standard_normal((32, 32)), 0, 1)
+    x, y = (torch.from_numpy(v)[None, None] for v in (a, b))
+    assert ssim(x, y, span=1.0) == pytest.approx(0.93705309258927, abs=1e-7)
 
 
 def test_sharpness_of_a_blurred_picture_is_less() -> None:
