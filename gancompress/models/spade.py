@@ -21,7 +21,6 @@ from gancompress.models.translation import InstanceNorm2d, check_pictures, check
 __all__ = ["SPADEConfig", "SPADEDiscriminator", "SPADEGenerator"]
 
 _HALVINGS = {"normal": 5, "more": 6, "most": 7}  # from the picture to the first map
-_HIDDEN = 128  # width of the map from which every norm reads, in all published networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +43,7 @@ class SPADEConfig:
     norm_G: str = "syncbatch"  # noqa: N815 - of the public options; or "batch", "instance"
     use_vae: bool = False  # starts from a latent vector, not from the map
     z_dim: int = 256
+    nhidden: int = 128  # width of the map that every norm reads from; 128 in the public code
     num_D: int = 2  # noqa: N815
     n_layers_D: int = 4  # noqa: N815
 
@@ -55,6 +55,7 @@ class SPADEConfig:
             ngf=self.ngf,
             ndf=self.ndf,
             z_dim=self.z_dim,
+            nhidden=self.nhidden,
             num_D=self.num_D,
             n_layers_D=self.n_layers_D,
         )
@@ -122,11 +123,12 @@ class SPADE(nn.Module):
         self.param_free_norm = (
             InstanceNorm2d(c) if config.norm_G == "instance" else nn.BatchNorm2d(c, affine=False)
         )
+        hidden = config.nhidden
         self.mlp_shared = nn.Sequential(
-            nn.Conv2d(config.semantic_nc, _HIDDEN, 3, padding=1), nn.ReLU()
+            nn.Conv2d(config.semantic_nc, hidden, 3, padding=1), nn.ReLU()
         )
-        self.mlp_gamma = nn.Conv2d(_HIDDEN, c, 3, padding=1)
-        self.mlp_beta = nn.Conv2d(_HIDDEN, c, 3, padding=1)
+        self.mlp_gamma = nn.Conv2d(hidden, c, 3, padding=1)
+        self.mlp_beta = nn.Conv2d(hidden, c, 3, padding=1)
 
     def forward(self, input: Tensor, semantic: Tensor) -> Tensor:
         """Normalise (n, c, h, w) under a semantic map (n, semantic_nc, any, any)."""

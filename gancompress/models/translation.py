@@ -181,7 +181,7 @@ class UnetGenerator(nn.Module):
     """Picture to picture of the same size by ``num_downs`` halvings with skips.
 
     Arguments as in the public code, ``norm`` by its name there. The published pix2pix weights are
-    ``norm="batch"`` with dropout, 8 halvings, ``ngf`` 64: 54,414,531 parameters.
+    ``norm="batch"`` with dropout, 8 halvings, ``ngf`` 64: 54,413,955 parameters.
 
     Raises:
         ConfigError: an unknown norm, a size below 1, or fewer than 5 halvings.
