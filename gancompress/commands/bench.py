@@ -14,7 +14,7 @@ from gancompress.commands.resolve.try_forward import probe
 from gancompress.errors import ConfigError
 
 
-def benching(
+def bench(
     *,
     what: str | None,
     model: str | None,

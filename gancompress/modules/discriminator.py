@@ -129,8 +129,9 @@ def _value(argument: re.Match[str], values: Mapping[str, Tensor | None]) -> Tens
 def _at(output: Any, path: Sequence[str], whole: str) -> Iterator[Tensor]:
     if not path or path == [""]:
         if not isinstance(output, Tensor):
+            place = whole or "its top"
             raise DataError(
-                f"the discriminator's output holds {type(output).__name__} at {whole or 'its top'}, "
+                f"the discriminator's output holds {type(output).__name__} at {place}, "
                 "not a tensor of logits. Say where they are, for example "
                 "--discriminator-call 'image -> 0'"
             )

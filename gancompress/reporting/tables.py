@@ -11,7 +11,6 @@ from rich.console import Console, ConsoleOptions
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-
 LEAST = 12
 """Characters that a folded name keeps at least."""
 
