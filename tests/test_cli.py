@@ -18,7 +18,8 @@ from gancompress.cli import app, main
 # A flag is a promise: change this table only together with CHANGELOG.md.
 WORK = (
     "--data --device --discriminator --discriminator-call --discriminator-weights --dry-run "
-    "--init-from --input --json --max-steps --model --out --output --precision --recipe --resume --seed --target --weights"
+    "--init-from --input --json --max-steps --model --out --output --precision --recipe "
+    "--resume --seed --target --weights"
 )
 FLAGS = {
     "prune": f"{WORK} --form",

@@ -58,8 +58,9 @@ def compare(runs: Sequence[Path], *, json: bool) -> None:
         "run", "recipe", "seed", "smaller", "params", "MACs", "Frechet", "recall", "accuracy",
         "kimg",
     )  # fmt: skip
-    counts = sorted({i["quality"].get("student", {}).get("n") or 0 for i in found})
-    protocol = f"Frechet distance on the embedded classifier (not an FID), samples: {counts}."
+    counts = sorted({i["quality"].get("student", {}).get("n") or 0 for i in found} - {0})
+    protocol = "Frechet distance on the embedded classifier (not an FID)"
+    protocol += f", samples: {', '.join(map(str, counts))}." if counts else ": not measured here."
     # In a narrow terminal what the name of a run or another column says goes first.
     optional = ("kimg", "seed", "params", "recipe", "accuracy")
     stdout().print(Table("runs", columns, tuple(rows), protocol, optional))

@@ -94,7 +94,8 @@ def _size_table(summary: dict[str, Any]) -> Any:
     if timed := summary["size"].get("teacher_latency"):
         protocol.append(
             f"Latency: median of one pass, batch {timed['batch']}, {timed['dtype']}, "
-            f"{timed['layout']}, {timed['device']}, {timed['threads']} threads."
+            f"{timed['layout']}, {timed['device']}, "
+            f"{timed['threads']} thread{'s' if timed['threads'] > 1 else ''}."
         )
     student = summary["quality"].get("student", {})
     if "n" in student:

@@ -45,8 +45,10 @@ class Request:
     @classmethod
     def typed(cls, kind: str, options: Mapping[str, Any]) -> Request:
         """Return the request of a verb's flags."""
-        texts = {name: tuple(options.get(name) or ()) for name in ("overrides", "inputs")}
-        return cls(**{"kind": kind, **options, **texts})
+        given: dict[str, Any] = {"kind": kind, **options}
+        for name in ("overrides", "inputs"):
+            given[name] = tuple(given.get(name) or ())
+        return cls(**given)
 
     @property
     def folder(self) -> Path | None:

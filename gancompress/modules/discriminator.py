@@ -163,6 +163,13 @@ def use_call(discriminator: nn.Module, call: DiscriminatorCall) -> None:
     _CALLS.setdefault(discriminator, {})[None] = call
 
 
+def same_call(copy: nn.Module, discriminator: nn.Module) -> nn.Module:
+    """Call ``copy`` as ``discriminator`` is called, and return it."""
+    if discriminator in _CALLS:
+        _CALLS[copy] = dict(_CALLS[discriminator])
+    return copy
+
+
 def call_of(
     discriminator: nn.Module,
     images: Tensor,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError, DataError, GancompressError
-from gancompress.modules.discriminator import logits_of
+from gancompress.modules.discriminator import call_of, logits_of
 from gancompress.modules.undisturbed import BufferGuard, evaluating
 from gancompress.training.order import stream
 
@@ -64,7 +64,7 @@ def check_fit(
                 shown_to_it.append(("real", real.to(device), None if y is None else y.to(device)))
             for kind, pictures, y in shown_to_it:
                 what = f"the discriminator's forward fails on {kind} images {tuple(pictures.shape)}"
-                logits = _run(_Logits(discriminator), (pictures, y), what)
+                logits = _run(_Logits(discriminator, sampler.n_classes), (pictures, y), what)
                 if logits.shape[:1] != pictures.shape[:1] or not torch.isfinite(logits).all():
                     raise DataError(
                         f"the discriminator returned {tuple(logits.shape)} for {len(pictures)} "
@@ -138,11 +138,13 @@ def _check_images(images: object, what: str, *, beside_data: bool) -> None:
 
 
 class _Logits(nn.Module):
-    def __init__(self, discriminator: nn.Module) -> None:
+    def __init__(self, discriminator: nn.Module, n_classes: int | None) -> None:
         super().__init__()
-        self.discriminator = discriminator
+        self.discriminator, self.n_classes = discriminator, n_classes
 
     def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        # The first question is asked with the number of classes: all later ones get its answer.
+        call_of(self.discriminator, images, labels, n_classes=self.n_classes)
         return logits_of(self.discriminator, images, labels)
 
 

@@ -15,7 +15,7 @@ from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError, DivergedError, StorageError
 from gancompress.modules.copying import duplicate
-from gancompress.modules.discriminator import logits_of
+from gancompress.modules.discriminator import logits_of, same_call
 from gancompress.modules.undisturbed import BufferGuard
 from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
@@ -147,7 +147,7 @@ def train(
     # The distillers have their copy of the teacher's discriminator; this one learns.
     policy = recipe.discriminator.policy
     if discriminator is not None and policy == "scratch":
-        discriminator = fresh(discriminator, recipe.seed)
+        discriminator = same_call(fresh(discriminator, recipe.seed), discriminator)
     D = discriminator if recipe.adversarial.weight > 0 else None
     if D is not None:
         D.train(policy != "frozen")
