@@ -36,9 +36,8 @@ def with_labels(sampler: Sampler, inputs: Sequence[Tensor], wanted: Tensor) -> t
     labels = sampler.labels(inputs)
     if labels is None:
         raise DataError("classes were asked for, but the sampler draws no labels")
-    if not any(part is labels for part in inputs) and callable(
-        relabel := getattr(sampler, "relabelled", None)
-    ):
+    relabel: Any = getattr(sampler, "relabelled", None)
+    if relabel is not None and not any(part is labels for part in inputs):
         return tuple(relabel(inputs, wanted))  # one-hot rows, for example
     assert any(part is labels for part in inputs), "Sampler.labels must return one of the inputs"
     return tuple(wanted.to(labels.dtype) if part is labels else part for part in inputs)
@@ -50,8 +49,8 @@ def image_of(sampler: object | None, output: Any) -> Tensor:
     Raises:
         DataError: it cannot be told which tensor is the image.
     """
-    own = getattr(sampler, "image", None)
-    return own(output) if callable(own) else pick(output)
+    own: Any = getattr(sampler, "image", None)
+    return pick(output) if own is None else own(output)
 
 
 def check_images(images: Tensor) -> None:

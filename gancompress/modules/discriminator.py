@@ -129,9 +129,10 @@ def _value(argument: re.Match[str], values: Mapping[str, Tensor | None]) -> Tens
 def _at(output: Any, path: Sequence[str], whole: str) -> Iterator[Tensor]:
     if not path or path == [""]:
         if not isinstance(output, Tensor):
+            place = whole or "its top"
             raise DataError(
-                f"the discriminator's output holds {type(output).__name__} at "
-                f"{whole or 'its top'}, not a tensor of logits. Say where they are, for example "
+                f"the discriminator's output holds {type(output).__name__} at {place}, "
+                "not a tensor of logits. Say where they are, for example "
                 "--discriminator-call 'image -> 0'"
             )
         yield output
@@ -160,6 +161,13 @@ _CALLS: WeakKeyDictionary[nn.Module, dict[tuple[bool, bool] | None, Discriminato
 def use_call(discriminator: nn.Module, call: DiscriminatorCall) -> None:
     """Call ``discriminator`` by ``call`` from now on, without any probe."""
     _CALLS.setdefault(discriminator, {})[None] = call
+
+
+def same_call(copy: nn.Module, discriminator: nn.Module) -> nn.Module:
+    """Call ``copy`` as ``discriminator`` is called, and return it."""
+    if discriminator in _CALLS:
+        _CALLS[copy] = dict(_CALLS[discriminator])
+    return copy
 
 
 def call_of(

@@ -16,7 +16,7 @@ from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import stream
 from gancompress.errors import ConfigError, DataError, GancompressError
-from gancompress.modules.discriminator import logits_of
+from gancompress.modules.discriminator import call_of, logits_of
 from gancompress.modules.undisturbed import BufferGuard, evaluating
 
 PROBE = 2
@@ -67,7 +67,9 @@ def check_fit(
                 shown_to_it.append(("real", real.to(device), None if y is None else y.to(device)))
             for kind, pictures, y in shown_to_it:
                 what = f"the discriminator's forward fails on {kind} images {tuple(pictures.shape)}"
-                logits = run_or_name(partial(logits_of, discriminator, pictures, y), what)
+                logits = run_or_name(
+                    partial(_logits, discriminator, pictures, y, sampler.n_classes), what
+                )
                 if logits.shape[:1] != pictures.shape[:1] or not torch.isfinite(logits).all():
                     raise DataError(
                         f"the discriminator returned {tuple(logits.shape)} for {len(pictures)} "
@@ -138,6 +140,14 @@ def _check_images(images: object, what: str, *, beside_data: bool) -> None:
             f"{what} lie in [{low:.3g}, {high:.3g}]; expected [-1, 1]. Scale them, for a generator "
             "for example by a last tanh"
         )
+
+
+def _logits(
+    discriminator: nn.Module, images: Tensor, labels: Tensor | None, n_classes: int | None
+) -> Tensor:
+    # The first question is asked with the number of classes: all later ones get its answer.
+    call_of(discriminator, images, labels, n_classes=n_classes)
+    return logits_of(discriminator, images, labels)
 
 
 def run_or_name(call: Callable[[], Any], what: str) -> Any:

@@ -12,6 +12,7 @@ from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.modules.copying import duplicate
+from gancompress.modules.discriminator import same_call
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.check_loss import loss_remark
@@ -112,7 +113,7 @@ def gather(
     ).to(device)
     # The distillers have their copy of the teacher's discriminator; this one learns.
     if discriminator is not None and recipe.discriminator.policy == "scratch":
-        discriminator = fresh(discriminator, recipe.seed)
+        discriminator = same_call(fresh(discriminator, recipe.seed), discriminator)
     if recipe.adversarial.weight == 0:
         discriminator = None
     if discriminator is not None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from gancompress import __version__
 from gancompress.errors import ConfigError, StorageError
 from gancompress.recipes.load import dump_recipe, load_recipe
 from gancompress.recipes.schema import Recipe
@@ -192,6 +193,7 @@ class RunFolder:
 def environment() -> dict[str, Any]:
     """Return what decides a run besides its recipe: versions, machine, threads, git commit."""
     return {
+        "gancompress": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
