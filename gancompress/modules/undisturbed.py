@@ -23,7 +23,7 @@ import enum
 import functools
 import random
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -178,13 +178,19 @@ def _same(now: Sequence[Any], saved: Sequence[Any]) -> bool:
     return len(now) == len(saved) and all(a is b for a, b in zip(now, saved, strict=True))
 
 
-def _dict_undo(store: dict[Any, Any]) -> Undo:
+def _dict_undo(store: dict[Any, Any], derived: Collection[str] = ()) -> Undo:
     kind = collections.OrderedDict if isinstance(store, collections.OrderedDict) else dict
     keys, values = list(kind.keys(store)), list(kind.values(store))
 
     def undo(dry: bool) -> bool:
         if _same(list(kind.keys(store)), keys) and _same(list(kind.values(store)), values):
             return False
+        if dry and derived:
+            before, now = dict(zip(keys, values, strict=True)), dict(kind.items(store))
+            return any(
+                before.get(k, before) is not now.get(k, now)
+                for k in before.keys() | now.keys() if k not in derived
+            )  # fmt: skip
         if not dry:
             # The dict's own: frozen ones refuse, and others keep attributes for keys.
             kind.clear(store)
@@ -225,7 +231,7 @@ def _array_undo(array: np.ndarray) -> Undo:
 
 
 def _object_undo(item: Any, own: dict[str, Any]) -> Undo:
-    kind, undo_own = type(item), _dict_undo(own)
+    kind, undo_own = type(item), _dict_undo(own, _derived(item))
 
     def undo(dry: bool) -> bool:
         changed = type(item) is not kind
@@ -234,6 +240,13 @@ def _object_undo(item: Any, own: dict[str, Any]) -> Undo:
         return undo_own(dry) or changed
 
     return undo
+
+
+def _derived(item: Any) -> set[str]:
+    """Return the attributes that torch's old norms of weights make anew before each forward."""
+    hooks = item._forward_pre_hooks.values() if isinstance(item, nn.Module) else ()
+    old = [h for h in hooks if type(h).__module__.startswith("torch.nn.utils.")]
+    return {h.name for h in old if isinstance(getattr(h, "name", None), str)}
 
 
 @functools.cache
@@ -305,11 +318,11 @@ def _random_state(item: Any) -> Callable[[], None] | None:
 
 
 @contextmanager
-def preserved(*modules: nn.Module, values: bool = True) -> Iterator[Snapshot]:
+def preserved(*modules: nn.Module, values: bool = True) -> Iterator[None]:
     """Run the body, and put the modules' state back afterwards; see `Snapshot` (ours)."""
     before = Snapshot(*modules, values=values)
     try:
-        yield before
+        yield
     finally:
         before.restore()
 
@@ -413,7 +426,7 @@ class _BeforeWrite(TorchDispatchMode):
 
 
 @contextmanager
-def undisturbed(module: nn.Module, *, training: bool = False) -> Iterator[Snapshot]:
+def undisturbed(module: nn.Module, *, training: bool = False) -> Iterator[None]:
     """Run the body with ``module`` in eval mode (or in train mode) and no gradients (ours).
 
     Afterwards the module's state is what it was (see `Snapshot`), values of parameters included,
@@ -425,10 +438,10 @@ def undisturbed(module: nn.Module, *, training: bool = False) -> Iterator[Snapsh
     writes = _BeforeWrite(module)
     try:
         fork = torch.random.fork_rng(devices=devices)
-        with preserved(module) as before, fork, torch.no_grad():
+        with preserved(module), fork, torch.no_grad():
             _ = module.train() if training else module.eval()
             with writes:
-                yield before
+                yield
     finally:
         with torch.no_grad():
             writes.restore()

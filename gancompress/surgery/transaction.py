@@ -37,4 +37,3 @@ def all_or_nothing(
             optimizer.state.clear()
             optimizer.state.update(state)
         raise
-
