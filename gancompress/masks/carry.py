@@ -60,7 +60,7 @@ def carry_masks(old: Mapping[str, ChannelMask], carried: Carried) -> dict[str, C
             if before.scores.grad is not None:
                 mask.scores.grad = before.scores.grad[index].clone()
             if before._gradient is not None:
-                mask._gradient = before._gradient[index]
+                mask._gradient = (before._gradient * before._unscaled())[index]
         mask.sync()
         mask.scores.requires_grad_(before.scores.requires_grad)
         mask.train(before.training)

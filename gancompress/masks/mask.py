@@ -57,6 +57,9 @@ class ChannelMask(nn.Module):
         # Python mirrors: reading a scalar tensor in each forward would stall an accelerator.
         self._progress, self._settled, self._whole = 0.0, False, False
         self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
+        # The gradient of the scores as backward left it, and the tensor that a GradScaler divides.
+        self._left: tuple[Tensor, Tensor] | None = None
+        self._hooked = 0
 
     def extra_repr(self) -> str:
         """Show name, living channels and relaxation."""
@@ -124,6 +127,10 @@ class ChannelMask(nn.Module):
         values = RELAXATIONS.get(self.relaxation)(scores, self._progress) * alive
         if watched and values.requires_grad:
             values.register_hook(self._note)
+            # A copy has scores of its own, without the hook.
+            if self._hooked != id(self.scores) and self.scores.is_leaf:
+                self.scores.register_post_accumulate_grad_hook(self._note_scores)
+                self._hooked = id(self.scores)
         return values
 
     def hard(self) -> Tensor:
@@ -138,8 +145,30 @@ class ChannelMask(nn.Module):
         if self._gradient is None:
             return
         with torch.no_grad():
-            self.sensitivity.lerp_(self._gradient**2, 0.05)
-        self._gradient = None
+            new = self.sensitivity.lerp((self._gradient * self._unscaled()) ** 2, 0.05)
+            # A step whose loss overflowed says nothing of the channels.
+            sound = self._gradient.isfinite().all()
+            self.sensitivity.copy_(torch.where(sound, new, self.sensitivity))
+        self._gradient, self._left = None, None
+
+    def _unscaled(self) -> Tensor:
+        """Return what the gradient of the scores was multiplied with since backward.
+
+        `torch.amp.GradScaler` scales the loss by a factor that grows on the way, and divides the
+        gradients of parameters by it before the step: the gates' must be divided too. Clipping
+        counts alike, with and without a scaler.
+        """
+        one = self.sensitivity.new_ones(())
+        if self._left is None:
+            return one
+        before, now = self._left
+        largest = before.abs().argmax()
+        factor = (now[largest] / before[largest]).to(one)
+        return torch.where(factor.isfinite() & (factor > 0), factor, one)
+
+    def _note_scores(self, scores: Tensor) -> None:
+        if scores is self.scores and scores.grad is not None:
+            self._left = scores.grad.detach().clone(), scores.grad
 
     def _note(self, grad: Tensor) -> None:
         # A mask is used at several readers: the gradient by the gate is the sum over them.
