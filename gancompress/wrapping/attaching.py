@@ -31,7 +31,7 @@ from gancompress.target import Target
 class Start:
     """What a handle starts with; the gates are on the generator already.
 
-    ``follows``: inputs of the example's kind changed the output when it was wrapped.
+    ``follows``: inputs of the example's kind change the output, with these weights or others.
     """
 
     graph: ChannelGraph
@@ -57,8 +57,10 @@ def set_up(
         TargetError: the target is out of reach.
     """
     graph = vetted_trace(generator, trace(generator, tuple(args), kwargs))
-    follows = not graph.groups or follows_input(generator, graph.example)
-    if not follows and not follows_input(generator, graph.example, randomised=True):
+    follows = follows_input(generator, graph.example) or follows_input(
+        generator, graph.example, randomised=True
+    )
+    if not follows:
         warnings.warn(
             f"no input of the example's kind changes the output of {type(generator).__name__}: a "
             "cut cannot be tested by it. Give an example whose values it reads",

@@ -322,7 +322,7 @@ class Masked:
             self.verification = verify(
                 self.generator, small, args, kwargs, plan=plan, training=training
             )
-            if self.verification.untested and not self._follows:  # as it was from the start
+            if self.verification.untested and not self._follows:  # with any weights
                 warnings.warn(f"the cut could not be tested: {self.verification}", stacklevel=2)
                 self.verification = replace(self.verification, passed=True)
             if not self.verification.passed:
