@@ -40,7 +40,8 @@ _PLAIN = {int, float, complex, str, bytes, bool, type(None), types.FunctionType,
 _DICTS = {dict, collections.OrderedDict}
 # Objects of these packages hold machinery, not the state of a forward.
 _MACHINERY = {"torch", "numpy", "builtins", "logging", "threading", "_thread", "weakref",
-              "functools", "types", "io", "_io", "typing", "inspect", "abc", "re"}  # fmt: skip
+              "functools", "types", "io", "_io", "typing", "inspect", "abc", "re",
+              "gancompress"}  # fmt: skip
 _DESCRIPTORS = (types.FunctionType, classmethod, staticmethod, property, type)
 
 

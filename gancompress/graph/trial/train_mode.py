@@ -53,10 +53,11 @@ def in_train(bench: Workbench, graph: ChannelGraph, trial: bool) -> str:
 
 def _same(graph: ChannelGraph, end: int, steps: Sequence[Step]) -> bool:
     """Whether train() runs the operators of eval(), with dropout at the most between them."""
-    left = [Step(op.name, op.shapes, op.scalars) for op in graph.ops[:end]]
+    # Of a norm in train() the statistics come after its output.
+    left = [(op.name, op.shapes[:1], op.scalars) for op in reversed(graph.ops[:end])]
     for step in steps:
-        if left and step == left[0]:
-            left = left[1:]
+        if left and (step.name, step.shapes[:1], step.scalars) == left[-1]:
+            left.pop()
         elif step.name not in _ALONE:
             return False
     return not left
