@@ -13,7 +13,8 @@ from gancompress.graph.atoms import Dim
 from gancompress.graph.form.to_graph import in_form
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.trace import trace
-from gancompress.surgery.numeric_check import vetted_trace
+from gancompress.modules.nested import call_arguments
+from gancompress.surgery.numeric_check import refuse_nan, vetted_trace
 
 _NORMS = (
     nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm,
@@ -135,6 +136,8 @@ def inspect(
     Raises:
         GraphError: the forward fails on the example, or has no graph form.
     """
+    if form != "module":  # its export and comparison would blame the graph
+        refuse_nan(generator, call_arguments(example, kwargs))
     generator = in_form(generator, example, kwargs, form)
     graph = vetted_trace(generator, trace(generator, example, kwargs))
     price = {

@@ -86,6 +86,11 @@ def check_widths(module: nn.Module, plan: Plan | None) -> None:
     Raises:
         CheckpointError: a tensor is absent or of another size.
     """
+    if plan is not None and plan.relative:
+        raise CheckpointError(
+            "the plan is relative to a network that shrink() had cut already, and load() starts "
+            "from the uncut one: pass plan=masked.whole_plan()"
+        )
     have = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     for name, row in (plan.tensors if plan is not None else {}).items():
         shape = tuple(have[name].shape) if name in have else None

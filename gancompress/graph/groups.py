@@ -60,6 +60,13 @@ class ChannelGraph:
     """The channel groups of one generator, with cost as a function of their widths.
 
     Made by `gancompress.trace`; holds the example inputs, but no tensors of the generator.
+
+    Attributes:
+        passes: the calls that were traced, one after another with state carried on: was each in
+            train()? ``starts`` has the index in ``ops`` at which each begins.
+        trains: what train() does: ``"same"`` operators as eval() (dropout and statistics of norms
+            aside), ``"differs"`` without mattering to a cut, ``"traced"`` with eval(), since cut
+            channels mattered, or ``"fails"`` on the example.
     """
 
     def __init__(
@@ -82,11 +89,15 @@ class ChannelGraph:
         keep: Sequence[tuple[np.ndarray, Reason]] = (),
         form: str = "module",
         exact: bool = True,
+        passes: Sequence[bool] = (False,),
+        starts: Sequence[int] = (0,),
+        trains: str = "fails",
     ) -> None:
         self.slots, self.shapes, self.trainable = dict(slots), dict(shapes), frozenset(trainable)
         self.solution, self.ops, self.reads = solution, list(ops), list(reads)
         self.outputs, self.uses, self.attributes = dict(outputs), list(uses), dict(attributes)
         self.fake, self.batch, self.form, self.exact = fake, batch, form, exact
+        self.passes, self.starts, self.trains = list(passes), list(starts), trains
         self.sequences, self.example, self.keep = dict(sequences), example, list(keep)
         self.groups: list[Group] = collect_groups(self.slots, solution)
         self._by_name = {g.name: g for g in self.groups}

@@ -24,15 +24,23 @@ class Plan:
         keep: group name to the sorted kept channels.
         tensors: parameter or buffer name to the kept indices of each dimension (None: all).
         attributes: (module path, attribute, new value) of Python numbers that must follow.
+        sizes: shape of each of those tensors before the cut.
+        relative: whether it was made for a network that a live cut had changed already.
     """
 
     keep: dict[str, list[int]]
     tensors: dict[str, list[list[int] | None]] = field(default_factory=dict)
     attributes: list[Change] = field(default_factory=list)
+    sizes: dict[str, list[int]] = field(default_factory=dict, compare=False)
+    relative: bool = field(default=False, compare=False)
 
     @classmethod
-    def of(cls, graph: ChannelGraph, keep: Mapping[str, Sequence[int]]) -> Plan:
+    def of(
+        cls, graph: ChannelGraph, keep: Mapping[str, Sequence[int]], *, relative: bool = False
+    ) -> Plan:
         """Work out the surgery for ``keep`` (groups left out keep everything).
+
+        ``relative``: the graph is of a network that was cut since it was built.
 
         Raises:
             GraphError: unknown group, no channel left, or an index outside the group.
@@ -55,7 +63,8 @@ class Plan:
             name: [None if k is None else [int(i) for i in k] for k in row]
             for name, row in kept_indices(graph, alive).items()
         }
-        return cls(full, tensors, attribute_changes(graph, alive))
+        sizes = {name: list(graph.shapes[name]) for name in tensors}
+        return cls(full, tensors, attribute_changes(graph, alive), sizes, relative)
 
     @property
     def widths(self) -> dict[str, int]:
@@ -72,7 +81,8 @@ class Plan:
             name: _compose(kept, later.keep.get(name)) or kept for name, kept in self.keep.items()
         }
         attributes = {(p, a): v for p, a, v in (*self.attributes, *later.attributes)}
-        return Plan(keep, tensors, [(p, a, v) for (p, a), v in attributes.items()])
+        changes = [(p, a, v) for (p, a), v in attributes.items()]
+        return Plan(keep, tensors, changes, {**later.sizes, **self.sizes}, self.relative)
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -82,6 +92,8 @@ class Plan:
                 "keep": self.keep,
                 "tensors": self.tensors,
                 "attributes": [[p, a, _tagged(v)] for p, a, v in self.attributes],
+                "sizes": self.sizes,
+                **({"relative": True} if self.relative else {}),
             }
         )
 
@@ -105,6 +117,8 @@ class Plan:
                     for n, row in data["tensors"].items()
                 },
                 [(str(p), str(a), _untagged(v)) for p, a, v in data["attributes"]],
+                {str(n): [int(k) for k in shape] for n, shape in data.get("sizes", {}).items()},
+                data.get("relative") is True,
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"not a plan ({error!r}): the file is damaged") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from gancompress.errors import GraphError
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
@@ -21,9 +21,14 @@ from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import Tracer
 from gancompress.graph.trial.arithmetic import Findings
 from gancompress.graph.trial.search import probe
-from gancompress.graph.trial.workbench import Workbench
+from gancompress.graph.trial.train_mode import in_train
+from gancompress.graph.trial.workbench import Workbench, switch
 from gancompress.modules.copying import named_tensors, refuse_shells
 from gancompress.modules.nested import call_arguments, tensors_of
+from gancompress.modules.undisturbed import Snapshot
+
+_CALLS = 4
+"""Calls in a row at most; state that goes round in more of them is not followed further."""
 
 
 def trace(
@@ -35,8 +40,13 @@ def trace(
     keep: Sequence[tuple[np.ndarray, Reason]] = (),
     trial: bool = True,
     exact: bool = True,
+    train: bool = False,
 ) -> ChannelGraph:
     """Run ``generator`` once (on a copy, in eval mode) and return its channel groups (ours).
+
+    Where a call leaves state behind that the next one may read, it is run again. Where a cut that
+    is right for eval() breaks train() (a head that only trains, a running mean), the calls of both
+    modes are traced as one.
 
     Args:
         generator: any module; it is not touched.
@@ -51,6 +61,7 @@ def trace(
         exact: a cut must not change the output. Without, numbers and norms over all channels may
             change with the widths, and channels that nothing silences may go: for a network that
             learns on after the cut, such as a discriminator. Only the shapes must fit.
+        train: trace train() with eval() in any case.
 
     Raises:
         GraphError: the forward fails on the example, or the module cannot be copied, is wrapped,
@@ -64,22 +75,27 @@ def trace(
     for fake in (True, False):
         bench = Workbench(generator, args, kw, fake, exact)
         try:
-            tracer, uses, attributes = _record(bench)
+            tracer, uses, attributes = _record(bench, train)
         except GraphError:
             raise
         except Exception as error:
             # Control flow that depends on data cannot run on fake tensors: run it for real.
             problem = error
             continue
-        return _settle(bench, tracer, uses, attributes, keep, trial)
+        graph = _settle(bench, tracer, uses, attributes, keep, trial)
+        if not train:
+            graph.trains = in_train(bench, graph, trial)
+        if graph.trains == "breaks":
+            return trace(generator, args, kw, keep=keep, trial=trial, exact=exact, train=True)
+        return graph
     raise GraphError(
         f"the forward of {type(generator).__name__} fails on the example: "
         f"{type(problem).__name__}: {problem}. Check the example inputs by calling the generator."
     ) from problem
 
 
-def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:
-    """One recorded run."""
+def _record(bench: Workbench, train: bool) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:
+    """Record a run; more of them where state is carried on, or for ``train``."""
     tracer, uses = Tracer(bench.exact), []
     twin = bench.copy()
     tracer.add_parameters(twin, dict(named_tensors(twin)))
@@ -92,9 +108,6 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
     plant(twin)
     attributes = _planted(twin)
     tracer.watch_modules(twin)
-    args, kwargs = bench.inputs()
-    for t in tensors_of((args, kwargs)):
-        tracer.remember(t, tuple(opaque(n, "an input") for n in t.shape), static=False)
 
     def prefix(dim: tuple[Factor, ...], n: int) -> tuple[Factor, ...]:
         inner = math.prod(f.size for f in dim[1:])
@@ -109,17 +122,14 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
 
     watch = SizeWatch(tracer.dims, prefix, counted, uses)
     before = {n: id(p) for n, p in twin.named_parameters()}
-    with bench.running(), RecordMode(tracer), DataMode(tracer), watch:
-        out = twin(*args, **kwargs)
-    _state_norms(twin, tracer, uses, attributes)
-    tracer.use(tensors_of(out))
-    for t in tensors_of(out):
-        for dim in tracer.dims(t):
-            tracer.space.freeze_dim(dim, Reason("output", "", "is an output of the network"))
-    if tensors_of(out) and tensors_of(out)[0].dim() > 1:
-        tracer.batch = tensors_of(out)[0].shape[0]
-    if not tensors_of(out):
+    state = Snapshot(twin, values=bench.mode is None)
+    tensors = _pass(bench, twin, tracer, watch)
+    if tensors and tensors[0].dim() > 1:
+        tracer.batch = tensors[0].shape[0]
+    if not tensors:
         raise GraphError(f"the forward of {type(twin).__name__} returns no tensor")
+    _state_norms(twin, tracer, uses, attributes)
+    _further_passes(bench, twin, tracer, watch, state, train)
     for name, p in twin.named_parameters():
         if before.get(name) != id(p):
             raise GraphError(
@@ -127,6 +137,60 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
                 "Compute the weight into a local variable instead."
             )
     return tracer, uses, attributes
+
+
+def _pass(bench: Workbench, twin: nn.Module, tracer: Tracer, watch: SizeWatch) -> list[Tensor]:
+    """Record one call; return the tensors in its output, whose channels are kept."""
+    args, kwargs = bench.inputs()
+    for t in tensors_of((args, kwargs)):
+        tracer.remember(t, tuple(opaque(n, "an input") for n in t.shape), static=False)
+    with bench.running(), RecordMode(tracer), DataMode(tracer), watch:
+        out = twin(*args, **kwargs)
+    found = tensors_of(out)
+    tracer.use(found)
+    for t in found:
+        for dim in tracer.dims(t):
+            tracer.space.freeze_dim(dim, Reason("output", "", "is an output of the network"))
+    return found
+
+
+def _further_passes(
+    bench: Workbench,
+    twin: nn.Module,
+    tracer: Tracer,
+    watch: SizeWatch,
+    state: Snapshot,
+    train: bool,
+) -> None:
+    """Record calls that go on from the state that the first left behind, and those in train()."""
+    bench.passes, tracer.starts = [False], [0]
+    macs, outputs = list(tracer.macs), dict(tracer.outputs)
+    for training in (False, True) if train else (False,):
+        switch(twin, training)
+        for number in range(_CALLS):
+            go_on = state.rebound() or (bench.mode is None and state.rewritten())
+            if not (go_on or (training and number == 0)):
+                break
+            start = len(tracer.ops)
+            try:
+                _pass(bench, twin, tracer, watch)
+            except GraphError:
+                raise
+            except Exception:  # it cannot be called again like this, cut or not
+                del tracer.ops[start:]
+                break
+            bench.passes.append(training)
+            tracer.starts.append(start)
+            if _shown(tracer, start) == _shown(tracer, tracer.starts[-2]):
+                break
+    # Cost is that of one call in eval().
+    tracer.macs, tracer.outputs = macs, tracer.outputs | outputs
+
+
+def _shown(tracer: Tracer, start: int) -> list[tuple[str, list[tuple[int, ...]]]]:
+    later = [s for s in tracer.starts if s > start]
+    ops = tracer.ops[start : later[0] if later else None]
+    return [(op.name, op.shapes) for op in ops]
 
 
 def _state_norms(
@@ -232,6 +296,9 @@ def _graph(
         keep=keep,
         exact=bench.exact,
         form="graph" if isinstance(bench.generator, GraphForm) else "module",
+        passes=bench.passes,
+        starts=tracer.starts,
+        trains="traced" if True in bench.passes else "fails",
     )
 
 

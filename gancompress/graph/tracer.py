@@ -76,6 +76,7 @@ class Tracer:
         self.outputs: dict[str, Dims] = {}
         self.called: set[str] = set()
         self.batch = 1
+        self.starts: list[int] = [0]  # where in ``ops`` each recorded call begins
         self.count_attribute: dict[str, str] = {}
         self._info: dict[int, TensorInfo] = {}
         self._alive: list[torch.Tensor] = []

@@ -1,10 +1,29 @@
-"""Put a network in eval mode for a while, and every part back where it was."""
+"""Running a network without leaving a trace: one snapshot of its state, and thin ways to use it.
+
+The state of a network is more than its buffers: attributes that a forward binds anew, lists, dicts
+and helper objects behind attributes, counters of its classes, random number generators. Whatever
+runs somebody else's forward goes through this file.
+
+========================  ======  ====================  ==========================================
+use                       mode    random states         for
+========================  ======  ====================  ==========================================
+`preserved`               as is   the module's own      any block that may change a network
+`evaluating`              eval    the module's own      sampling, measuring
+`undisturbed`             chosen  all of the process    tracing, comparing, trying
+`look`, `traceless`       eval,   all, the module's     one forward; `traceless` keeps autograd
+                          as is   own
+`BufferGuard`             -       -                     undoing a training step that went wrong
+========================  ======  ====================  ==========================================
+"""
 
 from __future__ import annotations
 
-import contextlib
+import collections
+import enum
+import functools
 import random
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,42 +31,338 @@ import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ATOMS = (int, float, complex, str, bytes, bool, type(None), type, torch.dtype, torch.device,
+          torch.Size, types.FunctionType, types.MethodType, types.BuiltinFunctionType,
+          types.ModuleType, enum.Enum, range, slice)  # fmt: skip
+_PLAIN = {int, float, complex, str, bytes, bool, type(None), types.FunctionType, types.MethodType}
+_DICTS = {dict, collections.OrderedDict}
+# Objects of these packages hold machinery, not the state of a forward.
+_MACHINERY = {"torch", "numpy", "builtins", "logging", "threading", "_thread", "weakref",
+              "functools", "types", "io", "_io", "typing", "inspect", "abc", "re",
+              "gancompress"}  # fmt: skip
+_DESCRIPTORS = (types.FunctionType, classmethod, staticmethod, property, type)
+
+
+class Snapshot:
+    """The state of some modules, to be put back: to the identity of what attributes hold (ours).
+
+    Covers every attribute of every submodule, with lists, dicts, sets, dataclasses and objects
+    behind them, data attributes of the modules' classes, classes, flags and hooks, the random
+    number generators kept as attributes and, with ``values``, the numbers in buffers and other
+    tensors. Of parameters it keeps the storage, and the numbers of those that are vectors:
+    hand-written spectral norms write to them in any mode.
+
+    Args:
+        modules: whose state to remember.
+        values: remember the numbers in tensors as well, not only which tensors there are.
+    """
+
+    def __init__(self, *modules: nn.Module, values: bool = True) -> None:
+        self._values = values
+        self._seen: dict[int, Any] = {}  # with the objects, so that an id stays its own
+        self._structure: list[Undo] = []
+        self._empty: list[dict[Any, Any]] = []
+        self._random: list[Callable[[], None]] = []
+        self._numbers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._stores: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for module in modules:
+            for part in module.modules():
+                self._visit(part)
+
+    def restore(self) -> None:
+        """Put everything back; what has not changed is not touched."""
+        for store in self._empty:
+            if store:
+                store.clear()
+        for undo in self._structure:
+            undo(False)
+        for reset in self._random:
+            reset()
+        with torch.no_grad():
+            for tensor, store in self._stores:
+                if tensor.data_ptr() != store.data_ptr() or tensor.shape != store.shape:
+                    tensor.data = store
+            for tensor, old in self._numbers:
+                # Through .data, and only where it must be: an earlier forward may still need the
+                # tensor for its backward.
+                if not torch.equal(tensor, old):
+                    tensor.data.copy_(old)
+
+    def rebound(self) -> bool:
+        """Whether an attribute, a list, a counter ... holds something else by now."""
+        return any(self._empty) or any(undo(True) for undo in self._structure)
+
+    def rewritten(self) -> bool:
+        """Whether the numbers in some tensor are others by now."""
+        return any(not torch.equal(tensor, old) for tensor, old in self._numbers)
+
+    def _visit(self, value: Any) -> None:
+        todo = [value]
+        while todo:
+            item = todo.pop()
+            kind = type(item)
+            if kind in _PLAIN or id(item) in self._seen:
+                continue
+            self._seen[id(item)] = item
+            if kind in _DICTS and not item:
+                self._empty.append(item)  # most dicts of a module: its hooks
+            elif isinstance(item, nn.Module):
+                todo += self._attributes(item)
+            elif kind in _DICTS:
+                todo += item.values()
+                self._structure.append(_dict_undo(item))
+            elif isinstance(item, torch.Tensor):
+                self._tensor(item)
+            elif not isinstance(item, _ATOMS):
+                todo += self._remember(item)
+
+    def _remember(self, item: Any) -> list[Any]:
+        """Note how to put back one object that is no module; return what it holds."""
+        if (reset := _random_state(item)) is not None:
+            self._random.append(reset)
+            return []
+        if isinstance(item, np.ndarray):
+            if self._values:
+                self._structure.append(_array_undo(item))
+            return []
+        held: list[Any] = []
+        if isinstance(item, tuple | frozenset):
+            held += item
+        elif isinstance(item, dict):
+            held += dict.values(item)
+            self._structure.append(_dict_undo(item))
+        elif isinstance(item, list | set | collections.deque | bytearray):
+            held += [] if isinstance(item, bytearray) else item
+            self._structure.append(_items_undo(item))
+        if type(item).__module__.split(".")[0] not in _MACHINERY:
+            held += self._attributes(item)
+        return held
+
+    def _attributes(self, item: Any) -> list[Any]:
+        held: list[Any] = []
+        own = getattr(item, "__dict__", None)
+        if isinstance(own, dict) and own is not item:
+            held += own.values()
+            self._structure.append(_object_undo(item, own))
+        for kind in type(item).__mro__:
+            if id(kind) in self._seen:
+                continue
+            if kind.__module__.split(".")[0] in _MACHINERY:
+                continue
+            self._seen[id(kind)] = kind
+            data = _class_data(kind)
+            held += data.values()
+            self._structure.append(_class_undo(kind, data))
+        for name in _slots(type(item)):
+            held += [getattr(item, name)] if hasattr(item, name) else []
+            self._structure.append(_slot_undo(item, name))
+        return held
+
+    def _tensor(self, t: torch.Tensor) -> None:
+        if t.is_meta or nn.parameter.is_lazy(t):
+            return
+        if isinstance(t, nn.Parameter):
+            self._stores.append((t, t.data))
+            if t.numel() > max((*t.shape, 1)):
+                return
+        if self._values and t.layout == torch.strided:
+            self._numbers.append((t, t.detach().clone()))
+
+
+Undo = Callable[[bool], bool]
+"""Puts one thing back; called with True it only looks. Returns whether the thing had changed."""
+
+
+def _same(now: Sequence[Any], saved: Sequence[Any]) -> bool:
+    return len(now) == len(saved) and all(a is b for a, b in zip(now, saved, strict=True))
+
+
+def _dict_undo(store: dict[Any, Any], derived: Collection[str] = ()) -> Undo:
+    kind = collections.OrderedDict if isinstance(store, collections.OrderedDict) else dict
+    keys, values = list(kind.keys(store)), list(kind.values(store))
+
+    def undo(dry: bool) -> bool:
+        if _same(list(kind.keys(store)), keys) and _same(list(kind.values(store)), values):
+            return False
+        if dry and derived:
+            before, now = dict(zip(keys, values, strict=True)), dict(kind.items(store))
+            return any(
+                before.get(k, before) is not now.get(k, now)
+                for k in before.keys() | now.keys() if k not in derived
+            )  # fmt: skip
+        if not dry:
+            # The dict's own: frozen ones refuse, and others keep attributes for keys.
+            kind.clear(store)
+            for key, value in zip(keys, values, strict=True):
+                kind.__setitem__(store, key, value)
+        return True
+
+    return undo
+
+
+def _items_undo(store: Any) -> Undo:
+    saved = list(store)
+
+    def undo(dry: bool) -> bool:
+        if isinstance(store, bytearray) and list(store) == saved:
+            return False
+        if not isinstance(store, bytearray) and _same(list(store), saved):
+            return False
+        if not dry:
+            store.clear()
+            (store.update if isinstance(store, set) else store.extend)(saved)
+        return True
+
+    return undo
+
+
+def _array_undo(array: np.ndarray) -> Undo:
+    saved = array.copy()
+
+    def undo(dry: bool) -> bool:
+        if array.dtype.hasobject or array.tobytes() == saved.tobytes():
+            return False
+        if not dry:
+            array[...] = saved
+        return True
+
+    return undo
+
+
+def _object_undo(item: Any, own: dict[str, Any]) -> Undo:
+    kind, undo_own = type(item), _dict_undo(own, _derived(item))
+
+    def undo(dry: bool) -> bool:
+        changed = type(item) is not kind
+        if changed and not dry:
+            item.__class__ = kind
+        return undo_own(dry) or changed
+
+    return undo
+
+
+def _derived(item: Any) -> set[str]:
+    """Return the attributes that torch's old norms of weights make anew before each forward."""
+    hooks = item._forward_pre_hooks.values() if isinstance(item, nn.Module) else ()
+    old = [h for h in hooks if type(h).__module__.startswith("torch.nn.utils.")]
+    return {h.name for h in old if isinstance(getattr(h, "name", None), str)}
+
+
+@functools.cache
+def _slots(kind: type) -> tuple[str, ...]:
+    found: list[str] = []
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        found += [slots] if isinstance(slots, str) else slots
+    return tuple(n for n in found if not n.startswith("__"))
+
+
+def _slot_undo(item: Any, name: str) -> Undo:
+    missing = object()
+    saved = getattr(item, name, missing)
+
+    def undo(dry: bool) -> bool:
+        now = getattr(item, name, missing)
+        if now is saved or dry:
+            return now is not saved
+        # Not setattr: a frozen dataclass refuses.
+        if saved is missing:
+            object.__delattr__(item, name)
+        else:
+            object.__setattr__(item, name, saved)
+        return True
+
+    return undo
+
+
+def _class_data(kind: type) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(kind).items()
+        if not name.startswith(("__", "_abc_")) and not isinstance(value, _DESCRIPTORS)
+        and not hasattr(value, "__get__")
+    }  # fmt: skip
+
+
+def _class_undo(kind: type, saved: dict[str, Any]) -> Undo:
+    def undo(dry: bool) -> bool:
+        now = _class_data(kind)
+        if now.keys() == saved.keys() and all(now[k] is v for k, v in saved.items()):
+            return False
+        for name in now.keys() - saved.keys() if not dry else ():
+            delattr(kind, name)
+        for name, value in saved.items() if not dry else ():
+            setattr(kind, name, value)
+        return True
+
+    return undo
+
+
+def _random_state(item: Any) -> Callable[[], None] | None:
+    """Return what puts a random number generator back, None for anything else."""
+    if isinstance(item, torch.Generator):
+        before = item.get_state()
+        return lambda: None if item.set_state(before) else None
+    if isinstance(item, random.Random):
+        state = item.getstate()
+        return lambda: item.setstate(state)
+    if isinstance(item, np.random.Generator):
+        bits = item.bit_generator
+        own = bits.state
+        return lambda: setattr(bits, "state", own)
+    if isinstance(item, np.random.RandomState):
+        old = item.get_state()
+        return lambda: item.set_state(old)
+    return None
+
+
+@contextmanager
+def preserved(*modules: nn.Module, values: bool = True) -> Iterator[None]:
+    """Run the body, and put the modules' state back afterwards; see `Snapshot` (ours)."""
+    before = Snapshot(*modules, values=values)
+    try:
+        yield
+    finally:
+        before.restore()
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[nn.Module]:
-    """Switch ``module`` to eval mode, and restore each part's own mode on leaving (ours).
+    """Switch ``module`` to eval mode, and put its state back on leaving, each part's mode too.
 
     Restoring by ``module.train()`` alone would also thaw parts that the user keeps in eval mode.
     """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
+    with preserved(module):
+        module.eval()
         yield module
-    finally:
-        # A class with a train() or eval() of its own may keep more than the flag (style mixing).
-        for part, training in modes:
-            if type(part).train is not nn.Module.train or type(part).eval is not nn.Module.eval:
-                _ = part.train() if training else part.eval()
-        for part, training in modes:
-            part.training = training
 
 
 class BufferGuard:
-    """Remembers the buffers of some modules, to undo a forward pass that went wrong.
+    """Remembers the state of some modules, to undo a forward pass that went wrong.
 
     A forward pass in training mode writes norm statistics and spectral vectors before any loss is
     known; skipping the optimiser step alone would leave NaN there (ours).
     """
 
     def __init__(self, *modules: nn.Module) -> None:
-        self._buffers = [b for module in modules for b in module.buffers()]
-        self._saved = [b.detach().clone() for b in self._buffers]
+        # In every training step, so lighter than a Snapshot: what attributes hold, not what lies
+        # behind them.
+        parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
+        self._attributes = [(vars(part), dict(vars(part))) for part in parts]
+        self._buffers = [(part._buffers, dict(part._buffers)) for part in parts if part._buffers]
+        buffers = {id(b): b for _, held in self._buffers for b in held.values() if b is not None}
+        self._values = [(b, b.detach().clone()) for b in buffers.values()]
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Write the remembered values back."""
-        for buffer, saved in zip(self._buffers, self._saved, strict=True):
+        """Put the remembered state back."""
+        for store, held in (*self._attributes, *self._buffers):
+            if not _same(list(store.values()), list(held.values())):
+                store.clear()
+                store.update(held)
+        for buffer, saved in self._values:
             buffer.copy_(saved)
 
 
@@ -56,12 +371,12 @@ def traceless(
 ) -> Any:
     """Call ``module(*args, **kwargs)`` on copies of its buffers and return the output (ours).
 
-    Running statistics and power-iteration vectors stay as they were; the mode (train or eval) and
-    autograd are the caller's. Hooks run.
+    Its state stays as it was; the mode (train or eval) and autograd are the caller's. Hooks run.
     """
     # Swapped, not restored in place: the backward of an earlier forward may still need the buffers.
     buffers = {name: value.clone() for name, value in module.named_buffers()}
-    return functional_call(module, buffers, args, dict(kwargs or {}))
+    with preserved(module):
+        return functional_call(module, buffers, args, dict(kwargs or {}))
 
 
 def look(
@@ -71,46 +386,67 @@ def look(
 
     The random state of the process is left as it was.
     """
-    devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
-    fork = torch.random.fork_rng(devices=sorted(devices, key=str))
-    with fork, evaluating(module), torch.no_grad():
+    with undisturbed(module):
         return traceless(module, example, kwargs)
 
 
-def generators(module: nn.Module) -> list[torch.Generator]:
+def generators(module: nn.Module) -> list[Any]:
     """Return the random number generators that a module and its parts keep as attributes."""
-    return [
-        v for sub in module.modules() for v in vars(sub).values() if isinstance(v, torch.Generator)
-    ]
+    kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+    return [v for part in module.modules() for v in vars(part).values() if isinstance(v, kinds)]
 
 
-@contextlib.contextmanager
-def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Run the body with ``module`` in eval mode and no gradients (ours).
+class _BeforeWrite(TorchDispatchMode):
+    """Copies a parameter just before something writes into it: most are never written to."""
 
-    Afterwards every submodule has its own training mode again, buffers their values, and Python's,
-    NumPy's and torch's random states (accelerators in use and the module's own generators
-    included) are as before.
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._watched = {
+            p.untyped_storage()._cdata: p.data for p in module.parameters()
+            if not p.is_meta and p.layout == torch.strided
+        }  # fmt: skip
+        self._saved: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func._schema.is_mutable:
+            for i, argument in enumerate(func._schema.arguments):
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    value = args[i] if i < len(args) else kwargs.get(argument.name)
+                    for t in value if isinstance(value, list | tuple) else (value,):
+                        self._save(t)
+        return func(*args, **kwargs)
+
+    def _save(self, t: Any) -> None:
+        if isinstance(t, torch.Tensor) and t.layout == torch.strided:
+            found = self._watched.pop(t.untyped_storage()._cdata, None)
+            if found is not None:
+                self._saved.append((found, found.clone()))
+
+    def restore(self) -> None:
+        for data, old in self._saved:
+            data.copy_(old)
+
+
+@contextmanager
+def undisturbed(module: nn.Module, *, training: bool = False) -> Iterator[None]:
+    """Run the body with ``module`` in eval mode (or in train mode) and no gradients (ours).
+
+    Afterwards the module's state is what it was (see `Snapshot`), values of parameters included,
+    and so are Python's, NumPy's and torch's random states, with those of accelerators in use.
     """
-    own = [(g, g.get_state()) for g in generators(module)]
-    # Hand-written spectral norms keep their vectors as parameters, and write to them in any mode.
-    vectors = [p for p in module.parameters() if p.dim() == 1]
-    values = [(t, t.detach().clone()) for t in (*module.buffers(), *vectors)]
-    stores = [(p, p.data) for p in module.parameters()]
     states = random.getstate(), np.random.get_state()
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     devices = list(range(torch.cuda.device_count())) if cuda else []
+    writes = _BeforeWrite(module)
     try:
-        with evaluating(module), torch.random.fork_rng(devices=devices), torch.no_grad():
-            yield
+        fork = torch.random.fork_rng(devices=devices)
+        with preserved(module), fork, torch.no_grad():
+            _ = module.train() if training else module.eval()
+            with writes:
+                yield
     finally:
         with torch.no_grad():
-            for parameter, store in stores:
-                if parameter.data_ptr() != store.data_ptr():
-                    parameter.data = store
-            for tensor, old in values:
-                tensor.copy_(old)
-        for generator, state in own:
-            generator.set_state(state)
+            writes.restore()
         random.setstate(states[0])
         np.random.set_state(states[1])

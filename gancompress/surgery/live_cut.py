@@ -59,9 +59,12 @@ def _trace_again(small: nn.Module, old: ChannelGraph, plan: Plan) -> ChannelGrap
     args, kwargs = old.example
     # Attributes that only a trial cut shows to follow a group must be found again.
     trial = any(use.operator == "assert" for use in old.uses)
-    new = trace(small, args, kwargs, trial=trial, exact=old.exact)
+    train = old.trains == "traced"
+    new = trace(small, args, kwargs, trial=trial, exact=old.exact, train=train)
     kept = _kept_before(old, new, plan)
-    return trace(small, args, kwargs, trial=trial, keep=kept, exact=old.exact) if kept else new
+    if not kept:
+        return new
+    return trace(small, args, kwargs, trial=trial, keep=kept, exact=old.exact, train=train)
 
 
 def _kept_before(

@@ -51,6 +51,13 @@ def check_plan(generator: nn.Module, plan: Plan, have: Mapping[str, torch.Tensor
         shape = tuple(have[name].shape)
         if len(row) != len(shape):
             raise GraphError(f"the plan cuts {len(row)} dimensions of {name!r}, which has {shape}")
+        before = plan.sizes.get(name, shape)
+        if any(k is not None and a != b for k, a, b in zip(row, before, shape, strict=False)):
+            raise GraphError(
+                f"the plan was made where {name!r} is {tuple(before)}; here it is {shape}. After "
+                "shrink() a plan is relative to the network as it is then: whole_plan() starts "
+                "from the original one"
+            )
         for d, kept in enumerate(row):
             if kept is not None and max(kept) >= shape[d]:
                 raise GraphError(

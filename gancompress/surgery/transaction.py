@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import nn
+
+from gancompress.modules.undisturbed import Snapshot
 
 
 @contextlib.contextmanager
@@ -20,8 +21,7 @@ def all_or_nothing(
     and state of each optimiser. Tensors are not copied: the body must make new ones instead of
     writing into those it found.
     """
-    subs = list({id(s): s for m in modules for s in m.modules()}.values())
-    shells = [(s, type(s), dict(vars(s)), _contents(vars(s))) for s in subs]
+    before = Snapshot(*modules, values=False)
     groups = [
         (o, [(g, {**g, "params": list(g["params"])}) for g in o.param_groups], dict(o.state))
         for o in optimizers
@@ -29,14 +29,7 @@ def all_or_nothing(
     try:
         yield
     except BaseException:
-        for sub, cls, attributes, contents in shells:
-            sub.__class__ = cls
-            vars(sub).clear()
-            vars(sub).update(attributes)
-            # In place: handles of hooks refer to these very dictionaries.
-            for store, items in contents:
-                store.clear()
-                store.update(items)
+        before.restore()
         for optimizer, saved, state in groups:
             for group, values in saved:
                 group.clear()
@@ -44,7 +37,3 @@ def all_or_nothing(
             optimizer.state.clear()
             optimizer.state.update(state)
         raise
-
-
-def _contents(attributes: dict[str, Any]) -> list[tuple[dict[Any, Any], dict[Any, Any]]]:
-    return [(v, dict(v)) for v in attributes.values() if isinstance(v, dict)]

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from gancompress.errors import GraphError, TargetError
 from gancompress.graph.plan import Plan
-from gancompress.modules.copying import all_tensors, copy_with, require_module
-from gancompress.modules.nested import call_arguments, map_tensors, tensors_of
-from gancompress.modules.undisturbed import generators, undisturbed
-from gancompress.modules.user_line import failing_line
-from gancompress.surgery.float64 import Float64
+from gancompress.modules.copying import require_module
+from gancompress.modules.nested import call_arguments, tensors_of
+from gancompress.surgery.float64_run import (
+    Calls,
+    Example,
+    calls,
+    distance,
+    fresh_run,
+    later_distance,
+    not_finite,
+    run,
+    state_distance,
+)
+from gancompress.surgery.fresh_inputs import is_float, nudged, redraw
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.slicing import slice_tensor
 
 TOLERANCE = 1e-9
 LOOSEST = 1e-6
-"""No rounding excuses more than this in the randomised run; a wrong cut is off by far more."""
+"""No rounding excuses more than this; a wrong cut is off by far more."""
+STATE_TOLERANCE = 1e-4
+"""Of the statistics that train() leaves in buffers of the network's own, lower precision."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +45,45 @@ class Verification:
         passed: whether the cut network may be used.
         max_error_randomised: the same with randomised parameters and statistics (None: not run).
         sensitivity: how far the output moves with the input, in the same unit; 0 means dead.
+        max_error_repeated: of further calls, which go on from the state that the first left behind
+            (None: it left none).
+        max_error_training: of calls in train(), without dropout and other chance, with the
+            statistics that they write (None: train() does not run on the example, or was left out).
+        cause: what is wrong with the networks themselves: a tensor with NaN.
     """
 
     max_error: float
     passed: bool
     max_error_randomised: float | None = None
     sensitivity: float = 0.0
+    max_error_repeated: float | None = None
+    max_error_training: float | None = None
+    cause: str = ""
+
+    @property
+    def untested(self) -> bool:
+        """Whether nothing is wrong, but no input moves the output: any cut would have passed."""
+        later = (self.max_error_randomised, self.max_error_repeated, self.max_error_training)
+        errors = (self.max_error, *(e for e in later if e is not None))
+        return self.sensitivity == 0 and not self.cause and max(errors) <= LOOSEST
 
     def __str__(self) -> str:
         worst = max(self.max_error, self.max_error_randomised or 0.0)
         text = f"max error {worst:.1e} of the output's standard deviation (float64)"
         if self.passed:
-            return f"exact: {text}"
+            dead = "" if self.sensitivity else "; the output does not follow the input"
+            return f"exact: {text}{dead}"
+        if self.cause:
+            return f"NOT verified: {self.cause}"
         if self.sensitivity == 0:
             return f"NOT verified: the output does not follow the input; {text}"
+        more = {
+            "in a further call": self.max_error_repeated,
+            "in train()": self.max_error_training,
+        }
+        for where, error in more.items():
+            if error is not None and not error <= LOOSEST:
+                text += f", {error:.1e} {where}"
         return f"NOT exact: {text}"
 
 
@@ -63,8 +96,12 @@ def verify(
     plan: Plan | None = None,
     tolerance: float = TOLERANCE,
     seed: int = 0,
+    training: bool = True,
 ) -> Verification:
-    """Compare a masked network with its cut version in float64, on fresh inputs (ours; eval mode).
+    """Compare a masked network with its cut version in float64, on fresh inputs (ours).
+
+    In eval mode, over several calls where a call leaves state behind, and in train mode. Both
+    networks are left as they were.
 
     Args:
         masked_generator: the network whose dropped channels are gated to zero.
@@ -74,189 +111,108 @@ def verify(
         plan: when given, a second pair of runs uses randomised parameters and statistics: a fresh
             network hides errors behind beta = 0.
         tolerance: largest max |a - b| / std(a) that passes. The randomised pair may differ by as
-            much as the masked network does when its inputs change by 1e-13 of themselves.
+            much as the masked network does when its inputs change by 1e-13 of themselves, and by
+            1e-6 at most; so may further calls, and calls in train mode.
         seed: of the fresh inputs.
+        training: compare in train mode too (skip where it does the same as eval mode).
 
     Returns:
         The verification; it also fails when the output does not follow the input, since a dead
-        network would pass anything.
+        network would pass anything (see `Verification.untested`).
+
+    Raises:
+        GraphError: a forward does not run in float64.
     """
     require_module(masked_generator)
     require_module(small)
-    args, kw = call_arguments(example, kwargs)
-    example_inputs = (args, kw)
+    example_inputs = call_arguments(example, kwargs)
     fresh, big = fresh_run(masked_generator, example_inputs, seed)
-    other = redraw(example_inputs, seed + 1)
-    if fresh is example_inputs:
-        other = nudged(example_inputs, seed, by=1e-2)
-    little = run(small, fresh)
-    error = distance(big, little)
-    floats = [t for t in tensors_of((args, kw)) if is_float(t)]
-    sensitivity = distance(little, run(small, other)) if floats else 1.0
-    worst, allowed = None, tolerance
+    little = calls(small, fresh, count=len(big.outputs))
+    error = distance(big.outputs[0], little.outputs[0])
+    floats = [t for t in tensors_of(example_inputs) if is_float(t)]
+    moved = _moved(small, example_inputs, fresh, little.outputs[0], seed) if floats else 1.0
+    worst, allowed, repeated = None, tolerance, later_distance(big, little)
     if plan is not None:
-        constants = {
-            f"{path}.{name}".lstrip(".")
-            for path, sub in masked_generator.named_modules()
-            for name in sub._non_persistent_buffers_set
-        }
-        big_names = {n: t for n, t in raw_tensors(masked_generator).items() if n not in constants}
-        stand = stand_ins(big_names, big_names, None, seed)
-        small_stand = stand_ins(big_names, raw_tensors(small), plan, seed)
-        big = run(masked_generator, fresh, stand)
-        worst = distance(big, run(small, fresh, small_stand))
-        if worst > tolerance:
-            # Random weights can make a deep network amplify rounding: ask it by how much.
-            moved = distance(big, run(masked_generator, nudged(fresh, seed), stand))
-            allowed = max(tolerance, min(moved, LOOSEST))
-    passed = error <= tolerance and (worst or 0.0) <= allowed and sensitivity > 0
-    return Verification(error, bool(passed), worst, sensitivity)
+        worst, allowed = _randomised(masked_generator, small, plan, fresh, tolerance, seed)
+    trained = in_training(masked_generator, small, fresh, plan) if training else None
+    cause = not_finite(masked_generator) if error == float("inf") else ""
+    passed = (
+        error <= tolerance
+        and (worst or 0.0) <= allowed
+        and (repeated or 0.0) <= LOOSEST
+        and (trained or 0.0) <= LOOSEST
+        and moved > 0
+    )
+    return Verification(error, bool(passed), worst, moved, repeated, trained, cause)
 
 
-def is_float(t: Any) -> bool:
-    """Whether ``t`` is a real floating-point tensor."""
-    return isinstance(t, torch.Tensor) and t.is_floating_point()
-
-
-def fresh_run(module: nn.Module, example: Any, seed: int) -> tuple[Any, list[torch.Tensor]]:
-    """Return redrawn inputs and their outputs; the example itself where those are not finite.
-
-    Some networks take inputs of one kind only: a camera, a mask that leaves something to look at.
-    """
-    for inputs in (redraw(example, seed), example):
-        out = run(module, inputs)
-        if all(bool(t.isfinite().all()) for t in out):
-            break
-    return inputs, out
-
-
-def nudged(example: Any, seed: int, by: float = 1e-13) -> Any:
-    """Return the inputs with every floating-point number changed by about ``by`` of itself."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def nudge(t: Any) -> Any:
-        if not is_float(t):
-            return t
-        return t.double() * (1 + by * torch.randn(t.shape, generator=rng).to(t.device).double())
-
-    return map_tensors(example, nudge)
-
-
-def redraw(example: Any, seed: int) -> Any:
-    """Return inputs of the same kind, with new values in floating-point tensors (ours).
-
-    Values keep their mean, spread, minimum and maximum. Tensors of two values (one-hot rows, masks)
-    have their rows permuted, channel by channel where only some are such (an image and its mask).
-    When nothing can vary that way (an example of zeros), constant tensors become normal noise
-    around their value.
-    """
-    changed, changing = _redraw(example, seed, bold=False)
-    return changed if changing else _redraw(example, seed, bold=True)[0]
-
-
-def _redraw(example: Any, seed: int, *, bold: bool) -> tuple[Any, bool]:
-    """Return the new inputs, and whether any tensor could vary."""
-    rng = torch.Generator().manual_seed(seed)
-    varied = []
-
-    def change(t: Any) -> Any:
-        if not is_float(t) or not t.numel():
-            return t
-        values = t.unique().numel()
-        if values == 1:
-            return t + torch.randn(t.shape, generator=rng).to(t) if bold else t
-        varied.append(True)
-        if values == 2:
-            return t[torch.randperm(t.shape[0], generator=rng).to(t.device)]
-        if t.dim() > 2 and t.shape[1] > 1 and t[:, 0].numel() > 2:
-            # An image and its mask may lie in one tensor: each channel stays of its kind.
-            columns = t.unbind(1)
-            if any(c.unique().numel() <= 2 for c in columns):
-                return torch.stack([change(c) for c in columns], 1)
-        low, high = t.min(), t.max()
-        noise = torch.randn(t.shape, generator=rng).to(t)
-        return (noise * t.std() + t.mean()).clamp(low, high).to(t.dtype)
-
-    return map_tensors(example, change), bool(varied)
-
-
-def run(
-    module: nn.Module,
-    example: tuple[tuple[Any, ...], dict[str, Any]],
-    stand_in: Mapping[int, Callable[[], torch.Tensor]] | None = None,
-) -> list[torch.Tensor]:
-    """Return the float64 outputs of one eval-mode call that leaves everything as it was (ours).
-
-    Raises:
-        GraphError: the forward does not run in float64.
-    """
-    lower = {t.dtype for t in all_tensors(module) if is_float(t) and t.dtype != torch.float64}
-    seen_as = next(iter(lower)) if len(lower) == 1 else None
-    example = map_tensors(example, lambda t: t.double() if is_float(t) else t)
-    with undisturbed(module):
+def _moved(
+    small: nn.Module, example: Example, fresh: Example, outputs: list[torch.Tensor], seed: int
+) -> float:
+    """Return how far other inputs move the output; nudged ones where it takes no others."""
+    others = [] if fresh is example else [redraw(example, seed + 1)]
+    for other in (*others, *(nudged(example, seed, by=by) for by in (1e-2, 1e-4, 1e-6))):
         try:
-            out = _seeded(module, example, Float64(stand_in, seen_as))
-        except (RuntimeError, TypeError, AssertionError):
-            # Compiled code sees the float32 parameters behind the mode (or traces into it and
-            # stumbles), and a forward that writes to `parameter.data` would write to what stands in
-            # for it: use a real copy.
-            try:
-                out = _seeded(double_copy(module, stand_in), example, _double_by_default())
-            except (RuntimeError, TypeError, AssertionError) as error:
-                raise GraphError(
-                    f"the forward of {type(module).__name__} does not run in float64, in which "
-                    f"networks are compared: {failing_line(error) or type(error).__name__}: "
-                    f"{error}. Let it take its dtype from its inputs"
-                ) from error
-    return [t for t in tensors_of(out) if is_float(t)]
+            return distance(outputs, run(small, other))
+        except GraphError:
+            continue
+    return 1.0  # it checks its inputs to the last digit: nothing to say against it
 
 
-def _seeded(module: nn.Module, example: Any, mode: contextlib.AbstractContextManager[Any]) -> Any:
-    torch.manual_seed(7)
-    random.seed(7)
-    np.random.seed(7)
-    for generator in generators(module):
-        generator.manual_seed(7)
-    with mode:
-        return module(*example[0], **example[1])
+def _randomised(
+    masked: nn.Module, small: nn.Module, plan: Plan, inputs: Example, tolerance: float, seed: int
+) -> tuple[float, float]:
+    """Return the error with randomised tensors, and what is allowed of it."""
+    constants = {
+        f"{path}.{name}".lstrip(".")
+        for path, sub in masked.named_modules()
+        for name in sub._non_persistent_buffers_set
+    }
+    big_names = {n: t for n, t in raw_tensors(masked).items() if n not in constants}
+    stand = stand_ins(big_names, big_names, None, seed)
+    big = run(masked, inputs, stand)
+    worst = distance(big, run(small, inputs, stand_ins(big_names, raw_tensors(small), plan, seed)))
+    if worst <= tolerance:
+        return worst, tolerance
+    # Random weights can make a deep network amplify rounding: ask it by how much.
+    return worst, rounding_allowed(masked, inputs, big, tolerance, seed, stand)
 
 
-@contextlib.contextmanager
-def _double_by_default() -> Iterator[None]:
-    """Make the tensors of a forward float64 too, where it does not say."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+def rounding_allowed(
+    masked: nn.Module,
+    inputs: Example,
+    outputs: list[torch.Tensor],
+    tolerance: float,
+    seed: int,
+    stand: Mapping[int, Callable[[], torch.Tensor]] | None = None,
+) -> float:
+    """Return the error that the network's own amplification of rounding explains."""
+    moved = distance(outputs, run(masked, nudged(inputs, seed), stand))
+    return max(tolerance, min(moved, LOOSEST))
+
+
+def in_training(
+    masked: nn.Module, small: nn.Module, inputs: Example, plan: Plan | None
+) -> float | None:
+    """Return how far the two differ in train(); None where the masked one does not run in it."""
     try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def double_copy(
-    module: nn.Module, stand_in: Mapping[int, Callable[[], torch.Tensor]] | None
-) -> nn.Module:
-    """Return a float64 copy, with the stand-ins in place."""
-
-    def replace(t: torch.Tensor) -> torch.Tensor:
-        new = (stand_in or {}).get(id(t), lambda: t.detach().clone())()
-        new = new.double() if is_float(new) else new
-        return nn.Parameter(new, requires_grad=False) if isinstance(t, nn.Parameter) else new
-
-    return copy_with(module, replace)
-
-
-def distance(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
-    """Return max |a - b| / std(a) over pairs of outputs; infinite for other shapes or NaN."""
-    worst = 0.0
-    if len(a) != len(b) or not a:
+        big = calls(masked, inputs, training=True)
+    except GraphError:  # batch norm on a batch of one, a forward that wants targets to train on
+        return None
+    if not all(bool(t.isfinite().all()) for out in big.outputs for t in out) or not big.outputs[0]:
+        return None
+    try:
+        little = calls(small, inputs, training=True, count=len(big.outputs))
+    except GraphError:
         return float("inf")
-    for x, y in zip(a, b, strict=True):
-        if x.shape != y.shape or not (x.isfinite().all() and y.isfinite().all()):
-            return float("inf")
-        scale = float(x.std()) if x.numel() > 1 else float(x.abs().max())
-        gap = float((x - y).abs().max()) if x.numel() else 0.0
-        worst = max(worst, gap / scale if scale > 0 else (float("inf") if gap else 0.0))
-    return worst
+    return training_distance(big, little, plan)
+
+
+def training_distance(big: Calls, little: Calls, plan: Plan | None) -> float:
+    """Return how far outputs differ; infinity where the statistics that were written do."""
+    error = distance([*big.outputs[0], *big.later], [*little.outputs[0], *little.later])
+    off = state_distance(big, little, plan) > STATE_TOLERANCE
+    return float("inf") if off else error
 
 
 def stand_ins(
@@ -288,22 +244,57 @@ def stand_ins(
 
 
 class CutCheck:
-    """Remembers what a wrapped generator puts out, to compare it with itself after a cut (ours)."""
+    """Remembers what a wrapped generator puts out, to compare it with itself after a cut (ours).
 
-    def __init__(self, generator: nn.Module, example: Any, seed: int) -> None:
-        self._generator, self._inputs = generator, redraw(example, seed)
-        self._before = run(generator, self._inputs)
+    Args:
+        generator: before the cut.
+        example: inputs of one call, redrawn by ``seed``.
+        seed: of the inputs.
+        training: compare in train mode too.
+    """
 
-    def error(self) -> float:
+    def __init__(
+        self, generator: nn.Module, example: Example, seed: int, *, training: bool = False
+    ) -> None:
+        self._generator = generator
+        self._inputs, self._before = fresh_run(generator, example, seed)
+        self._trained: Calls | None = None
+        if not all(bool(t.isfinite().all()) for t in self._before.outputs[0]):
+            cause = not_finite(generator) or "no weight is, so a sum or a quotient overflows"
+            raise TargetError(f"the live cut is refused: the output is not finite; {cause}")
+        if training:
+            try:
+                self._trained = calls(generator, self._inputs, training=True)
+            except GraphError:  # it does not run in train() on the example, cut or not
+                self._trained = None
+
+    def error(self, plan: Plan | None = None) -> float:
         """Return max |before - after| / std(before).
 
         Raises:
             TargetError: it is more than what `verify` lets pass.
         """
-        error = distance(self._before, run(self._generator, self._inputs))
-        if not error <= TOLERANCE:
-            raise TargetError(
-                f"the live cut is refused: the output moves by {error:.1e} of its standard "
-                "deviation (float64). Exclude layers with exclude=(...) to find the one at fault"
-            )
+        after = calls(self._generator, self._inputs, count=len(self._before.outputs))
+        error = distance(self._before.outputs[0], after.outputs[0])
+        allowed = TOLERANCE
+        if TOLERANCE < error <= LOOSEST:
+            before = self._before.outputs[0]
+            allowed = rounding_allowed(self._generator, self._inputs, before, TOLERANCE, 0)
+        repeated = later_distance(self._before, after) or 0.0
+        trained = 0.0
+        if self._trained is not None:
+            count = len(self._trained.outputs)
+            now = calls(self._generator, self._inputs, training=True, count=count)
+            trained = training_distance(self._trained, now, plan)
+        for where, value, most in (
+            ("", error, allowed),
+            (" in a further call", repeated, LOOSEST),
+            (" in train()", trained, LOOSEST),
+        ):
+            if not value <= most:
+                raise TargetError(
+                    f"the live cut is refused: the output moves by {value:.1e} of its standard "
+                    f"deviation (float64){where}. Exclude layers with exclude=(...) to find the "
+                    "one at fault"
+                )
         return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from gancompress.masks.choose import choose_groups
 from gancompress.masks.importance import channel_norm
 from gancompress.masks.mask import ChannelMask
 from gancompress.modules.undisturbed import undisturbed
-from gancompress.surgery.numeric_check import vetted_trace
+from gancompress.surgery.numeric_check import follows_input, vetted_trace
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.target import Target
@@ -28,12 +29,16 @@ from gancompress.target import Target
 
 @dataclass(frozen=True)
 class Start:
-    """What a handle starts with; the gates are on the generator already."""
+    """What a handle starts with; the gates are on the generator already.
+
+    ``follows``: inputs of the example's kind change the output, with these weights or others.
+    """
 
     graph: ChannelGraph
     masks: dict[str, ChannelMask]
     original: Cost
     budget: Budget | None
+    follows: bool = True
 
 
 def set_up(
@@ -52,6 +57,15 @@ def set_up(
         TargetError: the target is out of reach.
     """
     graph = vetted_trace(generator, trace(generator, tuple(args), kwargs))
+    follows = follows_input(generator, graph.example) or follows_input(
+        generator, graph.example, randomised=True
+    )
+    if not follows:
+        warnings.warn(
+            f"no input of the example's kind changes the output of {type(generator).__name__}: a "
+            "cut cannot be tested by it. Give an example whose values it reads",
+            stacklevel=5,
+        )
     if not graph.groups:
         raise GraphError(
             f"no channel of {type(generator).__name__} can go. "
@@ -75,7 +89,7 @@ def set_up(
     with all_or_nothing((generator,), ()):
         attach(generator, graph, masks, options["site"])
         _try_owners(generator, graph)
-    return Start(graph, masks, original, budget)
+    return Start(graph, masks, original, budget, follows)
 
 
 def budget_for(

@@ -16,6 +16,7 @@ from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.relax import RELAXATIONS
 from gancompress.modules.copying import require_module
 from gancompress.modules.nested import call_arguments
+from gancompress.surgery.numeric_check import refuse_nan
 from gancompress.target import Target
 from gancompress.wrapping.handle import Masked
 
@@ -95,6 +96,8 @@ def wrap(
         "schedule": schedule, "window": tuple(window), "site": site, "include": tuple(include),
         "exclude": tuple(exclude), "round_to": round_to, "min_channels": min_channels, "seed": seed,
     }  # fmt: skip
+    if form != "module":  # its export and comparison would blame the graph
+        refuse_nan(generator, call_arguments(() if example is None else example, kwargs))
     generator = in_form(generator, () if example is None else example, kwargs, form)
     masked = Masked(generator, options)
     if example is None and kwargs is None:

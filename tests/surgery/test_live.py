@@ -389,3 +389,89 @@ def test_a_live_cut_is_compared_with_what_was_there_before(monkeypatch: pytest.M
     masked.shrink()
     assert len(masked.cut_errors) == 1
     assert 0 <= masked.cut_errors[0] <= 1e-9
+
+
+def test_the_fisher_estimate_follows_its_channels() -> None:
+    net, x = build("plain"), inputs("plain")
+    masked = gc.wrap(net, x, target="params=2x", importance="fisher")
+    loss(net, x).backward()
+    masked.advance(1.0)
+    before = {n: (m.sensitivity.clone(), m.alive.clone()) for n, m in masked.masks.items()}
+    assert all(bool((s > 0).any()) for s, _ in before.values())
+    masked.shrink()
+    found = sorted(m.sensitivity.tolist() for m in masked.masks.values())
+    assert found == sorted(s[a].tolist() for s, a in before.values() if len(s[a]) > 1)
+
+
+def test_parameters_stay_in_their_order_within_a_group_of_the_optimiser() -> None:
+    net, x = build("plain"), inputs("plain")
+    masked = gc.wrap(net, x, target="params=2x")
+    names = {id(p): n for n, p in net.named_parameters()}
+    chosen = list(net.parameters())[::-1]
+    optimizer = torch.optim.SGD([{"params": chosen[:4]}, {"params": chosen[4:]}], 0.1)
+    order = [[names[id(p)] for p in g["params"]] for g in optimizer.param_groups]
+    masked.advance(1.0)
+    masked.shrink([optimizer])
+    names = {id(p): n for n, p in net.named_parameters()}
+    now = [[names[id(p)] for p in g["params"]] for g in optimizer.param_groups]
+    assert now == [[n for n in group if n in names.values()] for group in order]
+
+
+def test_an_optimiser_that_was_not_given_is_said() -> None:
+    net, x = build("plain"), inputs("plain")
+    masked = gc.wrap(net, x, target="params=2x")
+    mine, other = torch.optim.Adam(net.parameters()), torch.optim.Adam(nn.Linear(2, 2).parameters())
+    masked.advance(1.0)
+    with pytest.warns(UserWarning, match=r"not given the optimizer \(Adam\)") as caught:
+        masked.shrink([other])
+    assert len(caught) == 1
+    del mine
+
+
+@pytest.mark.parametrize("use_buffers", [False])
+def test_a_moving_average_around_the_generator_is_cut_along(use_buffers: bool) -> None:
+    net, x = build("plain"), inputs("plain")
+    masked = gc.wrap(net, x, target="params=2x")
+    average = torch.optim.swa_utils.AveragedModel(net, use_buffers=use_buffers)
+    average.update_parameters(net)
+    masked.advance(1.0)
+    masked.shrink(copies=[average])
+    assert [p.shape for p in average.module.parameters()] == [p.shape for p in net.parameters()]
+    average.update_parameters(net)
+    for bad in (nn.Linear(2, 2), "average"):
+        masked = gc.wrap(build("plain"), x, target="params=2x")
+        masked.advance(1.0)
+        with pytest.raises(GraphError, match=r"copies must be .*\.module"):
+            masked.shrink(copies=[bad])
+
+
+def test_a_relative_plan_is_refused_where_the_whole_one_is_wanted(tmp_path: Any) -> None:
+    net, x = build("plain"), inputs("plain")
+    masked = gc.wrap(net, x)
+    masked.apply(gc.random_plan(masked.graph, 0.7, 1))
+    masked.shrink()
+    plan = masked.plan()
+    small = masked.prune(plan)
+    with pytest.raises(CheckpointError, match="whole_plan"):
+        gc.save(tmp_path / "a", small, plan=plan)
+    with pytest.raises(CheckpointError, match="whole_plan"):
+        gc.save(tmp_path / "b", small, plan=gc.Plan.from_json(plan.to_json()))
+    gc.save(tmp_path / "c", small, plan=masked.whole_plan())
+    loaded = gc.load(lambda: build("plain"), tmp_path / "c").eval()
+    assert torch.equal(loaded(x), small.eval()(x))
+
+
+def test_sensitivity_is_of_the_unscaled_loss() -> None:
+    def learned(scale: float) -> list[list[float]]:
+        net, x = build("plain"), inputs("plain")
+        masked = gc.wrap(net, x, target="params=2x", importance="fisher")
+        for step in range(3):
+            net.zero_grad()
+            factor = scale * 2.0**step if scale != 1 else 1.0
+            (loss(net, x) * factor).backward()
+            for p in net.parameters():
+                p.grad.div_(factor)
+            masked.advance(0.1 * step)
+        return [m.sensitivity.tolist() for m in masked.masks.values()]
+
+    assert learned(256.0) == learned(1.0)

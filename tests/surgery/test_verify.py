@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import gancompress as gc
-from gancompress.surgery.verify import Verification, redraw
+from gancompress.errors import GraphError, TargetError
+from gancompress.surgery import float64_run
+from gancompress.surgery import verify as verify_file
+from gancompress.surgery.fresh_inputs import redraw
+from gancompress.surgery.verify import CutCheck, Verification
 from tests.tiny import Tiny, Z, build, inputs
 
 
@@ -173,28 +179,69 @@ class Chaotic(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.a, self.b = nn.Linear(16, 1000), nn.Linear(1000, 16)
-        self.k = nn.Parameter(torch.zeros(16))
+        self.k, self.doublings = nn.Parameter(torch.zeros(16)), 26
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.b(torch.relu(self.a(x)))
         v = torch.sigmoid(out)
-        for _ in range(26):
+        for _ in range(self.doublings):
             v = 3.99 * v * (1 - v)
         return out + self.k * v
 
 
-def test_rounding_that_the_network_itself_amplifies_is_no_error() -> None:
+@pytest.fixture
+def rounding(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Rounding of a chosen size at one layer of the cut network, the same on any processor."""
+
+    def force(size: float) -> None:
+        real = verify_file.run
+
+        def run(module: nn.Module, example: Any, stand_in: Any = None, **rest: Any) -> Any:
+            if getattr(module, "rounds", False) and stand_in is not None:
+                hook = module.a.register_forward_hook(lambda m, i, out: out * (1 + size))
+                try:
+                    return real(module, example, stand_in, **rest)
+                finally:
+                    hook.remove()
+            return real(module, example, stand_in, **rest)
+
+        monkeypatch.setattr(verify_file, "run", run)
+
+    return force
+
+
+def chaotic_pair() -> tuple[nn.Module, nn.Module, Tensor, gc.Plan]:
+    torch.manual_seed(0)
     net, x = Chaotic(), torch.randn(4, 16)
     graph = gc.trace(net, x)
     plan = gc.random_plan(graph, keep=0.5, seed=0)
     small = gc.cut(net, plan, graph=graph)
     gc.wrap(net, x).apply(plan)
+    small.rounds = True
+    return net, small, x, plan
+
+
+def test_rounding_that_the_network_itself_amplifies_is_no_error(
+    rounding: Callable[[float], None],
+) -> None:
+    net, small, x, plan = chaotic_pair()
+    rounding(1e-14)
     found = gc.verify(net, small, x, plan=plan)
     assert found.max_error <= 1e-9 < (found.max_error_randomised or 0)
     assert found.passed
     with torch.no_grad():
         small.a.weight[0] *= 1 + 1e-5
     assert not gc.verify(net, small, x, plan=plan).passed
+
+
+def test_what_amplified_rounding_excuses_has_an_end(rounding: Callable[[float], None]) -> None:
+    net, small, x, plan = chaotic_pair()
+    net.doublings = small.doublings = 40  # now a change of 1e-13 moves the output by its own size
+    rounding(1e-13)
+    found = gc.verify(net, small, x, plan=plan)
+    assert found.max_error <= 1e-9
+    assert (found.max_error_randomised or 0) > 1e-6
+    assert not found.passed
 
 
 class Merged(nn.Module):
@@ -246,3 +293,114 @@ def test_a_generator_of_random_numbers_in_the_module_is_seeded_and_put_back() ->
     small, before = gc.cut(net, plan), net.dice.get_state()
     assert gc.verify(net, small, z, plan=plan).passed
     assert torch.equal(net.dice.get_state(), before)
+
+
+class Two(nn.Module):
+    """Returns a picture and a map of features beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = nn.Linear(6, 12), nn.Linear(12, 3), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.a(x).relu()
+        return self.b(h), self.c(h)
+
+
+def test_every_output_is_compared() -> None:
+    net, x = Two(), torch.randn(5, 6)
+    graph = gc.trace(net, x)
+    plan = gc.random_plan(graph, keep=0.5, seed=0)
+    small = gc.cut(net, plan, graph=graph)
+    gc.wrap(net, x).apply(plan)
+    assert gc.verify(net, small, x).passed
+    with torch.no_grad():
+        small.c.bias[2] += 1e-3
+    assert not gc.verify(net, small, x).passed
+
+
+def test_distance_is_infinite_for_nan_on_either_side() -> None:
+    sound, bad = torch.randn(4, 3), torch.randn(4, 3)
+    bad[1, 2] = float("nan")
+    for pair_of in ((sound, bad), (bad, sound), (bad, bad)):
+        assert float64_run.distance([pair_of[0]], [pair_of[1]]) == float("inf")
+    assert float64_run.distance([sound, sound], [sound]) == float("inf")
+
+
+def test_a_live_cut_notices_nan_after_it_and_names_it_before_it() -> None:
+    net, x = build("plain"), inputs("plain")
+    check = CutCheck(net, ((x,), {}), 0)
+    with torch.no_grad():
+        net.out.bias[0] = float("nan")
+    with pytest.raises(TargetError, match="refused"):
+        check.error()
+    with pytest.raises(TargetError, match=r"'out\.bias' is not finite: NaN in 1 of 3"):
+        CutCheck(net, ((x,), {}), 0)
+
+
+@pytest.mark.parametrize("form", ["module", "graph"])
+@pytest.mark.parametrize("where", ["conv2.weight", "bn1.running_var"])
+def test_weights_that_are_nan_are_named_before_anything_starts(where: str, form: str) -> None:
+    net, x = build("plain"), inputs("plain")
+    with torch.no_grad():
+        net.state_dict()[where].flatten()[1] = float("nan")
+    for verb in (gc.wrap, gc.inspect):
+        with pytest.raises(GraphError, match=rf"'{where}' is not finite: NaN in 1 of"):
+            verb(net, x, form=form)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        torch.eye(5)[[2]],
+        torch.zeros(1, 5, 6, 6).index_fill_(1, torch.tensor([3]), 1.0),
+        torch.zeros(1, 5, 6, 6).scatter_(1, torch.arange(36).view(1, 1, 6, 6) % 5, 1.0),
+        (torch.arange(36) % 2).float().view(1, 1, 6, 6),
+    ],
+    ids=["a row", "a map of one class", "a map of classes", "a mask"],
+)
+def test_two_valued_inputs_of_one_row_vary_and_stay_of_their_kind(example: Tensor) -> None:
+    new = redraw(example, 0)
+    assert not torch.equal(new, example)
+    assert torch.equal(new.sum(1).flatten().sort()[0], example.sum(1).flatten().sort()[0])
+    assert set(new.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_inputs_that_the_forward_refuses_fall_back_on_the_example() -> None:
+    class Picky(Tiny):
+        def forward(self, z: Tensor) -> Tensor:
+            assert abs(float(z.sum()) - 1) < 1e-3, "weights that sum to one"
+            return super().forward(z)
+
+    net, z = Picky().eval(), torch.full((2, Z), 1 / (2 * Z))
+    z[0, 0], z[0, 1] = z[0, 0] + 0.05, z[0, 1] - 0.05
+    assert gc.verify(net, net, z).max_error == 0
+
+
+def test_a_network_that_ignores_its_input_is_told_of_at_the_start_and_not_refused() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.start = nn.Parameter(torch.randn(1, 4))
+            self.a, self.b = nn.Linear(4, 12), nn.Linear(12, 3)
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.b(self.a(self.start.expand(z.shape[0], -1)).relu())
+
+    with pytest.warns(UserWarning, match="cannot be tested"):
+        masked = gc.wrap(Constant(), torch.randn(3, 2), target="params=1.5x")
+    masked.advance(1.0)
+    with pytest.warns(UserWarning, match="could not be tested"):
+        small = masked.prune()
+    assert small.a.out_features < 12
+
+
+def test_devices_without_float64_are_compared_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(float64_run, "WITHOUT_FLOAT64", {"cpu"})
+    net, small, x, plan = pair()
+    assert gc.verify(net, small, x, plan=plan).passed
+    with torch.no_grad():
+        small.out.bias[0] += 1e-3
+    assert not gc.verify(net, small, x, plan=plan).passed

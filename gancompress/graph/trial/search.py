@@ -46,8 +46,13 @@ class CheckMode(Watch):
     ) -> None:
         super().__init__()
         self.ops, self.exact, self.alive, self.index = graph.ops, graph.exact, alive, 0
+        self.starts = graph.starts
         whole = [Step(o.name, o.shapes, o.scalars) for o in graph.ops]
         self.steps = whole if steps is None else steps
+
+    def begin(self, number: int) -> None:
+        """Go to where the recorded operators of one pass begin."""
+        self.index = self.starts[number]
 
     def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
         """Compare one operator with the recorded one.
@@ -125,11 +130,9 @@ def _silent_steps(
 ) -> list[Step] | None:
     """Return the steps of the whole generator, zeroed instead of cut, where they are others."""
     twin = silenced(bench.generator, graph, keep)
-    twin.eval()
-    args, kwargs = bench.inputs()
+    log = StepsMode()
     try:
-        with bench.running(), StepsMode() as log:
-            twin(*args, **kwargs)
+        bench.call(twin, log)
     except Exception:  # with these values it does not run (a length of 0): nothing to compare with
         return None
     pairs = list(zip(log.steps, graph.ops, strict=False))
@@ -152,11 +155,9 @@ def _run(
     sliced = {id(tensors[n]): k for n, k in kept_indices(graph, alive).items()}
     twin = bench.copy(sliced)
     set_attributes(twin, [*attribute_changes(graph, alive), *changes])
-    args, kwargs = bench.inputs()
     check = CheckMode(graph, alive, steps)
     try:
-        with bench.running(), check:
-            twin(*args, **kwargs)
+        bench.call(twin, check, begin=check.begin)
     except Exception as error:
         # The traceback holds the frames, and they the copy: keep the words only.
         error.__dict__["index"] = getattr(error, "index", min(check.index, len(graph.ops) - 1))

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gancompress.modules.copying import copy_with
 from gancompress.modules.nested import map_tensors
+from gancompress.modules.undisturbed import preserved
 
 
 class Workbench:
@@ -31,6 +32,7 @@ class Workbench:
     ) -> None:
         self.generator, self.example, self.exact = generator, (args, kwargs), exact
         self.mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
+        self.passes = [False]
 
     def _convert(self, t: torch.Tensor) -> torch.Tensor:
         if self.mode is None:
@@ -69,9 +71,25 @@ class Workbench:
         twin.eval()  # not chained: some classes override it and return nothing
         return twin
 
+    def call(
+        self,
+        twin: nn.Module,
+        *modes: contextlib.AbstractContextManager[Any],
+        begin: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        """Call a copy once for each of ``passes`` (True: in train()), its state carried on."""
+        examples = [self.inputs() for _ in self.passes]
+        with self.running(), contextlib.ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
+            for number, (args, kwargs) in enumerate(examples):
+                switch(twin, self.passes[number])
+                begin(number)
+                twin(*args, **kwargs)
+
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Run without gradients, with all random states put back afterwards."""
+        """Run without gradients; random states and what copies share are put back afterwards."""
         # Trial cuts fail by design; torch would log each failure with its traceback.
         log = logging.getLogger("torch._subclasses.fake_tensor")
         silent = log.disabled
@@ -80,6 +98,7 @@ class Workbench:
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no rule can open
         with (
+            preserved(self.generator, values=False),  # first: outside of the fake tensors
             torch.random.fork_rng(devices=[]),
             torch.no_grad(),
             self.mode or contextlib.nullcontext(),
@@ -93,6 +112,11 @@ class Workbench:
                 torch.backends.mha.set_fastpath_enabled(fast)
                 random.setstate(states[0])
                 np.random.set_state(states[1])
+
+
+def switch(twin: nn.Module, training: bool) -> None:
+    """Put a copy into train() or eval()."""
+    _ = twin.train() if training else twin.eval()  # some classes return nothing
 
 
 @contextlib.contextmanager

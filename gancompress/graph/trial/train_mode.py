@@ -1,0 +1,63 @@
+"""Does train() something else than eval(), and does a cut that is right for eval() break it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gancompress.graph.attribute_changes import attribute_changes, set_attributes
+from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.plan import kept_indices
+from gancompress.graph.trial.arithmetic import trial_plan
+from gancompress.graph.trial.silenced import Step, StepsMode
+from gancompress.graph.trial.workbench import Workbench
+from gancompress.modules.copying import named_tensors
+
+# Dropout and the count of batches, which follow any number of channels.
+_ALONE = {"native_dropout", "empty_like", "bernoulli_", "div_", "mul", "add_"}
+
+
+def in_train(bench: Workbench, graph: ChannelGraph, trial: bool) -> str:
+    """Return what train() does: see `ChannelGraph.trains`; or ``"breaks"`` (ours).
+
+    Two runs on fake tensors at most; one where the operators are those of eval().
+
+    Args:
+        bench: makes copies of the generator.
+        graph: traced in eval().
+        trial: run a cut copy in train() where the operators differ.
+    """
+    before, bench.passes = bench.passes, [True]
+    log = StepsMode()
+    try:
+        try:
+            bench.call(bench.copy(), log)
+        except Exception:  # batch norm on a batch of one, a forward that wants targets to train on
+            return "fails"
+        end = graph.starts[1] if len(graph.starts) > 1 else len(graph.ops)
+        if _same(graph, end, log.steps):
+            return "same"
+        if not (trial and graph.groups):
+            return "differs"
+        alive = graph.alive(trial_plan(graph, 0))
+        tensors = dict(named_tensors(bench.generator))
+        twin = bench.copy({id(tensors[n]): k for n, k in kept_indices(graph, alive).items()})
+        set_attributes(twin, attribute_changes(graph, alive))
+        try:
+            bench.call(twin)
+        except Exception:
+            return "breaks"
+        return "differs"
+    finally:
+        bench.passes = before
+
+
+def _same(graph: ChannelGraph, end: int, steps: Sequence[Step]) -> bool:
+    """Whether train() runs the operators of eval(), with dropout at the most between them."""
+    # Of a norm in train() the statistics come after its output.
+    left = [(op.name, op.shapes[:1], op.scalars) for op in reversed(graph.ops[:end])]
+    for step in steps:
+        if left and (step.name, step.shapes[:1], step.scalars) == left[-1]:
+            left.pop()
+        elif step.name not in _ALONE:
+            return False
+    return not left
