@@ -30,6 +30,7 @@ from gancompress.recipes.schema import Recipe
 from gancompress.tasks.check_fit import check_fit
 from gancompress.training.loop import train
 from gancompress.training.run_folder import CONFIG
+from gancompress.training.thread_watch import watch_threads
 
 
 def work(
@@ -125,6 +126,7 @@ def work(
                 device=home,
                 max_steps=max_steps,
                 screen=screen,
+                threads=watch_threads(home),
             )
     except Exception:
         note(f"what happened until then is in {folder / 'events.jsonl'}")
@@ -187,7 +189,7 @@ def header(
         images,
         "no discriminator" if judge is None else "discriminator",
         str(device),
-        recipe.precision,
+        f"precision {recipe.precision}",
         f"seed {recipe.seed}",
     )
     console = stderr()

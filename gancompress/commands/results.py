@@ -15,6 +15,7 @@ from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.resolve.subject import EMBEDDED, Subject
 from gancompress.errors import ConfigError, DataError
 from gancompress.recipes.schema import Recipe
+from gancompress.training.arithmetic import recorded
 from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
@@ -54,7 +55,7 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         "model": subject.spec,
         "seed": done.recipe.seed,
         "device": done.device,
-        "precision": done.recipe.precision,
+        "precision": (recorded(done.run) or {}).get("precision", done.recipe.precision),
         "steps": done.steps,
         "images_seen": done.steps * done.recipe.batch,
         "seconds": round(done.seconds, 1),
