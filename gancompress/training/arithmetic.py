@@ -74,8 +74,8 @@ def choose_precision(
     device: torch.device,
     *,
     earlier: str | None = None,
-    support: Callable[[torch.device], Bf16] = bf16_support,
-    ratio: Callable[[], float] = bf16_ratio,
+    support: Callable[[torch.device], Bf16] | None = None,
+    ratio: Callable[[], float] | None = None,
 ) -> tuple[Literal["float32", "bf16"], str, str]:
     """Return the precision of a run, the reason, and a warning or "" (ours).
 
@@ -86,9 +86,10 @@ def choose_precision(
         asked: ``auto``, ``float32`` or ``bf16``; the latter two are obeyed.
         device: where the run computes.
         earlier: what ``auto`` chose at the start of the run that is resumed; it is kept.
-        support: says what the hardware's flags tell.
-        ratio: measures, where they do not.
+        support: says what the hardware's flags tell; default: `bf16_support`.
+        ratio: measures, where they do not; default: `bf16_ratio`.
     """
+    support, ratio = support or bf16_support, ratio or bf16_ratio
     if asked == "float32":
         return "float32", "asked for", ""
     found = support(device)

@@ -97,6 +97,7 @@ batch: 4
 log_every: 2
 checkpoint_every: 4
 sample_every: 8
+precision: float32
 shrink: {events: [0.5]}
 distill: [{name: pixel, weight: 1.0}]
 """

@@ -242,11 +242,6 @@ def test_the_choice_is_logged_recorded_and_kept_on_resume(
 ) -> None:
     def run(native: bool, **more: Any) -> None:
         monkeypatch.setattr(arithmetic, "bf16_support", lambda device: Bf16(native, "a test"))
-        monkeypatch.setattr(
-            arithmetic.choose_precision, "__kwdefaults__",
-            arithmetic.choose_precision.__kwdefaults__
-            | {"support": lambda device: Bf16(native, "a test")},
-        )  # fmt: skip
         G, D = networks()
         train(
             recipe(precision="auto"), generator=G, discriminator=D, dataset=images(),
