@@ -3,13 +3,17 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint matrix clean
 
 demo: .venv/.ready-demo
 	$(BIN)/gancompress prune --recipe ppcd
 
 test: .venv/.ready-dev
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+
+# Every kind of CPU arithmetic, numbers of threads, Pythons and torches; hours. ARGS=--help
+matrix: .venv/.ready-dev
+	WORKERS=$(WORKERS) $(BIN)/python tests/matrix/run.py $(ARGS)
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .
@@ -30,4 +34,4 @@ lint: .venv/.ready-dev
 	@touch $@
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-matrix build dist .pytest_cache .ruff_cache .hypothesis

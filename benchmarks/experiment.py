@@ -133,11 +133,13 @@ def jobs(experiment: Experiment) -> list[Job]:
 
 
 def _resolved(experiment: Experiment, entry: Entry, seed: int) -> Recipe:
+    # A result travels with its protocol: no figure may depend on what ``auto`` finds.
+    fixed = ("precision=bf16", "channels_last=true")
     kind = load_recipe(entry.recipe, (*experiment.overrides, *entry.overrides)).kind
     tail = round(experiment.steps * experiment.finetune) if kind == "prune" else 0
     length = [f"steps={experiment.steps - tail}"]
     if kind == "prune":
         length.append(f"finetune_steps={tail}")
     quiet = [f"seed={seed}", "sample_every=0", "checkpoint_every=0"]
-    words = [*experiment.overrides, *length, *quiet, *entry.overrides]
+    words = [*fixed, *experiment.overrides, *length, *quiet, *entry.overrides]
     return load_recipe(entry.recipe, words)

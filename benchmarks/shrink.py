@@ -77,7 +77,14 @@ def run(kind: str, seed: int, options: argparse.Namespace, others: Connection) -
     """
     torch.set_num_threads(1)
     total = sum(run_lengths(load_recipe("ppcd", options.override), options.max_steps))
-    plain = [f"seed={seed}", "sample_every=0", "checkpoint_every=0", f"log_every={TURN}"]
+    plain = [
+        "precision=bf16",
+        "channels_last=true",
+        f"seed={seed}",
+        "sample_every=0",
+        "checkpoint_every=0",
+        f"log_every={TURN}",
+    ]
     recipe = load_recipe("ppcd", [*plain, *options.override, *words(kind, total)])
     generator, turn = embedded_generator(), Turn(others)
     others.send(None)  # ready

@@ -1,14 +1,18 @@
-"""One thread and fixed seeds, so that a result never depends on the machine or on test order."""
+"""Fixed seeds and one thread, so that tests do not disturb each other or depend on their order.
+
+``OMP_NUM_THREADS`` sets another number: no test may depend on it.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
 
 
 @pytest.fixture(autouse=True)

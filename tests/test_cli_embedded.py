@@ -48,6 +48,15 @@ def test_every_figure_has_its_protocol(summary: dict[str, Any]) -> None:
     assert (summary["seed"], summary["device"]) == (0, "cpu")
 
 
+def test_what_auto_chose_is_recorded(run: Path, summary: dict[str, Any]) -> None:
+    assert "precision: auto" in (run / "config.yaml").read_text()
+    chosen = json.loads((run / "env.json").read_text())["arithmetic"]
+    assert summary["precision"] == chosen["precision"] in ("float32", "bf16")
+    assert chosen["precision_why"].startswith("auto: ")
+    assert chosen["channels_last_why"].startswith("auto: ")
+    assert f"precision {chosen['precision']}" in (run / "log.txt").read_text()
+
+
 def test_the_student_serves_the_other_verbs(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
@@ -113,6 +113,32 @@ def _torch() -> Iterator[Check]:
             yield Check(f"cuda:{index}", "ok", f"{about.name}, {memory}, CUDA {torch.version.cuda}")
     else:
         yield Check("devices", "ok", f"CPU only, {os.cpu_count()} cores")
+    yield from _arithmetic(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _arithmetic(device: Any) -> Iterator[Check]:
+    """What a run with ``precision: auto`` would do on ``device``, and why."""
+    import torch
+
+    from gancompress.training.arithmetic import choose_layout, choose_precision
+    from gancompress.training.thread_watch import start_threads
+
+    precision, why, _ = choose_precision("auto", device)
+    yield Check("precision auto", "ok", f"{precision} on {device}: {why.removeprefix('auto: ')}")
+    last, why = choose_layout("auto", device, precision)
+    layout = "channels last, unless a network fails in it" if last else "contiguous"
+    yield Check("memory format auto", "ok", f"{layout}: {why.removeprefix('auto: ')}")
+    threads, why = start_threads()
+    now = torch.get_num_threads()
+    yield Check(
+        "threads",
+        "ok" if threads == now else "warn",
+        f"{threads}: {why}",
+        ""
+        if threads == now
+        else "runs of the command line take fewer by themselves; in a program "
+        f"of your own: torch.set_num_threads({threads})",
+    )
 
 
 def _extras() -> Iterator[Check]:

@@ -14,6 +14,7 @@ from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.resolve.subject import EMBEDDED, Subject
 from gancompress.errors import ConfigError, DataError
 from gancompress.recipes.schema import Recipe
+from gancompress.training.arithmetic import recorded
 from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
@@ -81,7 +82,7 @@ def facts_of(done: Finished) -> dict[str, Any]:
         "model": done.student.spec,
         "seed": done.recipe.seed,
         "device": done.device,
-        "precision": done.recipe.precision,
+        "precision": (recorded(done.run) or {}).get("precision", done.recipe.precision),
         "steps": done.steps,
         "images_seen": done.steps * done.recipe.batch,
         "seconds": round(done.seconds, 1),

@@ -28,6 +28,7 @@ from gancompress.recipes.schema import Recipe
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.loop import train
 from gancompress.training.start import TrainResult
+from gancompress.training.thread_watch import watch_threads
 
 
 def run(request: Request) -> int:
@@ -150,6 +151,7 @@ def carried_out(
                 device=device,
                 max_steps=request.max_steps,
                 screen=screen,
+                threads=watch_threads(device),
             )
     except Exception:
         if (folder / "events.jsonl").is_file():

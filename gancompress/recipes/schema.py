@@ -235,8 +235,14 @@ class Recipe(_Strict):
     batch: Annotated[int, Field(ge=1, le=65536)] = Field(default=64, description="images a step")
     steps: Count = Field(description="steps (of pruning, where there is pruning)")
     finetune_steps: Count = Field(default=0, description="steps after the masks are gone")
-    precision: Literal["float32", "bf16"] = Field(default="float32", description="bf16: autocast")
-    channels_last: bool = Field(default=False, description="memory layout; faster on CPU and GPU")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        default="auto",
+        description="bf16: autocast; auto: where the hardware has it natively, else float32",
+    )
+    channels_last: bool | Literal["auto"] = Field(
+        default="auto",
+        description="memory format of convolutions; auto: where it is faster and the networks run",
+    )
     log_every: Annotated[int, Field(ge=1)] = Field(
         default=10, description="steps between log lines"
     )

@@ -18,6 +18,7 @@ from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
+from gancompress.training.arithmetic import RECORD, recorded
 from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
@@ -35,6 +36,7 @@ from gancompress.training.start import (
     starting_point,
 )
 from gancompress.training.steps import Figures, Steps
+from gancompress.training.thread_watch import ThreadWatch
 from gancompress.training.train_state import TrainState
 
 
@@ -52,6 +54,7 @@ def train(
     device: str | torch.device = "cpu",
     max_steps: int | None = None,
     screen: Screen | None = None,
+    threads: ThreadWatch | None = None,
 ) -> TrainResult:
     """Train, prune or distil ``generator`` by ``recipe``; it is worked on in place.
 
@@ -74,6 +77,8 @@ def train(
         device: where to compute.
         max_steps: shorten the run to so many steps in all, pruning and fine-tuning in proportion.
         screen: shows progress; default: plain lines on stderr.
+        threads: changes the number of torch's threads when other programs hold cores; default:
+            nobody does.
 
     Raises:
         ConfigError: the recipe and what is given do not go together, or ``out`` holds another run.
@@ -101,22 +106,26 @@ def train(
         discriminator=discriminator,
         teacher=teacher,
         device=device,
+        earlier=None if run is None or resume is None else recorded(run.path),
     )
+    arithmetic = people.arithmetic
 
     with contextlib.ExitStack() as stack:
         stack.callback(people.release)
         # Start, or go on.
         found: Checkpoint | None = None
         if run is not None:
-            run.begin(recipe, resume=resume is not None)
+            facts = {RECORD: arithmetic.record()}
+            run.begin(recipe, resume=resume is not None, facts=facts)
             stack.push(run.leave)
             found = starting_point(run, resume, log)
+        log.event(RECORD, arithmetic.describe(), **arithmetic.record())
         if people.remark:
             log.event("loss", people.remark)
         if discriminator is None and recipe.adversarial.weight > 0:
             log.event("no_discriminator", "no discriminator: the distillers alone teach")
         state = start_state(recipe, task, people, found, total, log)
-        update = Steps(recipe, task, people.teacher, device)
+        update = Steps(recipe, task, people.teacher, device, arithmetic)
         recovery = Recovery(state.snapshot(total))
         saves = Saves(run and run.checkpoints, log)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -146,6 +155,8 @@ def train(
             # Report, and save. A rollback must not cross a cut.
             last = state.step == total or stop.requested is not None
             report(recipe, task, people.shown, state, run, log, figures, total=total, last=last)
+            if threads is not None and (change := threads.step()):
+                log.event("threads", change, step=state.step, threads=threads.threads)
             every = recipe.checkpoint_every
             if last or was_cut or (every and state.step % every == 0):
                 recovery.good = state.snapshot(total)

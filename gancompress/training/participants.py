@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,11 @@ from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import same_call
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Task
+from gancompress.training.arithmetic import Arithmetic, place, settle
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.distillation import Distillation
 from gancompress.training.samples import Range, shown_range
-from gancompress.training.start import check_recipe, place
+from gancompress.training.start import check_recipe
 from gancompress.training.student import fresh, masked_student, narrow_student
 from gancompress.wrapping import Masked
 
@@ -37,6 +39,7 @@ class Participants:
         masked: handle on the student's masks; ``None`` where it is not pruned.
         first_graph: the groups of the uncut student.
         example: two samples that ran through all of them.
+        arithmetic: precision and memory format of the run.
         plan: what was cut before the first step (a narrow student), and ``verified`` how exactly.
         shown: the values that sample grids show black and white.
         remark: what is to be said about loss and discriminator before the first step.
@@ -50,6 +53,7 @@ class Participants:
     masked: Masked | None
     first_graph: ChannelGraph | None
     example: Batch
+    arithmetic: Arithmetic
     plan: Plan | None
     verified: dict[str, Any] | None
     shown: Range
@@ -71,19 +75,22 @@ def gather(
     discriminator: nn.Module | None,
     teacher: nn.Module | None,
     device: torch.device,
+    earlier: Mapping[str, Any] | None = None,
 ) -> Participants:
     """Place the networks on ``device``, try them on a batch, and make student and distillers.
+
+    ``earlier`` is how the run that goes on computes, see `arithmetic.recorded`.
 
     Raises:
         ConfigError: the recipe and what is given do not go together.
         DataError: networks, inputs and data do not fit.
         TargetError: the target is out of reach.
     """
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     check_recipe(recipe, discriminator, has_real=task.has_real)
-    place(generator, device, layout)
-    if discriminator is not None:
-        place(discriminator, device, layout)
+    arithmetic = settle(
+        recipe, task, device, generator=generator, discriminator=discriminator, earlier=earlier
+    )
+    layout = arithmetic.layout
     example = task.check(generator, discriminator, recipe.augment).to(device)
     if recipe.losses and example.wanted is None:
         raise ConfigError(
@@ -127,6 +134,7 @@ def gather(
         masked=masked,
         first_graph=None if masked is None else masked.graph,
         example=example,
+        arithmetic=arithmetic,
         plan=plan,
         verified=verified,
         shown=shown_range(source, task, device),

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,12 @@ class RunFolder:
                 f"cannot make a run folder in {root}: {error.strerror}. Choose another with --out"
             ) from error
 
-    def begin(self, recipe: Recipe, *, resume: bool) -> None:
+    def begin(
+        self, recipe: Recipe, *, resume: bool, facts: Mapping[str, Any] | None = None
+    ) -> None:
         """Lock the folder and write how the run was started, before anything else.
+
+        ``facts`` go to ``env.json`` beside the versions, by name.
 
         Raises:
             ConfigError: it holds another run (or, without ``resume``, any run), or it is in use.
@@ -88,7 +93,7 @@ class RunFolder:
                 self.write_text(CONFIG, dump_recipe(recipe))
             self.write_text("command.txt", shlex.join(sys.argv) + "\n")
             self.moved = self._differences(now := environment())
-            self.write_json("env.json", now)
+            self.write_json("env.json", now | dict(facts or {}))
         except OSError as error:
             raise StorageError(
                 f"cannot write the run folder {self.path}: {error.strerror}. Choose another"

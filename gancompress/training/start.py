@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gancompress.errors import ConfigError
@@ -101,26 +100,8 @@ def check_same_length(found: Checkpoint, total: int) -> None:
         )
 
 
-def place(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
-    """Move ``module`` to ``device`` in the memory format ``layout``, in place, and return it.
-
-    Channels last means that of volumes for weights of five dimensions.
-    """
-    last = layout == torch.channels_last
-    formats = {4: layout, 5: torch.channels_last_3d if last else torch.contiguous_format}
-    for tensor in (*module.to(device).parameters(), *module.buffers()):
-        if tensor.dim() in formats:
-            tensor.data = tensor.data.contiguous(memory_format=formats[tensor.dim()])
-    return module
-
-
 def lr_factor(progress: float, decay_from: float | None) -> float:
     """Return 1 up to ``decay_from``, then a straight line down to 0 at progress 1."""
     if decay_from is None or progress <= decay_from:
         return 1.0
     return (1.0 - progress) / (1.0 - decay_from)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the arithmetic of a forward pass: plain float32, or bfloat16 where it is safe."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

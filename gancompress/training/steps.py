@@ -16,10 +16,10 @@ from gancompress.losses.protocol import LOSSES
 from gancompress.modules.discriminator import call_of
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Draw, Shown, Task
+from gancompress.training.arithmetic import Arithmetic
 from gancompress.training.augment import augment
 from gancompress.training.losses import ADVERSARIAL, AdversarialLoss
 from gancompress.training.recovery import finite_step
-from gancompress.training.start import autocast
 from gancompress.training.train_state import TrainState
 
 Figures = dict[str, Tensor]
@@ -44,12 +44,14 @@ class Steps:
         task: where batches come from.
         teacher: frozen; also whose outputs count as real where there is no data.
         device: where everything is computed.
+        arithmetic: in which precision and memory format.
     """
 
     recipe: Recipe
     task: Task
     teacher: nn.Module
     device: torch.device
+    arithmetic: Arithmetic
 
     def discriminator(self, state: TrainState, figures: Figures) -> Fakes | None:
         """Update the discriminator as often as the recipe says, and return the last fakes.
@@ -148,8 +150,7 @@ class Steps:
             batch = self.task.batch(draw).to(self.device)
             with torch.no_grad(), self._arithmetic():
                 real = self.task.shown(batch, self.task.output(batch.run(self.teacher)))
-        wide = self.recipe.channels_last and real.output.dim() == 4
-        layout = torch.channels_last if wide else torch.preserve_format
+        layout = self.arithmetic.layout if real.output.dim() == 4 else torch.preserve_format
         here = real.to(self.device)
         return replace(here, output=here.output.to(memory_format=layout))
 
@@ -160,7 +161,7 @@ class Steps:
         return call(D, image=seen, label=shown.labels, condition=shown.condition)
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
-        return autocast(self.device, self.recipe.precision)
+        return self.arithmetic.autocast(self.device)
 
     @property
     def _adversarial(self) -> AdversarialLoss:

@@ -14,6 +14,7 @@ from gancompress.errors import CheckpointError
 from gancompress.graph.plan import Plan
 from gancompress.masks.attach import detach, find_masks
 from gancompress.recipes.schema import Optim, Recipe
+from gancompress.training.arithmetic import fused
 from gancompress.training.discriminator_shrink import Narrowing
 from gancompress.training.distillation import Distillation
 from gancompress.training.ema import update_ema
@@ -337,6 +338,8 @@ def finite_parts(parts: Parts) -> bool:
 def _adam(
     parameters: list[nn.Parameter], numbers: Optim, lr: float | None = None
 ) -> torch.optim.Adam:
-    # One kernel for all parameters: the step of a small student is short.
+    # One kernel for all parameters, where there is one: the step of a small student is short.
     lr = numbers.lr if lr is None else lr
-    return torch.optim.Adam(parameters, lr=lr, betas=numbers.betas, eps=numbers.eps, fused=True)
+    return torch.optim.Adam(
+        parameters, lr=lr, betas=numbers.betas, eps=numbers.eps, fused=fused(parameters) or None
+    )

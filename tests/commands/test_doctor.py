@@ -16,6 +16,7 @@ import torch
 from gancompress import assets
 from gancompress.cli import main
 from gancompress.commands import doctor
+from gancompress.modules.machine import Bf16
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -40,6 +41,7 @@ def test_a_sound_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["ok"]
     names = {check["name"] for check in shown["checks"]}
     assert {"python", "torch", "torchvision", "write", "disk", "self test"} <= names
+    assert {"precision auto", "memory format auto", "threads"} <= names
     assert all(check["fix"] for check in shown["checks"] if check["status"] != "ok")
 
 
@@ -78,6 +80,36 @@ def test_old_torch_and_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert status("torch")[0] == "fail"
     monkeypatch.setattr(sys, "version_info", (3, 9, 0))
     assert status("python")[0] == "fail"
+
+
+def detail(name: str) -> str:
+    """Detail of the check called ``name``."""
+    return next(c for c in doctor._torch() if c.name == name).detail
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "float32")])
+def test_what_auto_takes_here_and_why(
+    monkeypatch: pytest.MonkeyPatch, native: bool, precision: str
+) -> None:
+    def support(device: torch.device) -> Bf16:
+        return Bf16(native, "a CPU of the test")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("gancompress.training.arithmetic.bf16_support", support)
+    assert detail("precision auto") == f"{precision} on cpu: a CPU of the test"
+
+
+def test_threads_beyond_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr("gancompress.training.thread_watch.usable_cores", lambda: 3)
+    state, fix = status("threads")
+    assert state == "warn"
+    assert "set_num_threads(3)" in fix
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert status("threads")[0] == "ok"
+    assert "OMP_NUM_THREADS" in detail("threads")
 
 
 def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,7 @@ batch: 4
 log_every: 2
 checkpoint_every: 4
 sample_every: 8
+precision: float32
 shrink: {events: [0.5]}
 distill: [{name: pixel, weight: 1.0}]
 """
@@ -284,7 +285,7 @@ def test_interrupted_run_goes_on_to_the_same_result(
 ) -> None:
     long = [*WORDS, "steps=40", "--data", "d.npz"]
     assert main([*long, "--out", "whole"]) == 0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", "gancompress", *long, "batch=4", "--out", "broken"]
     child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 300

@@ -84,6 +84,9 @@ def recipe(**changes: object) -> Recipe:
         "log_every": 1,
         "sample_every": 0,
         "checkpoint_every": 3,
+        # What ``auto`` chooses differs from one CPU to another.
+        "precision": "float32",
+        "channels_last": False,
     }
     return Recipe.model_validate(base | changes)
 

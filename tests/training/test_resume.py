@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ def test_many_interruptions_and_a_damaged_checkpoint(tmp_path: Path, whole: dict
 
 CHILD = """
 import sys, torch
-torch.set_num_threads(1)
+torch.set_num_threads(int(sys.argv[2]))
 from pathlib import Path
 from tests.training.test_resume import PLANS, digest, go
 print(digest(go(PLANS["prune"], Path(sys.argv[1]), resume="auto")))
@@ -127,13 +128,13 @@ def test_killed_without_warning_and_resumed(tmp_path: Path, whole: dict[str, str
     rng = random.Random(0)
     out = tmp_path / "run"
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", CHILD, str(out)]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", CHILD, str(out), str(torch.get_num_threads())]
+    environment = os.environ | {"PYTHONPATH": str(root)}
     for _ in range(2):
         child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, cwd=root)
         wanted = rng.randrange(1, 5)
         while child.poll() is None and len(list(out.glob("ckpt/step_*"))) < min(wanted, 2):
-            pass
+            time.sleep(0.005)
         child.kill()
         child.wait()
     done = subprocess.run(
