@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -145,3 +146,16 @@ def test_a_users_layer_may_have_its_channels_last() -> None:
     assert rows["first"].prunable == 8
     assert (rows["respond"].channels, rows["respond"].prunable) == (12, 0)
     assert "mean runs over the channels" in rows["respond"].reason
+
+
+def test_long_names_are_folded_between_their_parts() -> None:
+    net: nn.Module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    names = ("synthesis_network", "resolution_0064", "upsampling_block")
+    for name in names:
+        net = nn.Sequential(OrderedDict({name: net}))
+    out = io.StringIO()
+    Console(file=out, width=80, color_system=None).print(gc.inspect(net, torch.randn(2, 6)))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for name in names:
+        assert name in text

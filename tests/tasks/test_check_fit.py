@@ -8,9 +8,9 @@ from torch import nn
 
 from gancompress.data.arrays import ArrayDataset
 from gancompress.data.inputs import InputSampler
-from gancompress.errors import DataError
+from gancompress.errors import ConfigError, DataError
 from gancompress.modules.discriminator import call_of, takes_labels
-from gancompress.tasks.check_fit import check_fit
+from gancompress.tasks.check_fit import check_fit, refuse_noise_for_pictures
 from tests.training.nets import TinyDiscriminator, TinyGenerator, images, networks
 
 
@@ -128,3 +128,28 @@ def test_labels_go_where_they_are_wanted() -> None:
     assert takes_labels(call_of(TinyDiscriminator(), images().batch(labels)[0], labels))
     small = Small()
     assert not takes_labels(call_of(small, torch.zeros(2, 1, 3, 3), labels))
+
+
+@pytest.mark.parametrize(
+    ("specs", "made", "refused"),
+    [
+        (["x=uniform(3,16,16)"], (3, 16, 16), "x"),
+        (["x=normal(1,16,24)"], (3, 16, 24), "x"),  # edges to photographs
+        (["low=normal(3,16,16)"], (3, 64, 64), "low"),  # super-resolution
+        (["x=uniform(20,32,32)", "y=labels(3)"], (3, 32, 32), "x"),  # label maps
+        (["z=normal(100,1,1)"], (3, 64, 64), None),
+        (["z=normal(64,4,4)"], (3, 64, 64), None),
+        (["z=normal(16)", "noise=normal(1,32,32)"], (3, 32, 32), None),  # a map beside a latent
+        (["x=constant(0.0,3,16,16)"], (3, 16, 16), None),
+        (["x=uniform(3,16,16)"], (16,), None),
+    ],
+)
+def test_noise_is_not_fed_to_what_reads_pictures(
+    specs: list[str], made: tuple[int, ...], refused: str | None
+) -> None:
+    sampler = InputSampler.parse(specs)
+    if refused is None:
+        refuse_noise_for_pictures(sampler, torch.zeros(2, *made))
+        return
+    with pytest.raises(ConfigError, match=rf"'{refused}' is noise.*{refused}=images\(FOLDER\)"):
+        refuse_noise_for_pictures(sampler, torch.zeros(2, *made))
