@@ -134,8 +134,10 @@ def _readable(annotation: Any) -> str:
         return " | ".join(map(_readable, inside))
     if isinstance(annotation, list):
         return f"[{', '.join(map(_readable, typing.cast('list[Any]', annotation)))}]"
-    if annotation in (None, type(None), Any, ...):
-        return {Any: "any", ...: "..."}.get(annotation, "none")
+    if annotation is None or annotation is type(None):
+        return "none"
+    if annotation is Any or annotation is ...:
+        return "any" if annotation is Any else "..."
     name = str(getattr(origin or annotation, "__name__", annotation))
     return f"{name}[{', '.join(map(_readable, inside))}]" if inside else name
 
