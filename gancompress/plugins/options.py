@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -26,6 +27,11 @@ class Option:
     def required(self) -> bool:
         """Whether it has no default."""
         return self.default is MISSING
+
+    @functools.cached_property
+    def adapter(self) -> Any:
+        """What reads a value of it; made once, since an augmentation is bound at every step."""
+        return _adapter(self.annotation)
 
     @property
     def kind(self) -> str:
@@ -76,7 +82,7 @@ def read_options(
             faults.append((name, f"no option {name!r}.{near}"))
             continue
         try:
-            read[name] = _adapter(options[name].annotation).validate_python(value)
+            read[name] = options[name].adapter.validate_python(value)
         except ValueError as error:
             faults += [(name, text) for text in _messages(name, value, error)]
     for name, option in options.items():

@@ -209,3 +209,20 @@ def test_a_target_just_out_of_reach_is_refused() -> None:
     for off in (0.97, 0.995):
         with pytest.raises(TargetError, match="out of reach"):
             Budget(Target("params", off * least / full), graph.cost()).check(graph)
+
+
+def test_what_a_function_of_ones_own_returns_is_checked() -> None:
+    net, x = build("plain"), inputs("plain")
+    for bad, words in (
+        (lambda group, mask, tensors, seed: np.ones(group.size + 1), r"gives \(9,\)"),
+        (lambda group, mask, tensors, seed: np.full(group.size, np.nan), "gives numbers that are not finite"),
+        (lambda group, mask, tensors, seed: 1.0, r"gives \(\)"),
+    ):
+        masked = gc.wrap(net, x, target="params=2x", importance=bad)
+        with pytest.raises(ConfigError, match=f"importance '<lambda>' {words}.*channels"):
+            masked.advance(1.0)
+        masked.unwrap()
+    for wrong in (1.2, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match="a share from 0 to 1"):
+            build_schedule(lambda u, wrong=wrong: wrong)(0.5)
+    assert build_schedule(lambda u: u * (1 + 1e-9))(1.0) == 1.0
