@@ -215,7 +215,10 @@ def test_what_a_function_of_ones_own_returns_is_checked() -> None:
     net, x = build("plain"), inputs("plain")
     for bad, words in (
         (lambda group, mask, tensors, seed: np.ones(group.size + 1), r"gives \(9,\)"),
-        (lambda group, mask, tensors, seed: np.full(group.size, np.nan), "gives numbers that are not finite"),
+        (
+            lambda group, mask, tensors, seed: np.full(group.size, np.nan),
+            "gives numbers that are not finite",
+        ),
         (lambda group, mask, tensors, seed: 1.0, r"gives \(\)"),
     ):
         masked = gc.wrap(net, x, target="params=2x", importance=bad)
