@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gancompress.graph.plan import random_plan as random_plan
     from gancompress.graph.trace import trace as trace
     from gancompress.inspection import inspect as inspect
+    from gancompress.plugins.loading import load_plugin as load_plugin
     from gancompress.recipes.load import load_recipe as load_recipe
     from gancompress.reporting.summary import report as report
     from gancompress.saving import load as load
@@ -37,6 +38,7 @@ _HOMES = {
     "save": "gancompress.saving",
     "load": "gancompress.saving",
     "train": "gancompress.training.loop",
+    "load_plugin": "gancompress.plugins.loading",
     "load_recipe": "gancompress.recipes.load",
     "InputSampler": "gancompress.data.inputs",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "cut",
     "inspect",
     "load",
+    "load_plugin",
     "load_recipe",
     "random_plan",
     "report",

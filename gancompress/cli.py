@@ -32,6 +32,7 @@ from gancompress.commands.flags import (
     Number,
     Out,
     Output,
+    Plugins,
     Precision,
     Quiet,
     RecipeName,
@@ -55,10 +56,18 @@ app = typer.Typer(
 
 
 @app.callback()
-def _root(version: Version = False, debug: Debug = False, quiet: Quiet = False) -> None:
+def _root(
+    version: Version = False,
+    debug: Debug = False,
+    quiet: Quiet = False,
+    plugin: Plugins = None,
+) -> None:
     from gancompress.commands.console import set_quiet
+    from gancompress.plugins.loading import load_plugin
 
     set_quiet(quiet)
+    for module in plugin or ():
+        load_plugin(module)
 
 
 def _call(place: str, options: dict[str, Any]) -> None:
@@ -309,13 +318,29 @@ def _fail(error: BaseException, words: Sequence[str]) -> int:
     return fail(error, words)
 
 
+def _root_flags_first(words: Sequence[str]) -> list[str]:
+    """Let --debug, --quiet and --plugin MODULE stand anywhere."""
+    leading: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ("--debug", "--quiet", "-q") or word.startswith("--plugin="):
+            leading.append(word)
+        elif word == "--plugin":
+            module = next(rest, None)
+            if module is None:
+                raise ConfigError("--plugin needs the name of a module: --plugin my_plugin")
+            leading += [word, module]
+        else:
+            others.append(word)
+    return leading + others
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (docs/cli.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # --debug and --quiet may stand anywhere.
-    leading = [w for w in words if w in ("--debug", "--quiet", "-q")]
-    words = leading + [w for w in words if w not in leading]
     try:
+        words = _root_flags_first(words)
         app(words, prog_name="gancompress")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1

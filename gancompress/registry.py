@@ -86,15 +86,11 @@ class Registry:
             raise ValueError(f"a {self.kind} has no {', '.join(sorted(unknown))}")
 
         def add(entry: T) -> T:
-            taken = self._entries.get(name)
-            shipped = self._shipped().get(name)
-            # The same place again is a reload, or a cell of a notebook that is run twice.
-            if taken is not None and _place(taken) != _place(entry):
-                raise ValueError(f"{self.kind} {name!r} is registered twice")
-            if shipped is not None and shipped.module != getattr(entry, "__module__", None):
+            holder = self._holder(name, entry)
+            if holder is not None:
                 raise ValueError(
-                    f"{self.kind} {name!r} is registered twice: {shipped.module} has one of that "
-                    "name; choose another"
+                    f"{self.kind} {name!r} is registered twice: {holder} has one of that name; "
+                    "choose another"
                 )
             try:
                 options = declared(entry, self._called_with(isinstance(entry, type)))
@@ -108,6 +104,16 @@ class Registry:
             return entry
 
         return add
+
+    def _holder(self, name: str, entry: Callable[..., Any]) -> str | None:
+        """Return the module that has another plug-in called ``name``, loaded by now or not."""
+        taken, shipped = self._entries.get(name), self._shipped().get(name)
+        # The same place again is a reload, or a cell of a notebook that is run twice.
+        if taken is not None and _place(taken) != _place(entry):
+            return str(_place(taken)[0])
+        if shipped is not None and shipped.module != _place(entry)[0]:
+            return shipped.module
+        return None
 
     # -- finding ---------------------------------------------------------------------------------
     def get(self, name: str) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from rich.text import Text
 from gancompress.commands.console import emit, note, stdout
 from gancompress.commands.resolve.subject import Subject
 from gancompress.modules.copying import duplicate
+from gancompress.recipes.plugin_entries import check_plugins
 from gancompress.recipes.schema import Recipe
 
 
@@ -61,7 +62,13 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
 
 
 def show_prediction(subject: Subject, recipe: Recipe, *, kind: str, json: bool) -> None:
-    """Print what a run of ``recipe`` would lead to; write nothing."""
+    """Print what a run of ``recipe`` would lead to; write nothing.
+
+    Raises:
+        ConfigError: a plug-in or an option of the recipe is wrong, as in the run.
+        TargetError: the target is out of reach.
+    """
+    check_plugins(recipe)
     plain = {"recipe": recipe.name, "model": subject.spec, "steps": recipe.steps, "dry_run": True}
     if recipe.target is None:
         params = sum(p.numel() for p in subject.generator.parameters())

@@ -138,5 +138,14 @@ Version = Annotated[
     bool,
     typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        help="Import a module of your own (my_file for my_file.py here) that registers plug-ins; "
+        "after any verb, and more than once.",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks (after any verb).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]

@@ -16,8 +16,9 @@ from rich.text import Text
 import gancompress.recipes
 from gancompress.commands.console import emit, note, stdout
 from gancompress.errors import ConfigError, StorageError
-from gancompress.recipes.load import load_recipe
+from gancompress.recipes.load import load_recipe, recipe_names, recipe_text
 from gancompress.recipes.networks import check_network
+from gancompress.recipes.plugin_entries import check_plugins
 from gancompress.recipes.schema import Recipe
 from gancompress.recipes.strict_yaml import parse_yaml
 
@@ -39,7 +40,7 @@ def recipes(word: str | None, *, kind: str | None, json: bool) -> None:
     if kind not in (None, "train", "prune", "distill"):
         raise ConfigError(f"no kind {kind!r}: train, prune or distill")
     rows = []
-    for name in shipped():
+    for name in recipe_names():
         recipe = load_recipe(name)
         text = f"{name} {recipe.summary} {recipe.paper} {recipe.kind}".lower()
         if (word is None or word.lower() in text) and kind in (None, recipe.kind):
@@ -108,13 +109,13 @@ def copy(recipe: str, file: Path, *, force: bool, json: bool) -> None:
         StorageError: ``file`` cannot be written.
     """
     load_recipe(recipe)  # names the nearest when there is none
-    source = shipped().get(recipe, Path(recipe))
+    text = recipe_text(recipe)
     if file.is_dir():
-        file = file / source.name
+        file = file / f"{Path(recipe).stem}.yaml"
     if file.exists() and not force:
         raise ConfigError(f"{file} exists. Choose another name, or overwrite it with --force")
     try:
-        file.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(
             f"cannot write {file}: {error.strerror}. Choose another place"
@@ -134,6 +135,7 @@ def validate(recipe: str, overrides: Sequence[str], *, json: bool) -> None:
     """
     loaded = load_recipe(recipe, overrides)
     check_network(loaded)
+    check_plugins(loaded)
     if json:
         emit("validate", {"valid": True, "recipe": loaded.name, "kind": loaded.kind})
         return

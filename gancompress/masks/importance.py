@@ -10,12 +10,29 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from torch import Tensor, nn
 
+from gancompress.errors import ConfigError
 from gancompress.graph.groups import Group
 from gancompress.masks.mask import ChannelMask
 from gancompress.plugins.kinds import IMPORTANCES as IMPORTANCES
 
 Importance = Callable[[Group, ChannelMask, Mapping[str, Tensor], int], np.ndarray]
 """(group, its mask, raw tensors by name, seed) -> float64 (c,), positive, larger is better."""
+
+
+def checked(values: np.ndarray, group: Group, importance: Importance) -> np.ndarray:
+    """Return what ``importance`` gave for ``group``, as float64 (c,).
+
+    Raises:
+        ConfigError: it is not one finite number a channel.
+    """
+    found = np.asarray(values, np.float64)
+    if found.shape != (group.size,) or not np.isfinite(found).all():
+        what = "numbers that are not finite" if found.shape == (group.size,) else f"{found.shape}"
+        raise ConfigError(
+            f"importance {IMPORTANCES.label(importance)!r} gives {what} for group {group.name!r}: "
+            f"it must be one finite number for each of its {group.size} channels"
+        )
+    return found
 
 
 def ranked(values: np.ndarray, mask: ChannelMask) -> np.ndarray:

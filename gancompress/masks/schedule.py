@@ -24,4 +24,14 @@ def build_schedule(schedule: Any, start: float = 0.0, end: float = 1.0) -> Sched
     shape: Schedule = SCHEDULES.bind(schedule)
     if not 0 <= start < end <= 1:
         raise ConfigError(f"schedule start={start}, end={end}: need 0 <= start < end <= 1")
-    return lambda t: shape(min(max((t - start) / (end - start), 0.0), 1.0))
+
+    def share(t: float) -> float:
+        found = shape(min(max((t - start) / (end - start), 0.0), 1.0))
+        if not -1e-6 <= found <= 1 + 1e-6:
+            raise ConfigError(
+                f"schedule {SCHEDULES.label(schedule)!r} gives {found} at progress {t}: it must be "
+                "a share from 0 to 1"
+            )
+        return min(max(found, 0.0), 1.0)
+
+    return share

@@ -24,7 +24,7 @@ def load_plugin(module: str) -> None:
     Raises:
         ConfigError: not the name of a module, no such module, or it fails when it is imported.
     """
-    if not all(part.isidentifier() for part in module.split(".")):
+    if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
         raise ConfigError(
             f"plug-in {module!r} is not the name of a module: write my_plugin for my_plugin.py in "
             "the current folder, or package.module"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,11 @@ class Option:
     def required(self) -> bool:
         """Whether it has no default."""
         return self.default is MISSING
+
+    @functools.cached_property
+    def adapter(self) -> Any:
+        """What reads a value of it; made once, since an augmentation is bound at every step."""
+        return _adapter(self.annotation)
 
     @property
     def kind(self) -> str:
@@ -69,11 +76,13 @@ def read_options(
     faults: list[tuple[str, str]] = []
     for name, value in values.items():
         if name not in options:
-            near = closest(name, [*options, *also]) or " It has none."
+            near = closest(name, [*options, *also])
+            if near.startswith(" Known"):  # what stands beside the options is no option
+                near = closest(name, options) or " It has none."
             faults.append((name, f"no option {name!r}.{near}"))
             continue
         try:
-            read[name] = _adapter(options[name].annotation).validate_python(value)
+            read[name] = options[name].adapter.validate_python(value)
         except ValueError as error:
             faults += [(name, text) for text in _messages(name, value, error)]
     for name, option in options.items():
@@ -120,15 +129,23 @@ def _annotation(entry: Callable[..., Any], p: inspect.Parameter) -> Any:
 
 
 def _readable(annotation: Any) -> str:
-    if typing.get_origin(annotation) is typing.Annotated:
-        inner, *notes = typing.get_args(annotation)
+    # Written out here: the text that Python gives differs from version to version.
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        inner, *notes = inside
         return " ".join([_readable(inner), *filter(None, map(_bound, notes))])
-    if typing.get_origin(annotation) is typing.Literal:
-        return ", ".join(map(str, typing.get_args(annotation)))
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        return annotation.__name__
-    text = str(annotation).replace("collections.abc.", "").replace("typing.", "")
-    return text.replace("NoneType", "None")
+    if origin is typing.Literal:
+        return ", ".join(map(str, inside))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(_readable, inside))
+    if isinstance(annotation, list):
+        return f"[{', '.join(map(_readable, typing.cast('list[Any]', annotation)))}]"
+    if annotation is None or annotation is type(None):
+        return "none"
+    if annotation is Any or annotation is ...:
+        return "any" if annotation is Any else "..."
+    name = str(getattr(origin or annotation, "__name__", annotation))
+    return f"{name}[{', '.join(map(_readable, inside))}]" if inside else name
 
 
 def _bound(note: Any) -> str:

@@ -35,6 +35,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     data = parse_yaml(text, source=source)
     if not isinstance(data, dict):
         raise ConfigError(f"{source} is not a table of keys and values")
+    # What we ship is checked by our tests: asking for it again would import torch.
+    proven = copy.deepcopy(data) if str(name_or_path) in _shipped() else {}
     faults: list[str] = []
     for override in overrides:
         _apply(data, override, faults)
@@ -45,7 +47,9 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     except ValidationError as error:
         for fault in error.errors():
             faults.append(_explain(fault, data, lines))
-    faults += [f"{_at(lines, path)}{_dotted(path)}: {text}" for path, text in wrong_plugins(data)]
+    faults += [
+        f"{_at(lines, path)}{_dotted(path)}: {text}" for path, text in wrong_plugins(data, proven)
+    ]
     if faults or recipe is None:
         raise ConfigError(f"{source}: " + "\n  ".join(["", *faults] if faults[1:] else faults))
     return recipe
@@ -56,11 +60,28 @@ def dump_recipe(recipe: Recipe) -> str:
     return dump_yaml(recipe.model_dump(mode="json"))
 
 
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the package and with plug-ins."""
+    return sorted({*_shipped(), *RECIPES.names()})
+
+
+def recipe_text(name_or_path: str | Path) -> str:
+    """Return the text of a recipe as it was written.
+
+    Raises:
+        ConfigError: there is none of that name, or the file cannot be read.
+    """
+    return _text(name_or_path)[0]
+
+
+def _shipped() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(Path(__file__).parent.rglob("*.yaml"))}
+
+
 def _text(name_or_path: str | Path) -> tuple[str, str]:
-    folder = Path(__file__).parent
     name = str(name_or_path)
     if _NAME.match(name):
-        shipped = {file.stem: file for file in sorted(folder.rglob("*.yaml"))}
+        shipped = _shipped()
         if name in shipped:
             return shipped[name].read_text("utf-8"), f"recipe {name}"
         if name in RECIPES:

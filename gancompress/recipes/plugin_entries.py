@@ -21,14 +21,17 @@ _BESIDE = {
 }
 
 
-def wrong_plugins(data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+def wrong_plugins(
+    data: Mapping[str, Any], proven: Mapping[str, Any] | None = None
+) -> Iterator[tuple[Place, str]]:
     """Yield (place, message) for each unknown plug-in and each wrong option in a recipe's data.
 
     The options are checked by the code that the run reads them with (`Registry.bind`). What is no
-    name at all is left to the schema.
+    name at all is left to the schema, and what ``proven`` holds as well is taken as right.
     """
+    known = [(kind, spec) for kind, _, spec in _entries(proven or {})]
     for kind, path, spec in _entries(data):
-        if not isinstance(spec["name"], str):
+        if not isinstance(spec["name"], str) or (kind, spec) in known:
             continue
         name_key = ("loss",) if kind == "adversarial loss" else ("name",)
         for key, text in KINDS[kind].faults(spec):

@@ -8,10 +8,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
+    Tag,
     field_validator,
-    model_serializer,
     model_validator,
+)
+from pydantic import (
+    Discriminator as ByKind,
 )
 
 from gancompress.errors import ConfigError
@@ -45,15 +47,11 @@ class Named(_Strict):
         return dict(self.__pydantic_extra__ or {})
 
 
-class Augment(Named):
-    """An augmentation; written as its bare name where it has no options."""
-
-    @model_serializer(mode="wrap")
-    def _short(self, write: SerializerFunctionWrapHandler) -> Any:
-        return write(self) if self.options else self.name
-
-    def __str__(self) -> str:
-        return self.name
+# A bare name stays one, so that a recipe reads as it was written; tags in brackets are not shown.
+Augment = Annotated[
+    Annotated[Name, Tag("(name)")] | Annotated[Named, Tag("(options)")],
+    ByKind(lambda entry: "(name)" if isinstance(entry, str) else "(options)"),
+]
 
 
 class Weighted(Named):

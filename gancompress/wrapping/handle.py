@@ -18,6 +18,7 @@ from gancompress.graph.plan import Plan
 from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget
 from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
+from gancompress.masks.importance import checked
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.schedule import build_schedule
 from gancompress.masks.sensitivity import mean_over_ranks, observe
@@ -149,12 +150,18 @@ class Masked:
         return self.graph.cost(self._widths())
 
     def importance(self) -> dict[str, np.ndarray]:
-        """Return the importance of each channel by group name."""
+        """Return the importance of each channel by group name.
+
+        Raises:
+            ConfigError: it is not one finite number a channel (an importance of the caller's own).
+        """
         rank = self._options["importance"]
         tensors = raw_tensors(self.generator)
         observe(self.masks.values())
+        seed, graph = self._options["seed"], self.graph
         return {
-            n: rank(self.graph[n], m, tensors, self._options["seed"]) for n, m in self.masks.items()
+            n: checked(rank(graph[n], m, tensors, seed), graph[n], rank)
+            for n, m in self.masks.items()
         }
 
     def advance(self, progress: float) -> list[Event]:

@@ -20,17 +20,29 @@ def test_unknown_distiller_is_answered_with_the_nearest():
 
 
 def test_unknown_option_is_answered_with_the_nearest():
-    with pytest.raises(ConfigError, match="'attention' has no option 'pair'. Did you mean 'pairs'"):
+    with pytest.raises(ConfigError, match="'attention': no option 'pair'. Did you mean 'pairs'"):
         bench(same=True).build("attention", pair=["blocks.0"])
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("attention", {"reduction": "max"}, "reduction is 'sum' or 'mean', not 'max'"),
-        ("pixel", {"norm": "l3"}, "norm is 'l1' or 'l2', not 'l3'"),
-        ("relational", {"relation": "rank"}, "relation is 'cosine' or 'gram', not 'rank'"),
-        ("latent_direction", {"samples": 1}, "samples >= 2"),
+        (
+            "attention",
+            {"reduction": "max"},
+            "'reduction': .* 'sum' or 'mean', not 'max'",
+        ),
+        ("pixel", {"norm": "l3"}, "option 'norm': input should be 'l1' or 'l2', not 'l3'"),
+        (
+            "relational",
+            {"relation": "rank"},
+            "'relation': .* 'cosine' or 'gram', not 'rank'",
+        ),
+        (
+            "latent_direction",
+            {"samples": 1},
+            "'samples': .* greater than or equal to 2, not 1",
+        ),
         ("perceptual", {}, "needs features="),
     ],
 )

@@ -163,10 +163,12 @@ def test_importances_see_what_they_say() -> None:
 
 
 def test_sensitivity_is_the_squared_gradient_by_the_gate() -> None:
-    """Summed over all readers of the group, once a step; the penalty does not count."""
+    """Summed over all readers of the group, as a share of all gates; no penalty counts."""
     net, x = build("plain").double().train(), inputs("plain").double()
     masked = gc.wrap(net, x, importance="fisher")
-    mask = masked.masks["linear"].double()
+    for each in masked.masks.values():
+        each.double()
+    mask = masked.masks["linear"]
     (net(x).square().mean() + 3 * masked.penalty()).backward()
     assert mask.scores.grad is not None
     with_penalty = mask.scores.grad.clone()
@@ -174,8 +176,10 @@ def test_sensitivity_is_the_squared_gradient_by_the_gate() -> None:
     net(x).square().mean().backward()
     alone = mask.scores.grad.clone()
     assert not torch.equal(alone, with_penalty)
-    mask._gradient = None
+    for other in masked.masks.values():
+        other._gradient = None
     net(x).square().mean().backward()
+    everywhere = sum(m._gradient.square().sum() for m in masked.masks.values())
     masked.advance(0.0)
-    assert torch.allclose(mask.sensitivity, 0.05 * alone**2, rtol=1e-9)
+    assert torch.allclose(mask.sensitivity, 0.05 * alone**2 / everywhere, rtol=1e-9)
     assert mask._gradient is None

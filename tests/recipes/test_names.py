@@ -2,24 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-import gancompress.distill
-import gancompress.masks.importance
-import gancompress.masks.penalty
-import gancompress.masks.relax
-import gancompress.masks.schedule
-import gancompress.training.augment
-import gancompress.training.losses
+from gancompress.plugins.kinds import AUGMENTATIONS
+from gancompress.plugins.kinds import KINDS as REGISTRIES
 from gancompress.recipes.names import KINDS, known_names
-
-REGISTRIES = {
-    "relaxation": gancompress.masks.relax.RELAXATIONS,
-    "penalty": gancompress.masks.penalty.PENALTIES,
-    "importance": gancompress.masks.importance.IMPORTANCES,
-    "schedule": gancompress.masks.schedule.SCHEDULES,
-    "distiller": gancompress.distill.DISTILLERS,
-    "adversarial loss": gancompress.training.losses.ADVERSARIAL,
-    "augmentation": gancompress.training.augment.AUGMENTATIONS,
-}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -28,9 +13,8 @@ def test_names_read_from_source_are_those_registered(kind: str) -> None:
 
 
 def test_a_plug_in_counts_once_it_is_imported() -> None:
-    registry = REGISTRIES["augmentation"]
     try:
-        registry.register("of-a-plug-in")(lambda images, rng: images)
+        AUGMENTATIONS.register("of-a-plug-in")(lambda images, rng: images)
         assert "of-a-plug-in" in known_names("augmentation")
     finally:
-        registry._entries.pop("of-a-plug-in")
+        AUGMENTATIONS._entries.pop("of-a-plug-in")

@@ -12,6 +12,7 @@ from gancompress.commands.resolve.subject import Subject
 from gancompress.distill import build_distiller
 from gancompress.errors import ConfigError
 from gancompress.modules.undisturbed import evaluating
+from gancompress.plugins.kinds import AUGMENTATIONS
 from gancompress.recipes.schema import Recipe, Weighted
 
 _NEED_DISCRIMINATOR = {"discriminator_features", "co_attention"}
@@ -29,7 +30,8 @@ def adapted(recipe: Recipe, subject: Subject, discriminator: nn.Module | None) -
     entries = tuple(new for old in recipe.distill for new in _fitting(old, subject, discriminator))
     augment = recipe.augment
     if augment and not _makes_images(subject):
-        note(f"no images (n, channels, h, w): augment {', '.join(map(str, augment))} is left out")
+        names = ", ".join(AUGMENTATIONS.label(entry) for entry in augment)
+        note(f"no images (n, channels, h, w): augment {names} is left out")
         augment = ()
     return recipe.model_copy(update={"distill": entries, "augment": augment})
 

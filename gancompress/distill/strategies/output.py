@@ -66,6 +66,7 @@ class Perceptual(nn.Module):
 
     def __init__(self, context: Context, *, features: Features | None = None) -> None:
         super().__init__()
+        assert features is not None  # checked with the options, see `_given`
         # In a tuple: a network given here must not become part of our parameters or state.
         self._features = (features,)
 

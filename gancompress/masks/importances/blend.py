@@ -31,16 +31,16 @@ class Blend:
     """Weighted sum of the ranks that several importances give within a group (ours).
 
     ``parts`` are importances, each a name, a name with options, or a function; ``weights`` one
-    factor each, all 1 if left out.
+    factor each, all 1 if left out. A channel that one of them ranks low can be held by another.
     """
 
     def __init__(
         self,
         *,
-        parts: Annotated[list[Any], AfterValidator(_readable)],
-        weights: list[Annotated[float, Field(gt=0.0)]] | None = None,
+        parts: Annotated[Sequence[Any], AfterValidator(_readable)] = ("scores", "fisher"),
+        weights: Sequence[Annotated[float, Field(gt=0.0)]] | None = None,
     ) -> None:
-        self.weights = [1.0] * len(parts) if weights is None else weights
+        self.weights = [1.0] * len(parts) if weights is None else list(weights)
         if len(self.weights) != len(parts):
             raise ConfigError(f"blend: {len(parts)} parts and {len(self.weights)} weights")
         self.parts = [IMPORTANCES.bind(part) for part in parts]
