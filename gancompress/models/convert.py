@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -33,6 +32,7 @@ from gancompress.models.biggan import BigGANDiscriminator, BigGANGenerator
 from gancompress.models.config import BigGANConfig
 from gancompress.models.infer import infer_discriminator_config, infer_generator_config
 from gancompress.models.state_dict import read_state_dict
+from gancompress.weights.reading import tensors_from
 
 __all__ = [
     "convert_biggan_folder",
@@ -191,10 +191,7 @@ def _read_part(path: Path, sha256: str) -> dict[str, Tensor]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {_INDEX}")
-    try:
-        return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file ({error})") from error
+    return tensors_from(data, path)
 
 
 def _write(path: Path, data: bytes) -> None:
