@@ -27,7 +27,7 @@ from gancompress.errors import ConfigError
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
-from gancompress.training.check_fit import check_fit
+from gancompress.tasks.check_fit import check_fit
 from gancompress.training.loop import train
 from gancompress.training.run_folder import CONFIG
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -12,9 +11,7 @@ from torch import Tensor, nn
 
 from gancompress.distill.maths import widen
 from gancompress.errors import ConfigError, DataError, closest
-from gancompress.registry import Registry
-
-DISTILLERS = Registry("distiller")
+from gancompress.plugins.kinds import DISTILLERS
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,12 @@ class DistillBatch:
 
 @runtime_checkable
 class Distiller(Protocol):
-    """A loss between teacher and student, for example an ``nn.Module`` called on a batch (ours)."""
+    """A loss between teacher and student, for example an ``nn.Module`` called on a batch (ours).
+
+    It may bring a network of its own, made from its options: as a submodule of an ``nn.Module`` it
+    is saved with the run and learns; with ``requires_grad_(False)`` it is saved and stays frozen.
+    Nobody calls ``train()`` or ``eval()`` on it but the distiller itself.
+    """
 
     @property
     def pairs(self) -> Sequence[tuple[str, str]]:
@@ -96,7 +98,7 @@ class Distiller(Protocol):
         ...
 
     def parameters(self) -> Iterable[nn.Parameter]:
-        """Return the trainable connectors; may be empty. They never change shape."""
+        """Return the connectors and own networks; may be empty. They never change shape."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,6 +130,11 @@ class Context:
     discriminator: nn.Module | None
     example: tuple[Any, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the student computes: a network that a distiller brings along belongs there."""
+        return next(self.student.parameters()).device
+
     def labels(self) -> Tensor | None:
         """Return the class labels of the example: its only integer tensor of rank 1, else None."""
         found = [
@@ -155,13 +162,5 @@ def build_distiller(
     Raises:
         ConfigError: unknown name or option (nearest named), or a network that does not fit.
     """
-    factory: Callable[..., Distiller] = DISTILLERS.get(name)
-    known = [
-        p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY
-    ]
-    for option in options:
-        if option not in known:
-            raise ConfigError(
-                f"distiller {name!r} has no option {option!r}.{closest(option, known)}"
-            )
-    return factory(Context(teacher, student, discriminator, tuple(example)), **options)
+    factory: Callable[[Context], Distiller] = DISTILLERS.bind({**options, "name": name})
+    return factory(Context(teacher, student, discriminator, tuple(example)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gancompress.masks.relax import HARD_FROM, RELAXATIONS
+from gancompress.masks.relax import RELAXATIONS, Relaxation
 
 OPEN = 0.05
 """The score that a gate sees at the least while it is held open."""
@@ -21,7 +22,8 @@ class ChannelMask(nn.Module):
     Args:
         name: of the group.
         size: channels c.
-        relaxation: registry name; turns scores into gate values.
+        relaxation: a registry name, a name with options, or a function; turns scores into gate
+            values.
         held_open: the gate of a living channel never closes. Under a budget the schedule alone
             kills; a channel that its score had closed in training would be open again after the
             cut, in a network that has learned without it.
@@ -29,8 +31,9 @@ class ChannelMask(nn.Module):
     Attributes:
         scores: parameter (c,), open while > 0 (or always, see ``held_open``).
         alive: bool buffer (c,); a dead channel never comes back.
-        sensitivity: buffer (c,), running mean over steps of the squared gradient of the loss by
-            the gate, the penalty left out (a Fisher estimate of what removing the channel costs).
+        sensitivity: buffer (c,) in [0, 1], running mean over steps of the squared gradient of the
+            loss by the gate, the penalty left out, as a share of that by all gates (a Fisher
+            estimate of what removing the channel costs; see `observe`).
         progress: buffer (), fraction of the run in [0, 1], for annealed relaxations.
         settled: bool buffer (); when set, gates are exactly ``alive`` (after `Masked.apply`).
     """
@@ -43,12 +46,13 @@ class ChannelMask(nn.Module):
     settled: Tensor
 
     def __init__(
-        self, name: str, size: int, relaxation: str = "ste", *, held_open: bool = False
+        self, name: str, size: int, relaxation: Any = "ste", *, held_open: bool = False
     ) -> None:
         super().__init__()
         self.name, self.size, self.held_open = name, size, held_open
         self.relaxation = relaxation
-        RELAXATIONS.get(relaxation)
+        self._relax: Relaxation = RELAXATIONS.bind(relaxation)
+        self._hard_from = float(RELAXATIONS.fact(relaxation, "hard_from"))
         self.scores = nn.Parameter(torch.ones(size))
         self.register_buffer("alive", torch.ones(size, dtype=torch.bool))
         self.register_buffer("sensitivity", torch.zeros(size))
@@ -60,7 +64,8 @@ class ChannelMask(nn.Module):
 
     def extra_repr(self) -> str:
         """Show name, living channels and relaxation."""
-        return f"{self.name}, {int(self.alive.sum())}/{self.size} alive, {self.relaxation}"
+        relaxation = RELAXATIONS.label(self.relaxation)
+        return f"{self.name}, {int(self.alive.sum())}/{self.size} alive, {relaxation}"
 
     def set_progress(self, progress: float) -> None:
         """Move the annealing of the relaxation to ``progress`` in [0, 1]."""
@@ -78,7 +83,7 @@ class ChannelMask(nn.Module):
 
         From now on the mask costs nothing once its dead channels are cut, and scores stay.
         """
-        if self.held_open and self._progress >= HARD_FROM.get(self.relaxation, 1.0):
+        if self.held_open and self._progress >= self._hard_from:
             self.settle(self.alive)
 
     def kill(self, channels: Tensor) -> None:
@@ -121,7 +126,7 @@ class ChannelMask(nn.Module):
         scores = self.scores
         if self.held_open:
             scores = scores + (scores.clamp_min(OPEN) - scores).detach()
-        values = RELAXATIONS.get(self.relaxation)(scores, self._progress) * alive
+        values = self._relax(scores, self._progress) * alive
         if watched and values.requires_grad:
             values.register_hook(self._note)
         return values
@@ -132,14 +137,6 @@ class ChannelMask(nn.Module):
             if self._settled or self.held_open:
                 return self.alive.to(self.scores.dtype)
             return ((self.scores > 0) & self.alive).to(self.scores.dtype)
-
-    def observe(self) -> None:
-        """Fold the gradient of the step that is over into ``sensitivity``."""
-        if self._gradient is None:
-            return
-        with torch.no_grad():
-            self.sensitivity.lerp_(self._gradient**2, 0.05)
-        self._gradient = None
 
     def _note(self, grad: Tensor) -> None:
         # A mask is used at several readers: the gradient by the gate is the sum over them.

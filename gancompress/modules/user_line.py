@@ -13,7 +13,8 @@ import torch
 _TORCH = os.path.dirname(torch.__file__)
 # Our engine never is the user's code; our models are traced like anybody's.
 _ENGINE = tuple(
-    os.path.join(os.path.dirname(os.path.dirname(__file__)), part) for part in ("graph", "surgery")
+    os.path.join(os.path.dirname(os.path.dirname(__file__)), part)
+    for part in ("graph", "surgery", "modules")
 )
 
 

@@ -12,7 +12,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from gancompress.errors import ConfigError, closest
-from gancompress.recipes.names import known_names
+from gancompress.plugins.kinds import RECIPES
+from gancompress.recipes.plugin_entries import wrong_plugins
 from gancompress.recipes.schema import Recipe
 from gancompress.recipes.strict_yaml import dump_yaml, key_lines, parse_yaml
 
@@ -44,7 +45,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     except ValidationError as error:
         for fault in error.errors():
             faults.append(_explain(fault, data, lines))
-    faults += [_at(lines, path) + text for path, text in wrong_names(data)]
+    faults += [f"{_at(lines, path)}{_dotted(path)}: {text}" for path, text in wrong_plugins(data)]
     if faults or recipe is None:
         raise ConfigError(f"{source}: " + "\n  ".join(["", *faults] if faults[1:] else faults))
     return recipe
@@ -55,43 +56,17 @@ def dump_recipe(recipe: Recipe) -> str:
     return dump_yaml(recipe.model_dump(mode="json"))
 
 
-def wrong_names(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield (place, message) for each plug-in name in a recipe's data that no registry holds."""
-    asked: list[tuple[str, tuple[str | int, ...], Any]] = []
-    for key in ("relaxation", "penalty", "importance", "schedule"):
-        asked.append((key, (key, "name"), _name_of(data.get(key))))
-    adversarial = data.get("adversarial")
-    loss = adversarial.get("loss") if isinstance(adversarial, dict) else None
-    asked.append(("adversarial loss", ("adversarial", "loss"), loss))
-    for index, entry in enumerate(_items(data.get("distill"))):
-        asked.append(("distiller", ("distill", index, "name"), _name_of(entry)))
-    for index, name in enumerate(_items(data.get("augment"))):
-        asked.append(("augmentation", ("augment", index), name))
-    for kind, path, name in asked:
-        # What is no text at all is the schema's complaint.
-        if isinstance(name, str) and name not in (known := known_names(kind)):
-            yield path, f"{_dotted(path)}: no {kind} named {name!r}.{closest(name, known)}"
-
-
-def _name_of(entry: Any) -> Any:
-    return entry.get("name") if isinstance(entry, dict) else entry
-
-
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _text(name_or_path: str | Path) -> tuple[str, str]:
     folder = Path(__file__).parent
     name = str(name_or_path)
     if _NAME.match(name):
         shipped = {file.stem: file for file in sorted(folder.rglob("*.yaml"))}
-        if name not in shipped:
-            hint = (
-                " A recipe of your own needs its path, with .yaml." if Path(name).exists() else ""
-            )
-            raise ConfigError(f"no recipe {name!r}.{closest(name, shipped)}{hint}")
-        return shipped[name].read_text("utf-8"), f"recipe {name}"
+        if name in shipped:
+            return shipped[name].read_text("utf-8"), f"recipe {name}"
+        if name in RECIPES:
+            return _of_plugin(name)
+        hint = " A recipe of your own needs its path, with .yaml." if Path(name).exists() else ""
+        raise ConfigError(f"no recipe {name!r}.{closest(name, [*shipped, *RECIPES.known()])}{hint}")
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{name!r} is neither the name of a recipe nor a .yaml file")
@@ -99,6 +74,19 @@ def _text(name_or_path: str | Path) -> tuple[str, str]:
         return path.read_text("utf-8"), name
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"cannot read recipe {name!r}: {error}") from error
+
+
+def _of_plugin(name: str) -> tuple[str, str]:
+    """Return the text of a recipe that a plug-in brings: it gives the text, or the file's path."""
+    given = RECIPES.bind(name)()
+    if isinstance(given, Path):
+        try:
+            return given.read_text("utf-8"), f"recipe {name}"
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read recipe {name!r} at {given}: {error}") from error
+    if not isinstance(given, str):
+        raise ConfigError(f"recipe {name!r}: its plug-in gives a {type(given).__name__}, not text")
+    return given, f"recipe {name}"
 
 
 def _apply(data: dict[str, Any], override: str, faults: list[str]) -> None:

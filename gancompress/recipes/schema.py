@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -38,13 +46,24 @@ class Named(_Strict):
         return dict(self.__pydantic_extra__ or {})
 
 
+class Augment(Named):
+    """An augmentation; written as its bare name where it has no options."""
+
+    @model_serializer(mode="wrap")
+    def _short(self, write: SerializerFunctionWrapHandler) -> Any:
+        return write(self) if self.options else self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Weighted(Named):
     """A plug-in whose result is added to the generator's loss."""
 
     weight: Weight = Field(default=1.0, description="factor of this term in the generator's loss")
 
 
-class Schedule(_Strict):
+class Schedule(Named):
     """How the allowed budget moves from full size to the target."""
 
     name: Name = Field(default="cubic", description="shape of the curve (registry: schedule)")
@@ -78,12 +97,19 @@ class Shrink(_Strict):
 
 
 class Adversarial(_Strict):
-    """The adversarial part of both losses."""
+    """The adversarial part of both losses; options of the loss stand beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     loss: Name = Field(default="hinge", description="adversarial loss (registry: adversarial loss)")
     weight: Weight = Field(
         default=1.0, description="factor in the generator's loss; 0 trains without it"
     )
+
+    @property
+    def plugin(self) -> dict[str, Any]:
+        """The loss with its options, as its registry takes it."""
+        return {"name": self.loss, **(self.__pydantic_extra__ or {})}
 
 
 class Discriminator(_Strict):
@@ -186,7 +212,7 @@ class Recipe(_Strict):
     discriminator: Discriminator = Field(
         default=Discriminator(), description="discriminator policy"
     )
-    augment: tuple[Name, ...] = Field(
+    augment: tuple[Augment, ...] = Field(
         default=(), description="differentiable augmentation of real and fake images alike"
     )
     generator_optim: Optim = Field(default=Optim(), description="Adam of the generator")

@@ -21,6 +21,7 @@ from gancompress.recipes.schema import Recipe
 from gancompress.surgery.live_cut import operate
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.target import Target
+from gancompress.tasks.protocol import Batch
 from gancompress.training.log import Log
 from gancompress.training.student import largest, uniform_widths
 
@@ -134,9 +135,8 @@ def fast_width(width: int, size: int) -> int:
 def start_narrowing(
     recipe: Recipe,
     discriminator: nn.Module | None,
-    source: nn.Module,
-    example: tuple[Tensor, ...],
-    labels: Tensor | None,
+    teacher: nn.Module,
+    example: Batch,
     log: Log,
 ) -> Narrowing | None:
     """Return what narrows ``discriminator``, if ``recipe`` asks; one that cannot be stays whole.
@@ -149,11 +149,11 @@ def start_narrowing(
         log.event("discriminator_whole", "the discriminator keeps its size: it is frozen")
         return None
     with torch.no_grad():
-        images = source(*example)
+        images = example.run(teacher)
     try:
         return Narrowing(
             discriminator,
-            call_arguments_of(discriminator, images, labels),
+            call_arguments_of(discriminator, images, example.labels),
             kind=Target.parse(recipe.target).kind,
             min_channels=recipe.min_channels,
             warn=partial(log.event, "discriminator_whole"),

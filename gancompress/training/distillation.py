@@ -97,10 +97,11 @@ class Distillation:
         self._kept = {}
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the connectors' parameters with names."""
+        """Yield what learns of the distillers (connectors, own networks) with names."""
         for index, distiller in enumerate(self.distillers):
             for number, parameter in enumerate(distiller.parameters()):
-                yield f"{index}.{number}", parameter
+                if parameter.requires_grad:
+                    yield f"{index}.{number}", parameter
 
     def to(self, device: torch.device) -> Distillation:
         """Move the connectors to ``device``, and return this."""

@@ -3,52 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
-from gancompress.errors import ConfigError, DivergedError, StorageError
-from gancompress.modules.copying import duplicate
-from gancompress.modules.discriminator import logits_of
+from gancompress.data.order import derived_seed
+from gancompress.errors import ConfigError
 from gancompress.modules.undisturbed import BufferGuard
 from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
-from gancompress.training.augment import augment
-from gancompress.training.check_fit import check_fit
-from gancompress.training.checkpoint import Checkpoint, save_checkpoint
+from gancompress.tasks.noise import Noise
+from gancompress.tasks.protocol import Task
+from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
-from gancompress.training.distillation import Distillation
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
-from gancompress.training.losses import ADVERSARIAL
-from gancompress.training.order import derived_seed, stream
-from gancompress.training.recovery import diverged, finite_step
+from gancompress.training.participants import Participants, gather
+from gancompress.training.recovery import Recovery
 from gancompress.training.run_folder import RunFolder
 from gancompress.training.samples import sample_images, save_grid
+from gancompress.training.saves import Saves
 from gancompress.training.signals import Stop
 from gancompress.training.start import (
     TrainResult,
-    autocast,
-    check_recipe,
     check_same_length,
     lr_factor,
-    place,
     run_lengths,
     starting_point,
 )
-from gancompress.training.student import fresh, masked_student, narrow_student
-from gancompress.training.task import Reals
-from gancompress.training.train_state import Parts, TrainState, clone_parts, finite_parts
-from gancompress.wrapping import Masked
-
-MAX_SKIPS = 3  # non-finite steps in a row before rolling back
-MAX_ROLLBACKS = 2
-MAX_FAILED_SAVES = 3
+from gancompress.training.steps import Figures, Steps
+from gancompress.training.train_state import TrainState
 
 
 def train(
@@ -59,6 +46,7 @@ def train(
     teacher: nn.Module | None = None,
     dataset: Dataset | None = None,
     sampler: InputSampler | None = None,
+    task: Task | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
     device: str | torch.device = "cpu",
@@ -78,6 +66,8 @@ def train(
         teacher: frozen original; default: a copy of ``generator`` as given.
         dataset: real images; without, the teacher's samples stand in (data-free).
         sampler: how inputs are drawn; default: ``generator.sample_inputs``.
+        task: where inputs, real samples and wanted outputs come from; default: `Noise` of
+            ``sampler`` and ``dataset``, which are left out beside a task.
         out: run folder, made if absent; ``None`` writes nothing.
         resume: ``"auto"`` goes on from the newest good checkpoint in ``out`` if there is one; a
             path goes on from that checkpoint folder.
@@ -96,70 +86,26 @@ def train(
     steps, finetune = run_lengths(recipe, max_steps)
     total = steps + finetune
     device = torch.device(device)
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     run = RunFolder(Path(out)) if out is not None else None
     log = Log(run, PlainScreen() if screen is None else screen)
     if resume is not None and run is None:
         raise ConfigError("resume needs the run folder: give out=...")
-
-    # Who takes part, and whether they fit: one probe batch through all of them.
-    check_recipe(recipe, discriminator, dataset)
-    sampler = InputSampler.of(generator) if sampler is None else sampler
-    place(generator, device, layout)
-    if discriminator is not None:
-        place(discriminator, device, layout)
-    example = check_fit(
-        generator, sampler, discriminator=discriminator, dataset=dataset, augment=recipe.augment
-    )
-    if recipe.kind != "train":
-        if teacher is None or teacher is generator:
-            teacher = duplicate(generator)
-        place(teacher, device, layout).requires_grad_(False).eval()
-        check_fit(teacher, sampler, dataset=dataset)
-    # Whose samples stand in for real images, and whom the distillers listen to.
-    source = generator if teacher is None else teacher
-
-    # The student: the generator itself under masks, or a narrower one of fixed shape.
-    student, plan, verified = generator, None, None
-    if recipe.kind == "distill" and recipe.target is not None:
-        assert teacher is not None
-        student, plan, verified = narrow_student(teacher, example, recipe)
-        if recipe.student.init == "scratch":
-            student = fresh(student, recipe.seed)
-    G = place(student, device, layout).requires_grad_(True)
-    G.train()
-    masked: Masked | None = None
-    if recipe.kind == "prune":
-        masked = masked_student(G, example, recipe)
-    first_graph = None if masked is None else masked.graph
-    ema = duplicate(G)
-    distillation = Distillation(
-        recipe.distill,
-        teacher=source,
-        student=G,
+    if task is None:
+        task = Noise(sampler or InputSampler.of(generator), dataset, recipe.seed)
+    elif sampler is not None or dataset is not None:
+        raise ConfigError("a task brings inputs and data of its own: leave sampler and dataset out")
+    people = gather(
+        recipe,
+        task,
+        generator=generator,
         discriminator=discriminator,
-        example=example,
-    ).to(device)
-    # The distillers have their copy of the teacher's discriminator; this one learns.
-    policy = recipe.discriminator.policy
-    if discriminator is not None and policy == "scratch":
-        discriminator = fresh(discriminator, recipe.seed)
-    D = discriminator if recipe.adversarial.weight > 0 else None
-    if D is not None:
-        D.train(policy != "frozen")
-    learns_D = D is not None and policy != "frozen"
-    # Where the distillers alone teach, nobody would look at the rest of a batch.
-    taught = math.ceil((1.0 if D is None else recipe.distill_share) * recipe.batch)
-    adversarial = ADVERSARIAL.get(recipe.adversarial.loss)()
-    arithmetic = partial(autocast, device, recipe.precision)
-    reals = Reals(recipe, dataset, source, sampler, arithmetic, device, layout)
+        teacher=teacher,
+        device=device,
+    )
 
     with contextlib.ExitStack() as stack:
-        stack.callback(distillation.remove)
-        # Start, or go on: the shape of the saved networks first, then their tensors.
-        step = skips = rollbacks = failed_saves = 0
-        frozen_masks: dict[str, Any] | None = None
-        size: dict[str, int] = {}
+        stack.callback(people.release)
+        # Start, or go on.
         found: Checkpoint | None = None
         if run is not None:
             run.begin(recipe, resume=resume is not None)
@@ -167,188 +113,121 @@ def train(
             found = starting_point(run, resume, log)
         if discriminator is None and recipe.adversarial.weight > 0:
             log.event("no_discriminator", "no discriminator: the distillers alone teach")
-        if found is not None and masked is not None:
-            masked.load_state_dict(found.state["masks"], copies=[ema])
-            if masked.history is not None and first_graph is not None:
-                distillation.shrink(partial(first_graph.kept, masked.history))
-        narrowing = start_narrowing(recipe, D, source, example, sampler.labels(example), log)
-        state = TrainState.gather(
-            recipe, G, ema, D, masked=masked, distillation=distillation, narrowing=narrowing
-        )
-        if found is not None:
-            check_same_length(found, total)
-            step, rollbacks, size = found.step, found.state["rollbacks"], found.state["size"]
-            verified = found.state["verified"] or verified
-            if masked is not None and found.state["plain"]:
-                plan, frozen_masks = masked.history, found.state["masks"]
-                state.unmask()
-            state.narrow_again(found.state)
-            state.restore(found.parts)
-            state.mute()
-            log.resume(step)
-            log.event("resume", f"resuming at step {step} of {total}", step=step)
-
-        def snapshot() -> tuple[int, Parts, dict[str, Any]]:
-            masks = frozen_masks if state.masked is None else state.masked.state_dict()
-            return (
-                step,
-                clone_parts(state.parts()),
-                {
-                    "total": total,
-                    "rollbacks": rollbacks,
-                    "plain": state.masked is None,
-                    "verified": verified,
-                    "masks": masks,
-                    "discriminator": narrowing and narrowing.state(),
-                    "size": size,
-                },
-            )
-
-        good = snapshot()
-        shrinks = [event for event in recipe.shrink.events if masked and event * steps > step]
+        state = start_state(recipe, people, found, total, log)
+        update = Steps(recipe, task, people.teacher, device)
+        recovery = Recovery(state.snapshot(total))
+        saves = Saves(run and run.checkpoints, log)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stop = stack.enter_context(Stop())
-        while step < total and stop.requested is None:
+
+        while state.step < total and stop.requested is None:
             # Randomness and learning rates of this step; a rollback changes both.
-            torch.manual_seed(derived_seed(recipe.seed, "torch", step, rollbacks))
-            factor = lr_factor(step / total, recipe.lr_decay) * 0.5**rollbacks
-            state.set_learning_rates(recipe, factor)
-            guard = BufferGuard(G, *([] if D is None else [D]))
-            figures: dict[str, Tensor] = {}
-            sound = True
+            torch.manual_seed(derived_seed(recipe.seed, "torch", state.step, state.rollbacks))
+            factor = lr_factor(state.step / total, recipe.lr_decay)
+            state.set_learning_rates(recipe, factor * 0.5**state.rollbacks)
 
-            # Discriminator steps. The last one keeps the graph of its fake images: one generator
-            # forward then serves the generator step too.
-            rounds = recipe.discriminator.steps if learns_D else 1
-            rng, inputs, y, fake = torch.Generator(), example, None, torch.empty(0)
-            for turn in range(rounds):
-                number = step * rounds + turn
-                rng = stream(recipe.seed, "step", number, rollbacks)
-                inputs = tuple(part.to(device) for part in sampler(recipe.batch, rng))
-                y = sampler.labels(inputs)
-                with arithmetic(), torch.set_grad_enabled(turn == rounds - 1):
-                    fake = G(*inputs)
-                if D is None or not learns_D:
-                    continue
-                real, y_real = reals.batch(number, rng)
-                D.requires_grad_(True)
-                with arithmetic():
-                    real_logits = logits_of(D, augment(real, recipe.augment, rng), y_real)
-                    fake_logits = logits_of(D, augment(fake.detach(), recipe.augment, rng), y)
-                d_loss = adversarial.discriminator(real_logits, fake_logits)
-                state.optimizers["discriminator"].zero_grad(set_to_none=True)
-                d_loss.backward()
-                sound = sound and finite_step(d_loss, D.parameters())
-                if not sound:
-                    break
-                state.optimizers["discriminator"].step()
-                figures |= {"d_loss": d_loss, "real": real_logits, "fake": fake_logits}
-
-            # Generator step: adversarial, distillers and penalty together.
-            if sound:
-                g_loss = torch.zeros((), device=device)
-                if D is not None:
-                    D.requires_grad_(False)
-                    with arithmetic():
-                        logits = logits_of(D, augment(fake, recipe.augment, rng), y)
-                    figures["g_loss"] = adversarial.generator(logits)
-                    g_loss = g_loss + recipe.adversarial.weight * figures["g_loss"]
-                if len(distillation):
-                    with arithmetic():
-                        with torch.no_grad():
-                            model = source(*(part[:taught] for part in inputs))
-                        figures["distill"] = distillation.loss(
-                            inputs=inputs, labels=y, student_images=fake, teacher_images=model
-                        )
-                    g_loss = g_loss + figures["distill"]
-                if state.masked is not None and recipe.penalty.weight > 0:
-                    figures["penalty"] = state.masked.penalty()
-                    g_loss = g_loss + recipe.penalty.weight * figures["penalty"]
-                state.zero_grad()
-                g_loss.backward()
-                sound = finite_step(g_loss, state.learners())
-                if sound:
-                    state.step()
-
-            # Non-finite: buffers go back, and nothing (more) is stepped. After several in a row,
-            # roll back to the last good state, with other noise and half the learning rate.
-            skips = 0 if sound else skips + 1
-            if not sound:
-                guard.restore()
-                log.event("skip", f"step {step}: a loss or gradient is not finite", step=step)
-            if skips == MAX_SKIPS:
-                if rollbacks == MAX_ROLLBACKS:
-                    raise diverged(step, rollbacks)
-                step, skips, rollbacks = good[0], 0, rollbacks + 1
-                state.restore(good[1])
-                if state.masked is not None:
-                    state.masked.progress = float(good[2]["masks"]["progress"])
-                state.mute()
-                log.resume(step)
-                log.event("rollback", f"rolled back to step {step}", step=step)
+            # The two updates. What is not finite leaves no trace.
+            guard, figures = BufferGuard(*state.networks()), Figures()
+            made = update.discriminator(state, figures)
+            sound = made is not None and update.generator(state, made, figures)
+            if not recovery.goes_on(sound, guard, state, log):
                 continue
+            state.step += 1
 
             # Masks: kill down to what the schedule allows now. Then the moving average, which
-            # follows the masks.
-            step += 1
-            if state.masked is not None and state.masked.advance(min(step / steps, 1.0)):
-                state.mute()
+            # follows the masks. Then, at its events, live shrink.
+            state.advance(min(state.step / steps, 1.0))
             if sound:
-                state.average(recipe.ema.decay if step > recipe.ema.start else 0.0)
+                state.average(recipe.ema.decay if state.step > recipe.ema.start else 0.0)
+            was_cut = shrink_if_due(recipe, state, steps, log)
 
-            # Live shrink at its events; the last cut is verified first, and takes the masks off.
-            was_cut = False
-            if state.masked is not None and (
-                step >= steps or (shrinks and step >= shrinks[0] * steps)
-            ):
-                shrinks = [event for event in shrinks if event * steps > step]
-                if step >= steps:
-                    state.masked.prune()
-                    verified = state.verification()
-                was_cut, size = state.shrink(), state.size()
-                if was_cut:
-                    log.event("shrink", describe_cut(step, size), step=step, **size)
-                if step >= steps:
-                    plan, frozen_masks = state.masked.history, state.masked.state_dict()
-                    state.unmask()
-                    log.event("unmask", f"step {step}: the masks are gone", step=step)
-                    was_cut = True
+            # Report, and save. A rollback must not cross a cut.
+            last = state.step == total or stop.requested is not None
+            report(recipe, task, state, run, log, figures, total=total, last=last)
+            every = recipe.checkpoint_every
+            if last or was_cut or (every and state.step % every == 0):
+                recovery.good = state.snapshot(total)
+                saves.save(recovery.good, last=last)
 
-            # Report.
-            last = step == total or stop.requested is not None
-            if step % recipe.log_every == 0 or last:
-                values = {k: v.detach().float().mean().item() for k, v in figures.items()}
-                size = size if state.masked is None else state.size()
-                log.figures(step, total, recipe.batch, values | size)
-            shown = recipe.sample_every and (last or step % recipe.sample_every == 0)
-            if run is not None and shown:
-                grid = sample_images(ema, sampler, recipe.seed, device)
-                save_grid(grid, run.samples / f"step_{step:06d}.png", columns=10)
-
-            # Checkpoint, of finite numbers only. A rollback must not cross a cut.
-            due = recipe.checkpoint_every and step % recipe.checkpoint_every == 0
-            if last or due or was_cut:
-                good = snapshot()
-                if not finite_parts(good[1]):
-                    raise DivergedError(f"weights are not finite at step {step}")
-                if run is not None:
-                    try:
-                        save_checkpoint(run.checkpoints, *good)
-                        failed_saves = 0
-                    except StorageError as error:
-                        failed_saves += 1
-                        log.event("save_failed", str(error), step=step)
-                        if last or failed_saves == MAX_FAILED_SAVES:
-                            raise
-
-    complete = step >= total
-    if complete and skips == total:
-        raise diverged(step, rollbacks)
-    # Hand over the average.
-    if D is not None:
-        D.requires_grad_(True)
-    ema.requires_grad_(True).eval()
-    if run is not None and complete:
-        save(run.model, ema, plan=plan, replace=True)
+    complete = state.step >= total
+    if complete:
+        recovery.check_end(state, total)
+        if run is not None:
+            save(run.model, state.ema, plan=state.plan, replace=True)
     exit_code = 0 if complete else stop.exit_code
-    return TrainResult(ema, plan, log.history, run and run.path, exit_code, verified)
+    return TrainResult(
+        state.ema.eval(), state.plan, log.history, run and run.path, exit_code, state.verified
+    )
+
+
+def start_state(
+    recipe: Recipe, people: Participants, found: Checkpoint | None, total: int, log: Log
+) -> TrainState:
+    """Return the state to begin with, or to go on with: shapes first, then tensors.
+
+    Raises:
+        ConfigError: the checkpoint is of a run of another length.
+        CheckpointError: it is of other networks.
+    """
+    masked = people.masked
+    if found is not None:
+        check_same_length(found, total)
+    if found is not None and masked is not None:
+        masked.load_state_dict(found.state["masks"], copies=[people.ema])
+        if masked.history is not None and people.first_graph is not None:
+            people.distillation.shrink(partial(people.first_graph.kept, masked.history))
+    state = TrainState.gather(
+        recipe,
+        people.student,
+        people.ema,
+        people.discriminator,
+        masked=masked,
+        distillation=people.distillation,
+        narrowing=start_narrowing(
+            recipe, people.discriminator, people.teacher, people.example, log
+        ),
+    )
+    state.plan, state.verified = people.plan, people.verified
+    if found is not None:
+        state.resume(found.step, found.parts, found.state)
+        log.resume(state.step)
+        log.event("resume", f"resuming at step {state.step} of {total}", step=state.step)
+    return state
+
+
+def shrink_if_due(recipe: Recipe, state: TrainState, steps: int, log: Log) -> bool:
+    """Cut at the recipe's events, and take the masks off after ``steps``; return whether it did."""
+    if state.masked is None:
+        return False
+    last = state.step >= steps
+    if not last and not any(
+        state.step - 1 < event * steps <= state.step for event in recipe.shrink.events
+    ):
+        return False
+    changed = state.cut(last=last)
+    if changed:
+        log.event("shrink", describe_cut(state.step, state.size), step=state.step, **state.size)
+    if last:
+        log.event("unmask", f"step {state.step}: the masks are gone", step=state.step)
+    return changed or last
+
+
+def report(
+    recipe: Recipe,
+    task: Task,
+    state: TrainState,
+    run: RunFolder | None,
+    log: Log,
+    figures: Figures,
+    *,
+    total: int,
+    last: bool,
+) -> None:
+    """Log the figures of a step and write a grid of samples, each when it is due."""
+    if state.step % recipe.log_every == 0 or last:
+        values = {k: v.detach().float().mean().item() for k, v in figures.items()}
+        log.figures(state.step, total, recipe.batch, values | state.measure_size())
+    if run is not None and recipe.sample_every and (last or state.step % recipe.sample_every == 0):
+        device = next(state.ema.parameters()).device
+        grid = sample_images(state.ema, task, device)
+        save_grid(grid, run.samples / f"step_{state.step:06d}.png")

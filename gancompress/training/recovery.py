@@ -1,13 +1,69 @@
-"""Keep non-finite numbers out of the networks."""
+"""Keep non-finite numbers out of the networks: skip a step, roll back, give up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gancompress.errors import DivergedError
+from gancompress.modules.undisturbed import BufferGuard
+from gancompress.training.log import Log
+
+if TYPE_CHECKING:
+    from gancompress.training.train_state import Snapshot, TrainState
+
+MAX_SKIPS = 3  # non-finite steps in a row before rolling back
+MAX_ROLLBACKS = 2
+
+
+class Recovery:
+    """What happens after a step whose losses or gradients are not finite (ours).
+
+    ``good`` is the state to go back to; whoever saves a state or changes a shape renews it.
+    """
+
+    def __init__(self, good: Snapshot) -> None:
+        self.good = good
+        self._skips = 0
+
+    def goes_on(self, sound: bool, guard: BufferGuard, state: TrainState, log: Log) -> bool:
+        """Return whether the run goes on from here; else it was rolled back.
+
+        A step that was not ``sound`` leaves no trace: ``guard`` puts the buffers back, and its
+        gradients, which would poison the masks' sensitivity, are forgotten. After several in a row
+        the run goes back to the last good state, with other noise and half the learning rate.
+
+        Raises:
+            DivergedError: that has been tried before.
+        """
+        self._skips = 0 if sound else self._skips + 1
+        if not sound:
+            guard.restore()
+            state.zero_grad()
+            log.event(
+                "skip", f"step {state.step}: a loss or gradient is not finite", step=state.step
+            )
+        if self._skips < MAX_SKIPS:
+            return True
+        if state.rollbacks == MAX_ROLLBACKS:
+            raise diverged(state.step, state.rollbacks)
+        self._skips = 0
+        state.roll_back(self.good)
+        log.resume(state.step)
+        log.event("rollback", f"rolled back to step {state.step}", step=state.step)
+        return False
+
+    def check_end(self, state: TrainState, total: int) -> None:
+        """Refuse a run of ``total`` steps (too few for a rollback) of which none was sound.
+
+        Raises:
+            DivergedError: so it was.
+        """
+        if self._skips == total:
+            raise diverged(state.step, state.rollbacks)
 
 
 def diverged(step: int, rollbacks: int) -> DivergedError:

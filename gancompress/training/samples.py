@@ -7,35 +7,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gancompress.data.inputs import InputSampler
 from gancompress.modules.undisturbed import evaluating
-from gancompress.training.order import stream
+from gancompress.tasks.protocol import Task
+
+COLUMNS = 10
 
 
 @torch.no_grad()
-def sample_images(
-    generator: nn.Module,
-    sampler: InputSampler,
-    seed: int,
-    device: torch.device,
-    *,
-    rows: int = 10,
-    columns: int = 10,
-) -> Tensor:
-    """Return images (rows * columns, c, h, w) of fixed latents in eval mode, a class a column.
-
-    With more classes than columns the first ones are shown.
-    """
-    n = rows * columns
-    inputs = sampler(n, stream(seed, "samples"))
-    if sampler.n_classes is not None and sampler.labels(inputs) is not None:
-        shown = min(columns, sampler.n_classes)
-        inputs = sampler.relabelled(inputs, torch.arange(n) % columns % shown)
+def sample_images(generator: nn.Module, task: Task, device: torch.device) -> Tensor:
+    """Return what ``generator`` makes, in eval mode, of the task's preview: (n, c, h, w)."""
     with evaluating(generator):
-        return generator(*(part.to(device) for part in inputs))
+        return task.output(task.preview(COLUMNS).to(device).run(generator))
 
 
-def save_grid(images: Tensor, file: Path, *, columns: int) -> None:
+def save_grid(images: Tensor, file: Path, *, columns: int = COLUMNS) -> None:
     """Write images (n, 1 or 3, h, w) in [-1, 1] as a PNG with ``columns`` images a row.
 
     What is no picture (sound, volumes, other channels) is not written.

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gancompress.data.arrays import Dataset
 from gancompress.errors import ConfigError
 from gancompress.graph.plan import Plan
+from gancompress.recipes.plugin_entries import check_plugins
 from gancompress.recipes.schema import Recipe
 from gancompress.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from gancompress.training.log import Log
@@ -51,19 +51,18 @@ def run_lengths(recipe: Recipe, max_steps: int | None) -> tuple[int, int]:
     return steps, max_steps - steps
 
 
-def check_recipe(recipe: Recipe, discriminator: nn.Module | None, dataset: Dataset | None) -> None:
+def check_recipe(recipe: Recipe, discriminator: nn.Module | None, *, has_real: bool) -> None:
     """Refuse a recipe that does not go with what is given (ours).
+
+    ``has_real`` says whether there are real samples.
 
     Raises:
         ConfigError: what is missing or too much is in the message.
     """
-    for kind in ("relaxation", "penalty", "importance"):
-        entry = getattr(recipe, kind)
-        if entry.options:
-            raise ConfigError(f"{kind} {entry.name!r} has no option {next(iter(entry.options))!r}")
-    if recipe.kind == "train" and (discriminator is None or dataset is None):
+    check_plugins(recipe)
+    if recipe.kind == "train" and (discriminator is None or not has_real):
         raise ConfigError("kind train needs a discriminator and a data set")
-    if recipe.discriminator.real == "data" and dataset is None:
+    if recipe.discriminator.real == "data" and not has_real:
         raise ConfigError(
             "discriminator.real is data, and none is given; give images, or set "
             "discriminator.real=teacher"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gancompress.data.order import derived_seed
 from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
@@ -15,7 +16,6 @@ from gancompress.masks.budget import Budget
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
 from gancompress.target import Target
-from gancompress.training.order import derived_seed
 from gancompress.wrapping import Masked, wrap
 
 
@@ -30,10 +30,10 @@ def masked_student(generator: nn.Module, example: tuple[Any, ...], recipe: Recip
         generator,
         example,
         target=recipe.target,
-        relaxation=recipe.relaxation.name,
-        penalty=recipe.penalty.name,
-        importance=recipe.importance.name,
-        schedule=recipe.schedule.name,
+        relaxation=recipe.relaxation,
+        penalty=recipe.penalty,
+        importance=recipe.importance,
+        schedule=recipe.schedule,
         window=(recipe.schedule.start, recipe.schedule.end),
         site=recipe.site,
         round_to=recipe.round_to,

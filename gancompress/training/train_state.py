@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,13 +28,28 @@ from gancompress.wrapping import Masked
 Parts = dict[str, dict[str, Tensor]]
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All that decides how a run goes on from ``step``: tensors by part, and plain JSON."""
+
+    step: int
+    parts: Parts
+    state: dict[str, Any]
+
+
 @dataclass
 class TrainState:
-    """The networks of a run with their optimisers (ours).
+    """The networks of a run with their optimisers, and how far it has come (ours).
 
     ``optimizers`` maps ``generator``, ``masks``, ``connectors`` and ``discriminator`` to the
     optimisers there are; ``masked`` is ``None`` without masks and once they are gone;
     ``narrowing`` takes channels out of the discriminator, where the recipe asks for it.
+
+    Attributes:
+        step: updates made.
+        rollbacks: how often the run went back to an earlier state; part of every random stream.
+        plan: what was cut for good, ``verified`` how exactly, ``size`` what it costs now.
+        masks_at_rest: the masks' state once they are gone.
     """
 
     generator: nn.Module
@@ -44,6 +59,12 @@ class TrainState:
     distillation: Distillation
     optimizers: dict[str, torch.optim.Adam]
     narrowing: Narrowing | None = None
+    step: int = 0
+    rollbacks: int = 0
+    plan: Plan | None = None
+    verified: dict[str, Any] | None = None
+    size: dict[str, int] = field(default_factory=dict[str, int])
+    masks_at_rest: dict[str, Any] | None = None
 
     @classmethod
     def gather(
@@ -73,6 +94,15 @@ class TrainState:
                 list(discriminator.parameters()), recipe.discriminator_optim
             )
         return cls(generator, ema, discriminator, masked, distillation, optimizers, narrowing)
+
+    @property
+    def learning_discriminator(self) -> nn.Module | None:
+        """The discriminator where it is updated; ``None`` for a frozen one, or without one."""
+        return self.discriminator if "discriminator" in self.optimizers else None
+
+    def networks(self) -> list[nn.Module]:
+        """Return the networks whose forward passes may write buffers."""
+        return [self.generator, *([] if self.discriminator is None else [self.discriminator])]
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield everything that an optimiser may hold, by a name unique among all networks."""
@@ -113,29 +143,53 @@ class TrainState:
             if name != "discriminator":
                 optimizer.zero_grad(set_to_none=True)
 
-    def step(self) -> None:
+    def update(self) -> None:
         """Step everything but the discriminator."""
         for name, optimizer in self.optimizers.items():
             if name != "discriminator":
                 optimizer.step()
 
     def learners(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that ``step`` moves."""
+        """Yield the parameters that `update` moves."""
         yield from self.generator.parameters()
         for _, parameter in self.distillation.parameters():
             yield parameter
 
-    def size(self) -> dict[str, int]:
-        """Return the cost of the generator without its dead channels, and a narrowing opponent's.
+    def measure_size(self) -> dict[str, int]:
+        """Return what generator and narrowing opponent cost, dead channels left out.
 
-        There must be masks.
+        Once the masks are gone it stays what it was.
+        """
+        if self.masked is not None:
+            cost = self.masked.cost()
+            self.size = {"params": cost.params, "macs": cost.macs}
+            if self.narrowing is not None:
+                self.size["discriminator_params"] = self.narrowing.params
+        return self.size
+
+    def advance(self, progress: float) -> None:
+        """Kill channels down to what the schedule allows at ``progress``."""
+        if self.masked is not None and self.masked.advance(progress):
+            self.mute()
+
+    def cut(self, *, last: bool) -> bool:
+        """Really cut the dead channels; the last cut is verified, and takes the masks off.
+
+        Returns whether any channel went.
+
+        Raises:
+            TargetError: the cut is not exact.
         """
         assert self.masked is not None
-        cost = self.masked.cost()
-        size = {"params": cost.params, "macs": cost.macs}
-        if self.narrowing is not None:
-            size["discriminator_params"] = self.narrowing.params
-        return size
+        if last:
+            self.masked.prune()
+            self.verified = self.verification()
+        changed = self.shrink()
+        self.measure_size()
+        if last:
+            self.plan, self.masks_at_rest = self.masked.history, self.masked.state_dict()
+            self.unmask()
+        return changed
 
     def shrink(self) -> bool:
         """Really cut the dead channels, everywhere; return whether there were any."""
@@ -150,12 +204,6 @@ class TrainState:
             self.narrowing.follow(self.masked.cost(), self.masked.original, [optimizer])
         self.check_optimizers()
         return True
-
-    def narrow_again(self, state: Mapping[str, Any]) -> None:
-        """Bring the discriminator to the shape that it has in a checkpoint of this ``state``."""
-        if self.narrowing is not None:
-            optimizer = self.optimizers["discriminator"]
-            self.narrowing.restore(state.get("discriminator"), [optimizer])
 
     def mute(self) -> None:
         """Hide the channels that are dead now from the distillers."""
@@ -186,6 +234,44 @@ class TrainState:
         if self.discriminator is not None and "discriminator" in self.optimizers:
             held = [self.optimizers["discriminator"]]
             check_held_once(held, self.discriminator.parameters())
+
+    def snapshot(self, total: int) -> Snapshot:
+        """Return copies of all that decides how a run of ``total`` steps goes on."""
+        state = {
+            "total": total,
+            "rollbacks": self.rollbacks,
+            "plain": self.masked is None,
+            "verified": self.verified,
+            "masks": self.masks_at_rest if self.masked is None else self.masked.state_dict(),
+            "discriminator": self.narrowing and self.narrowing.state(),
+            "size": self.size,
+        }
+        return Snapshot(self.step, clone_parts(self.parts()), state)
+
+    def resume(self, step: int, parts: Mapping[str, Mapping[str, Tensor]], state: Any) -> None:
+        """Go on from what `snapshot` returned; the masks have the shapes of that moment already.
+
+        Raises:
+            CheckpointError: it is of other networks.
+        """
+        self.step, self.rollbacks, self.size = step, state["rollbacks"], state["size"]
+        self.verified = state["verified"] or self.verified
+        if self.masked is not None and state["plain"]:
+            self.plan, self.masks_at_rest = self.masked.history, state["masks"]
+            self.unmask()
+        if self.narrowing is not None:
+            optimizer = self.optimizers["discriminator"]
+            self.narrowing.restore(state.get("discriminator"), [optimizer])
+        self.restore(parts)
+        self.mute()
+
+    def roll_back(self, good: Snapshot) -> None:
+        """Go back to ``good``, a snapshot since the last cut; later steps draw other noise."""
+        self.step, self.rollbacks = good.step, self.rollbacks + 1
+        self.restore(good.parts)
+        if self.masked is not None:
+            self.masked.progress = float(good.state["masks"]["progress"])
+        self.mute()
 
     def parts(self) -> Parts:
         """Return all tensors that decide how the run goes on."""

@@ -26,10 +26,10 @@ def wrap(
     kwargs: Mapping[str, Any] | None = None,
     *,
     target: str | Target | None = None,
-    relaxation: str = "ste",
-    penalty: str = "cost",
-    importance: str = "scores",
-    schedule: str = "cubic",
+    relaxation: Any = "ste",
+    penalty: Any = "cost",
+    importance: Any = "scores",
+    schedule: Any = "cubic",
     window: tuple[float, float] = (0.0, 1.0),
     site: str = "reader",
     form: str = "module",
@@ -50,7 +50,8 @@ def wrap(
             taken from the first forward call.
         kwargs: keyword arguments beside a tuple.
         target: ``"params=5.2x"`` or ``"macs=0.2"``; `Masked.advance` then kills down to it.
-        relaxation: from `RELAXATIONS`.
+        relaxation: from `RELAXATIONS`: a name, ``{"name": ..., option: value}``, or a function;
+            likewise the three that follow.
         penalty: from `PENALTIES`.
         importance: from `IMPORTANCES`; decides, per cost saved, who goes.
         schedule: from `SCHEDULES`.
@@ -67,14 +68,15 @@ def wrap(
         seed: of the random importance.
 
     Raises:
-        ConfigError: an unknown name, a number out of range, or a pattern that matches nothing.
+        ConfigError: an unknown name or option, a number out of range, or a pattern that matches
+            nothing.
         GraphError: the forward fails, nothing can be pruned, or it is wrapped already.
         TargetError: the target is out of reach; states the smallest size and what holds it up.
     """
     require_module(generator)
-    RELAXATIONS.get(relaxation)
-    PENALTIES.get(penalty)
-    IMPORTANCES.get(importance)
+    RELAXATIONS.bind(relaxation)
+    # Made once: a penalty or an importance may be an object with a state of its own.
+    penalty, importance = PENALTIES.bind(penalty), IMPORTANCES.bind(importance)
     if site not in SITES:
         raise ConfigError(f"site={site!r} is not one of {', '.join(SITES)}")
     if round_to < 1 or min_channels < 1:

@@ -17,10 +17,9 @@ from gancompress.graph.plan import Plan
 from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget
 from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
-from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask
-from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.schedule import build_schedule
+from gancompress.masks.sensitivity import mean_over_ranks, observe
 from gancompress.modules.nested import map_tensors
 from gancompress.surgery.live_cut import carried_channels, operate
 from gancompress.surgery.raw_tensors import raw_tensors
@@ -134,7 +133,7 @@ class Masked:
         total = max(float(getattr(self.original, kind)) * batch, 1)
         by_name = {g.name: float(price[i]) / total for i, g in enumerate(self.graph.groups)}
         masks = list(self.masks.values())
-        return PENALTIES.get(self._options["penalty"])(masks, [by_name[m.name] for m in masks])
+        return self._options["penalty"](masks, [by_name[m.name] for m in masks])
 
     def _widths(self) -> dict[str, int]:
         widths = self.graph.widths
@@ -147,10 +146,9 @@ class Masked:
 
     def importance(self) -> dict[str, np.ndarray]:
         """Return the importance of each channel by group name."""
-        rank = IMPORTANCES.get(self._options["importance"])
+        rank = self._options["importance"]
         tensors = raw_tensors(self.generator)
-        for mask in self.masks.values():
-            mask.observe()
+        observe(self.masks.values())
         return {
             n: rank(self.graph[n], m, tensors, self._options["seed"]) for n, m in self.masks.items()
         }
@@ -159,7 +157,8 @@ class Masked:
         """Anneal the masks to ``progress`` and kill channels down to the budget allowed there.
 
         Once dead, a channel stays dead; it is gated at all its readers from now on. The masks come
-        to rest when the schedule has ended (`ChannelMask.rest`).
+        to rest when the schedule has ended (`ChannelMask.rest`). Where `torch.distributed` runs,
+        the ranks choose together: each of them must call this, at the same steps.
 
         Raises:
             ConfigError: progress is outside [0, 1] or goes back.
@@ -169,7 +168,7 @@ class Masked:
         self.progress = progress
         for mask in self.masks.values():
             mask.set_progress(progress)
-            mask.observe()
+        observe(self.masks.values(), together=True)
         if self._budget is None:
             return []
         allowed = self._budget.allowed(self._schedule(progress))
@@ -186,7 +185,7 @@ class Masked:
         alive = {g.name: np.ones(g.size, bool) for g in self.graph.groups}
         alive.update({n: m.alive.cpu().numpy().copy() for n, m in self._masks.items()})
         value = {g.name: np.ones(g.size) for g in self.graph.groups}
-        value.update(self.importance())
+        value.update(mean_over_ranks(self.importance(), next(self.parameters())))
         killed = self._budget.kill(self.graph, alive, value, allowed, fixed)
         for name, channels in killed.items():
             self._masks[name].kill(torch.from_numpy(channels))

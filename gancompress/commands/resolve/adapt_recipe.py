@@ -29,7 +29,7 @@ def adapted(recipe: Recipe, subject: Subject, judge: nn.Module | None) -> Recipe
     entries = tuple(new for old in recipe.distill for new in _fitting(old, subject, judge))
     augment = recipe.augment
     if augment and not _makes_images(subject):
-        note(f"no images (n, channels, h, w): augment {', '.join(augment)} is left out")
+        note(f"no images (n, channels, h, w): augment {', '.join(map(str, augment))} is left out")
         augment = ()
     return recipe.model_copy(update={"distill": entries, "augment": augment})
 

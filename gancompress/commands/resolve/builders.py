@@ -119,7 +119,7 @@ def _file_and_key(path: str) -> tuple[Path, str]:
 def where(error: BaseException) -> str:
     """Say ``error`` in one line, with the last place in the user's own code."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).resolve().parent.parent)
+    ours = str(Path(__file__).resolve().parent.parent.parent)
     called = [f for f in frames if not f.filename.startswith((ours, "<frozen"))]
     theirs = [f for f in called if f"{os.sep}site-packages{os.sep}" not in f.filename] or called
     place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""

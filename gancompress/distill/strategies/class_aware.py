@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gancompress.distill.bank import ClassBank, class_means
@@ -19,7 +20,22 @@ from gancompress.errors import ConfigError
 Variant = Literal["plain", "gain", "prototype", "cam"]
 
 
-@DISTILLERS.register("class_aware")
+def _check_options(
+    variant: str, pairs: object, gains: object, taps: object, momentum: float
+) -> None:
+    for option, value, homes in (
+        ("pairs", pairs, ("plain", "gain", "prototype")),
+        ("gains", gains, ("gain",)),
+        ("taps", taps, ("cam",)),
+    ):
+        if value is not None and variant not in homes:
+            raise ConfigError(
+                f"class_aware: option {option!r} has no meaning for variant {variant!r} "
+                f"(only {', '.join(homes)})"
+            )
+
+
+@DISTILLERS.register("class_aware", check=_check_options)
 class ClassAware(nn.Module):
     """Match class-aware attention maps of student and teacher.
 
@@ -58,11 +74,10 @@ class ClassAware(nn.Module):
         variant: Variant = "gain",
         pairs: Sequence[str | Sequence[str]] | None = None,
         gains: Mapping[str, str | Sequence[str]] | None = None,
-        momentum: float = 0.9,
+        momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9,
         taps: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        _check_options(variant, pairs, gains, momentum, taps)
         self.variant = variant
         self.gains: dict[str, tuple[ClassGain, ClassGain] | None] = {}
         self.discriminator: FrozenDiscriminator | None = None
@@ -153,26 +168,3 @@ def _find_gains(
             "variant."
         )
     return result
-
-
-def _check_options(
-    variant: str,
-    pairs: Sequence[str | Sequence[str]] | None,
-    gains: Mapping[str, str | Sequence[str]] | None,
-    momentum: float,
-    taps: Sequence[str] | None,
-) -> None:
-    if variant not in get_args(Variant):
-        raise ConfigError(f"class_aware: variant is one of {get_args(Variant)}, not {variant!r}")
-    if not 0 <= momentum < 1:
-        raise ConfigError(f"class_aware: momentum must be in [0, 1), is {momentum}")
-    for option, value, homes in (
-        ("pairs", pairs, ("plain", "gain", "prototype")),
-        ("gains", gains, ("gain",)),
-        ("taps", taps, ("cam",)),
-    ):
-        if value is not None and variant not in homes:
-            raise ConfigError(
-                f"class_aware: option {option!r} has no meaning for variant {variant!r} "
-                f"(only {', '.join(homes)})"
-            )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,8 +77,7 @@ class LatentDirection(nn.Module):
     are in [-1, 1]; StyleKD's weight is 30. Channels may shrink freely.
 
     Raises:
-        ConfigError: the generator takes no floating latent of shape (n, dim), or the options are
-            out of range.
+        ConfigError: the generator takes no floating latent of shape (n, dim).
         DataError: a batch of fewer than 2.
     """
 
@@ -88,16 +88,11 @@ class LatentDirection(nn.Module):
         context: Context,
         *,
         pairs: Sequence[str | Sequence[str]] | None = None,
-        strength: float = 2.0,
-        samples: int = 16,
-        count: int = 8,
+        strength: Annotated[float, Field(gt=0.0)] = 2.0,
+        samples: Annotated[int, Field(ge=2)] = 16,
+        count: Annotated[int, Field(ge=1)] = 8,
     ) -> None:
         super().__init__()
-        if strength <= 0 or samples < 2 or count < 1:
-            raise ConfigError(
-                "latent_direction: needs strength > 0, samples >= 2, count >= 1, not "
-                f"{strength}, {samples}, {count}"
-            )
         self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
         self.strength = strength
         self.samples = samples

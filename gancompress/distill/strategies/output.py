@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,6 @@ class Pixel(nn.Module):
 
     def __init__(self, context: Context, *, norm: Norm = "l1") -> None:
         super().__init__()
-        if norm not in get_args(Norm):
-            raise ConfigError(f"pixel: norm is 'l1' or 'l2', not {norm!r}")
         self.norm = norm
 
     def forward(self, batch: DistillBatch) -> Tensor:
@@ -44,7 +42,15 @@ class Pixel(nn.Module):
         """Do nothing: images do not shrink."""
 
 
-@DISTILLERS.register("perceptual")
+def _given(features: Features | None) -> None:
+    if features is None:
+        raise ConfigError(
+            "perceptual needs features=..., a function from images to feature tensors; "
+            "a recipe cannot name one: use 'discriminator_features' there"
+        )
+
+
+@DISTILLERS.register("perceptual", check=_given)
 class Perceptual(nn.Module):
     """Match features of both images: squared difference over the teacher's squared norm (ours).
 
@@ -60,11 +66,6 @@ class Perceptual(nn.Module):
 
     def __init__(self, context: Context, *, features: Features | None = None) -> None:
         super().__init__()
-        if features is None:
-            raise ConfigError(
-                "perceptual needs features=..., a function from images to feature tensors; "
-                "a recipe cannot name one: use 'discriminator_features' there"
-            )
         # In a tuple: a network given here must not become part of our parameters or state.
         self._features = (features,)
 

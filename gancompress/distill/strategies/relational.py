@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from gancompress.distill.maths import full_precision, relative_mse, unit
 from gancompress.distill.protocol import DISTILLERS, Context, DistillBatch
 from gancompress.distill.strategies.feature import build_connectors, shrink_connectors
 from gancompress.distill.tap_pairs import Pairs, resolve_pairs
-from gancompress.errors import ConfigError, DataError
+from gancompress.errors import DataError
 
 Relation = Literal["cosine", "gram"]
 
@@ -34,9 +34,11 @@ class Relational(nn.Module):
     """Match relation matrices, mean over pairs.
 
     ``cosine``: mean squared difference of the pairwise cosine similarities of a batch, off the
-    diagonal, in [0, 4]; any number of channels. ``gram``: channel Gram matrices behind a 1x1
-    connector, squared error over the teacher's squared norm, 1 when the student is zero. GCC (Li et
-    al. 2021) adds such a Gram term, as a square root and unscaled.
+    diagonal, in [0, 4]; any number of channels. It compares similarity matrices, as
+    similarity-preserving distillation does (Tung & Mori 2019, there of raw products, normalised by
+    row); Park et al. (2019) compare distances and angles of tuples. ``gram``: channel Gram matrices
+    behind a 1x1 connector, squared error over the teacher's squared norm, 1 when the student is
+    zero. GCC (Li et al. 2021) adds such a Gram term, as a square root and unscaled.
     """
 
     pairs: Pairs
@@ -50,8 +52,6 @@ class Relational(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if relation not in get_args(Relation):
-            raise ConfigError(f"relational: relation is 'cosine' or 'gram', not {relation!r}")
         self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
         self.relation = relation
         self.connectors = (

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
+from gancompress.data.order import stream
 from gancompress.errors import DataError, GancompressError
 from gancompress.modules.discriminator import logits_of
 from gancompress.modules.undisturbed import BufferGuard, evaluating
-from gancompress.training.order import stream
 
 PROBE = 2
 TOLERANCE = 1.01

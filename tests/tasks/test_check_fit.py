@@ -10,7 +10,7 @@ from gancompress.data.arrays import ArrayDataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError
 from gancompress.modules.discriminator import takes_labels
-from gancompress.training.check_fit import check_fit
+from gancompress.tasks.check_fit import check_fit
 from tests.training.nets import TinyDiscriminator, TinyGenerator, images, networks
 
 

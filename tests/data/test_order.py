@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gancompress.training.order import batch_indices, derived_seed, stream
+from gancompress.data.order import batch_indices, derived_seed, stream
 
 
 def test_a_batch_is_a_function_of_seed_rank_and_step() -> None:

@@ -1,0 +1,98 @@
+"""Task ``noise``: latents, and a class where there is one, become images like those of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.data.arrays import Dataset
+from gancompress.data.inputs import InputSampler
+from gancompress.data.order import batch_indices, stream
+from gancompress.tasks.check_fit import check_fit
+from gancompress.tasks.protocol import TASKS, Batch, Draw, Shown, Sources
+
+ROWS = 10
+
+
+@TASKS.register("noise")
+def noise(sources: Sources) -> Noise:
+    """Take latents, and classes where there are any, to images like those of the data.
+
+    Raises:
+        ConfigError: nothing says how the inputs are drawn.
+    """
+    return Noise(sources.needs_sampler("noise"), sources.dataset, sources.seed)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Draws inputs, and real images of the data set if there is one (ours).
+
+    Attributes:
+        sampler: draws the generator's inputs.
+        dataset: real images in [-1, 1]; without, the teacher's stand in.
+        seed: of the order of images and of the preview.
+    """
+
+    sampler: InputSampler
+    dataset: Dataset | None = None
+    seed: int = 0
+    name: str = "noise"
+
+    @property
+    def has_real(self) -> bool:
+        """Return whether there is a data set."""
+        return self.dataset is not None
+
+    def check(
+        self, generator: nn.Module, discriminator: nn.Module | None, augment: tuple[str, ...]
+    ) -> Batch:
+        """Run two samples through the networks, see `check_fit`.
+
+        Raises:
+            DataError: they do not fit.
+        """
+        inputs = check_fit(
+            generator,
+            self.sampler,
+            discriminator=discriminator,
+            dataset=self.dataset,
+            augment=augment,
+        )
+        return Batch(inputs, labels=self.sampler.labels(inputs))
+
+    def batch(self, draw: Draw) -> Batch:
+        """Return freshly drawn inputs."""
+        inputs = self.sampler(draw.n, draw.rng)
+        return Batch(inputs, labels=self.sampler.labels(inputs))
+
+    def real(self, draw: Draw) -> Shown:
+        """Return images of the data: every one once before any comes again."""
+        assert self.dataset is not None
+        picked = batch_indices(len(self.dataset), batch=draw.n, seed=self.seed, step=draw.number)
+        return Shown(*self.dataset.batch(picked))
+
+    def shown(self, batch: Batch, output: Tensor) -> Shown:
+        """Return the image with its class."""
+        return Shown(output, batch.labels)
+
+    def output(self, raw: Any) -> Tensor:
+        """Return the images; the generator must put out nothing else."""
+        return raw
+
+    def terms(self, batch: Batch, output: Tensor) -> dict[str, Tensor]:
+        """Return nothing: images from noise have no wanted answer."""
+        return {}
+
+    def preview(self, columns: int) -> Batch:
+        """Return ten rows of fixed latents, a class a column; of more classes the first ones."""
+        n = ROWS * columns
+        inputs = self.sampler(n, stream(self.seed, "samples"))
+        labels = self.sampler.labels(inputs)
+        if self.sampler.n_classes is not None and labels is not None:
+            shown = min(columns, self.sampler.n_classes)
+            inputs = self.sampler.relabelled(inputs, torch.arange(n) % columns % shown)
+        return Batch(inputs, labels=self.sampler.labels(inputs))

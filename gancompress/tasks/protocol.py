@@ -1,0 +1,185 @@
+"""What a task is: all that the training loop knows of data, inputs and wanted outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.data.inputs import InputSampler
+from gancompress.errors import ConfigError
+from gancompress.plugins.kinds import TASKS as TASKS
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the user gave that a task may be made of (ours).
+
+    Attributes:
+        sampler: how inputs are drawn or read; ``None`` where nothing says so.
+        dataset: real or wanted outputs (images, sound); ``None`` without data.
+        seed: of the recipe.
+        output: which of the generator's outputs counts, see `pick`; ``None``: the only tensor.
+    """
+
+    sampler: InputSampler | None = None
+    dataset: Any = None
+    seed: int = 0
+    output: str | None = None
+
+    def needs_sampler(self, task: str) -> InputSampler:
+        """Return the sampler.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.sampler is None:
+            raise ConfigError(
+                f"task {task} needs to know how inputs are drawn, for example "
+                "--input 'z=normal(128)'"
+            )
+        return self.sampler
+
+    def needs_dataset(self, task: str, what: str) -> Any:
+        """Return the data set; ``what`` says what it should hold.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.dataset is None:
+            raise ConfigError(f"task {task} needs {what}: --data FOLDER")
+        return self.dataset
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which batch is asked for; a batch is a function of this and of the task's seed (ours).
+
+    Attributes:
+        n: samples in it.
+        number: counts the batches of a run, from 0.
+        rng: CPU generator, seeded by (seed, number); each call moves it on.
+    """
+
+    n: int
+    number: int
+    rng: torch.Generator
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step asks of a generator, and what is known of the answer (ours).
+
+    Attributes:
+        inputs: positional arguments of the forward, the batch first.
+        kwargs: arguments by name.
+        labels: classes (n,), int64, or ``None``.
+        wanted: the output wanted for these very inputs, or ``None``.
+        condition: what a conditional discriminator is shown beside the output, or ``None``.
+    """
+
+    inputs: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    labels: Tensor | None = None
+    wanted: Tensor | None = None
+    condition: Tensor | None = None
+
+    def __len__(self) -> int:
+        parts = (*self.inputs, *self.kwargs.values())
+        return len(next(part for part in parts if isinstance(part, Tensor)))
+
+    def to(self, device: torch.device) -> Batch:
+        """Return this batch on ``device``."""
+        return self._each(lambda x: x.to(device))
+
+    def first(self, n: int) -> Batch:
+        """Return its first ``n`` samples."""
+        return self if n >= len(self) else self._each(lambda x: x[:n])
+
+    def run(self, network: nn.Module) -> Any:
+        """Return what ``network`` puts out for these inputs."""
+        return network(*self.inputs, **self.kwargs)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        def maybe(x: Any) -> Any:
+            return change(x) if isinstance(x, Tensor) else x
+
+        return replace(
+            self,
+            inputs=tuple(maybe(x) for x in self.inputs),
+            kwargs={name: maybe(x) for name, x in self.kwargs.items()},
+            labels=maybe(self.labels),
+            wanted=maybe(self.wanted),
+            condition=maybe(self.condition),
+        )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a discriminator is shown: an output, real or made, and what comes with it (ours).
+
+    Attributes:
+        output: images (n, c, h, w), sound (n, c, time) or volumes.
+        labels: classes (n,), int64, or ``None``.
+        condition: a tensor (n, ...) that belongs to the output, or ``None``.
+    """
+
+    output: Tensor
+    labels: Tensor | None = None
+    condition: Tensor | None = None
+
+
+class Task(Protocol):
+    """Answers what the loop asks: inputs, real samples, wanted outputs, losses (ours).
+
+    Everything returned lies on the CPU; the loop moves it to the device.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return the name that it is registered by."""
+        ...
+
+    @property
+    def has_real(self) -> bool:
+        """Return whether it has real samples; without, the teacher's outputs stand in."""
+        ...
+
+    def check(
+        self, generator: nn.Module, discriminator: nn.Module | None, augment: tuple[str, ...]
+    ) -> Batch:
+        """Run two samples through all networks, and return them.
+
+        Nothing is changed.
+
+        Raises:
+            DataError: networks, inputs and data do not fit; found and expected are named.
+        """
+        ...
+
+    def batch(self, draw: Draw) -> Batch:
+        """Return the inputs of a step."""
+        ...
+
+    def real(self, draw: Draw) -> Shown:
+        """Return real samples; those of one ``draw`` belong to its ``batch`` where they pair."""
+        ...
+
+    def shown(self, batch: Batch, output: Tensor) -> Shown:
+        """Return how ``output``, made for ``batch``, is shown to a discriminator."""
+        ...
+
+    def output(self, raw: Any) -> Tensor:
+        """Return the tensor that counts among what a generator puts out."""
+        ...
+
+    def terms(self, batch: Batch, output: Tensor) -> Mapping[str, Tensor]:
+        """Return losses of the task's own, by name, weighted; they are added up."""
+        ...
+
+    def preview(self, columns: int) -> Batch:
+        """Return inputs that are the same at every call, some rows of ``columns``, to look at."""
+        ...

@@ -1,0 +1,129 @@
+"""Who takes part in a run, and whether they fit: checked before step 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.plan import Plan
+from gancompress.modules.copying import duplicate
+from gancompress.recipes.schema import Recipe
+from gancompress.tasks.protocol import Batch, Task
+from gancompress.training.distillation import Distillation
+from gancompress.training.start import check_recipe, place
+from gancompress.training.student import fresh, masked_student, narrow_student
+from gancompress.wrapping import Masked
+
+
+@dataclass(frozen=True)
+class Participants:
+    """The networks of a run as they are before its first step (ours).
+
+    Attributes:
+        student: the network that is delivered in the end, under masks where it is pruned.
+        ema: its moving average.
+        teacher: whose outputs stand in for real ones and whom the distillers listen to; the
+            student itself where there is no teacher.
+        discriminator: the one that judges in this run; ``None`` without an adversarial loss.
+        distillation: the distillers, hooked onto student and teacher.
+        masked: handle on the student's masks; ``None`` where it is not pruned.
+        first_graph: the groups of the uncut student.
+        example: two samples that ran through all of them.
+        plan: what was cut before the first step (a narrow student), and ``verified`` how exactly.
+    """
+
+    student: nn.Module
+    ema: nn.Module
+    teacher: nn.Module
+    discriminator: nn.Module | None
+    distillation: Distillation
+    masked: Masked | None
+    first_graph: ChannelGraph | None
+    example: Batch
+    plan: Plan | None
+    verified: dict[str, Any] | None
+
+    def release(self) -> None:
+        """Take the distillers' hooks off, and let every parameter learn again."""
+        self.distillation.remove()
+        for network in (self.discriminator, self.ema):
+            if network is not None:
+                network.requires_grad_(True)
+
+
+def gather(
+    recipe: Recipe,
+    task: Task,
+    *,
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    teacher: nn.Module | None,
+    device: torch.device,
+) -> Participants:
+    """Place the networks on ``device``, try them on a batch, and make student and distillers.
+
+    Raises:
+        ConfigError: the recipe and what is given do not go together.
+        DataError: networks, inputs and data do not fit.
+        TargetError: the target is out of reach.
+    """
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    check_recipe(recipe, discriminator, has_real=task.has_real)
+    place(generator, device, layout)
+    if discriminator is not None:
+        place(discriminator, device, layout)
+    example = task.check(generator, discriminator, recipe.augment).to(device)
+    if recipe.kind != "train":
+        if teacher is None or teacher is generator:
+            teacher = duplicate(generator)
+        place(teacher, device, layout).requires_grad_(False).eval()
+        task.check(teacher, None, ())
+
+    source = generator if teacher is None else teacher
+    student, plan, verified = _student_of(recipe, generator, source, example)
+    place(student, device, layout).requires_grad_(True).train()
+    masked = masked_student(student, example.inputs, recipe) if recipe.kind == "prune" else None
+    ema = duplicate(student)  # before the distillers' hooks are on it
+
+    distillation = Distillation(
+        recipe.distill,
+        teacher=source,
+        student=student,
+        discriminator=discriminator,
+        example=example.inputs,
+    ).to(device)
+    # The distillers have their copy of the teacher's discriminator; this one learns.
+    if discriminator is not None and recipe.discriminator.policy == "scratch":
+        discriminator = fresh(discriminator, recipe.seed)
+    if recipe.adversarial.weight == 0:
+        discriminator = None
+    if discriminator is not None:
+        discriminator.train(recipe.discriminator.policy != "frozen")
+    return Participants(
+        student=student,
+        ema=ema,
+        teacher=source,
+        discriminator=discriminator,
+        distillation=distillation,
+        masked=masked,
+        first_graph=None if masked is None else masked.graph,
+        example=example,
+        plan=plan,
+        verified=verified,
+    )
+
+
+def _student_of(
+    recipe: Recipe, generator: nn.Module, teacher: nn.Module, example: Batch
+) -> tuple[nn.Module, Plan | None, dict[str, Any] | None]:
+    """Return the generator itself, or a narrower one of fixed shape with its plan."""
+    if recipe.kind != "distill" or recipe.target is None:
+        return generator, None, None
+    student, plan, verified = narrow_student(teacher, example.inputs, recipe)
+    if recipe.student.init == "scratch":
+        student = fresh(student, recipe.seed)
+    return student, plan, verified
