@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,16 @@ from rich.text import Text
 
 from gancompress.commands.console import emit, note, stdout
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.storage import read_json
+from gancompress.training.run_files import (
+    BEFORE_AFTER,
+    CONFIG,
+    ENVIRONMENT,
+    METRICS,
+    REPORT,
+    SAMPLE_GRID,
+    SUMMARY,
+)
 
 CURVES = {
     "Losses": ("g_loss", "d_loss", "distill", "penalty"),
@@ -30,11 +39,11 @@ def read_summary(run: Path) -> dict[str, Any]:
     """
     if not run.is_dir():
         raise ConfigError(f"no run folder {run}")
-    file = run / "summary.json"
+    file = run / SUMMARY
     if not file.is_file():
         raise ConfigError(f"{run} is not finished. Go on with: gancompress prune --resume {run}")
+    found = read_json(file)
     try:
-        found = jsonlib.loads(file.read_bytes())
         return {**found, "recipe": str(found["recipe"]), "quality": dict(found["quality"])}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} is damaged ({error!r})") from error
@@ -86,13 +95,13 @@ def report_run(run: Path, *, json: bool) -> None:
     summary = read_summary(run)
     pictures = []
     for name, title in (
-        ("before_after.png", "Teacher above student"),
-        ("samples.png", "Samples"),
+        (BEFORE_AFTER, "Teacher above student"),
+        (SAMPLE_GRID, "Samples"),
     ):
         if (run / name).is_file():
             with Image.open(run / name) as image:
                 pictures.append(Picture(title, image.convert("RGB")))
-    texts = [(n, (run / n).read_text()) for n in ("config.yaml", "env.json") if (run / n).is_file()]
+    texts = [(n, (run / n).read_text()) for n in (CONFIG, ENVIRONMENT) if (run / n).is_file()]
     page = Page(
         title=f"{summary['recipe']} on {summary['model']}",
         lead=f"Run {run.name}, {summary['steps']} steps, seed {summary['seed']}.",
@@ -101,7 +110,7 @@ def report_run(run: Path, *, json: bool) -> None:
         curves=drawn_curves(run),
         texts=texts,
     )
-    file = write_html(page, run / "report.html")
+    file = write_html(page, run / REPORT)
     if json:
         emit("report", {"file": str(file), "bytes": file.stat().st_size})
         return
@@ -118,8 +127,8 @@ def drawn_curves(run: Path) -> list[tuple[str, str]]:
     from gancompress.reporting.curves import curves, read_metrics
 
     drawn = []
-    if (run / "metrics.jsonl").is_file():
-        records = read_metrics(run / "metrics.jsonl")
+    if (run / METRICS).is_file():
+        records = read_metrics(run / METRICS)
         for title, names in CURVES.items():
             if present := [n for n in names if any(r.get(n) is not None for r in records)]:
                 drawn.append((title, curves(records, present)))

@@ -21,7 +21,7 @@ from gancompress.commands.resolve.participants import dataset_of, discriminator_
 from gancompress.commands.resolve.subject import Subject, in_its_form, read_record, resolved_device
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.commands.results import Finished, close
-from gancompress.commands.run_start import check_same, new_folder, unfinished, write_record
+from gancompress.commands.run_start import check_same, new_folder, require_recipe, unfinished
 from gancompress.data.arrays import Dataset
 from gancompress.errors import ConfigError
 from gancompress.modules.copying import duplicate
@@ -29,7 +29,7 @@ from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.check_fit import check_fit
 from gancompress.training.loop import train
-from gancompress.training.run_folder import CONFIG
+from gancompress.training.run_files import CONFIG, EVENTS
 
 
 def work(
@@ -63,6 +63,7 @@ def work(
         if overrides or out is not None:
             raise ConfigError(f"--resume {folder} keeps its recipe and folder; leave the rest out")
         found = read_record(folder)
+        require_recipe(folder)
         # Files of data and weights are taken from the record; code has to be typed again.
         recipe, inputs, data = str(folder / CONFIG), inputs or found["input"], found.get("data")
         weights, init_from = found.get("weights"), found.get("init_from")
@@ -107,8 +108,7 @@ def work(
     going_on = folder is not None
     if folder is None:
         plan_line(subject, chosen)
-        folder = new_folder(out, f"{chosen.name}-{subject.label}")
-        write_record(folder, record)
+        folder = new_folder(out, f"{chosen.name}-{subject.label}", chosen, record)
     header(chosen, subject, judge, dataset, home, folder)
     teacher = None if kind == "train" else duplicate(subject.generator)
     started = time.monotonic()
@@ -127,7 +127,7 @@ def work(
                 screen=screen,
             )
     except Exception:
-        note(f"what happened until then is in {folder / 'events.jsonl'}")
+        note(f"what happened until then is in {folder / EVENTS}")
         raise
     if result.exit_code:
         code = "".join(

@@ -15,6 +15,7 @@ from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.resolve.subject import EMBEDDED, Subject
 from gancompress.errors import ConfigError, DataError
 from gancompress.recipes.schema import Recipe
+from gancompress.training.run_files import BEFORE_AFTER, MODEL, PLOTS, SAMPLE_GRID
 from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
@@ -59,20 +60,20 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         "images_seen": done.steps * done.recipe.batch,
         "seconds": round(done.seconds, 1),
         "run": str(done.run),
-        "model_folder": str(done.run / "model"),
+        "model_folder": str(done.run / MODEL),
     }
     if subject.spec == EMBEDDED:
         note(f"measuring on {SAMPLES} samples")
     quality = {"student": quality_of(student, subject)}
     if teacher is None:
         draw = partial(sample_grid, student, subject.sampler, n_classes=n_classes)
-        picture = drawn_picture(draw, done.run / "samples.png")
+        picture = drawn_picture(draw, done.run / SAMPLE_GRID)
         table: Any = single_table(done, quality["student"])
     else:
         teacher = teacher.cpu()
         teacher.eval()
         draw = partial(before_after_grid, teacher, student, subject.sampler, n_classes=n_classes)
-        picture = drawn_picture(draw, done.run / "before_after.png")
+        picture = drawn_picture(draw, done.run / BEFORE_AFTER)
         quality["teacher"] = quality_of(teacher, subject)
         table = comparison(done, teacher, student, quality, summary)
     summary |= {"quality": quality, "picture": picture and str(picture), "verify": done.verified}
@@ -83,7 +84,7 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         return summary
     console = stdout()
     console.print(table)
-    for name, place in (("picture", picture), ("model", done.run / "model"), ("run", done.run)):
+    for name, place in (("picture", picture), ("model", done.run / MODEL), ("run", done.run)):
         if place is not None:
             console.print(Text(f"{name:8s} {place}"), soft_wrap=True)
     console.print(
@@ -115,7 +116,7 @@ def draw_plots(run: Path) -> None:
         note(f"no plots: {error}")
         return
     for title, picture in drawn:
-        file = run / "plots" / f"{title.lower().replace(' ', '_')}.svg"
+        file = run / PLOTS / f"{title.lower().replace(' ', '_')}.svg"
         file.parent.mkdir(exist_ok=True)
         file.write_text(picture, encoding="utf-8")
 

@@ -13,7 +13,7 @@ from gancompress.errors import ConfigError, DataError, closest
 
 _SPEC = re.compile(r"^(?P<name>[A-Za-z_]\w*)=(?P<kind>[a-z]+)\((?P<sizes>[\d,\s]*)\)$")
 _KINDS = ("labels", "normal", "uniform")
-_LARGEST = 2**28  # numbers for one sample: beyond this it is a typing error, not an input
+_LARGEST = 2**26  # numbers for one sample: beyond this it is a typing error, not an input
 
 
 class InputSampler:

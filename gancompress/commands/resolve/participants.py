@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +30,10 @@ from gancompress.models import (
 from gancompress.models.embedded import embedded_discriminator
 from gancompress.recipes.networks import NETWORKS, check_network
 from gancompress.recipes.schema import Recipe
+from gancompress.saving.files import PLAN
+from gancompress.storage import read_json
 from gancompress.training.checkpoint import latest_checkpoint
+from gancompress.training.run_files import CHECKPOINTS, MODEL
 
 
 def start_of(
@@ -95,15 +97,16 @@ def discriminator_of(
 
 
 def _is_cut(run: Path) -> bool:
+    file = run / MODEL / PLAN
     try:
-        return bool(json.loads((run / "model" / "plan.json").read_bytes())["tensors"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{run / 'model' / 'plan.json'} is damaged ({error!r})") from error
+        return bool(read_json(file)["tensors"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error!r})") from error
 
 
 def _trained(judge: nn.Module, run: Path) -> nn.Module | None:
     """Load the discriminator of the newest checkpoint of ``run``, if it has one."""
-    found, complaints = latest_checkpoint(run / "ckpt")
+    found, complaints = latest_checkpoint(run / CHECKPOINTS)
     for complaint in complaints:
         note(f"passed over: {complaint}")
     if found is None or "discriminator" not in found.parts:

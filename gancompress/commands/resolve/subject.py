@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +18,12 @@ from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import in_form
 from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
 from gancompress.models.embedded import embedded_generator
+from gancompress.saving.files import PLAN, WEIGHTS
+from gancompress.storage import read_json
+from gancompress.training.run_files import MODEL, SUBJECT, numbered_runs
 
 EMBEDDED = "embedded"
 BIGGAN = "biggan"
-RECORD = "subject.json"
 
 
 @dataclass(frozen=True)
@@ -139,27 +140,46 @@ def read_record(run: Path) -> dict[str, Any]:
         CheckpointError: its record is damaged.
     """
     if not run.exists():
-        near = sorted(str(p) for p in Path("runs").glob("*")) if Path("runs").is_dir() else []
+        near = numbered_runs(Path("runs"))
         last = f" The last one: {near[-1]}" if near else ""
         raise ConfigError(
             f"{str(run)!r} is neither a run folder nor package.module:build_fn.{last}"
         )
-    if not (run / RECORD).is_file():
-        raise ConfigError(f"{run} is no run folder: it has no {RECORD}")
+    if not (run / SUBJECT).is_file():
+        raise ConfigError(f"{run} is no run folder: it has no {SUBJECT}")
+    found = read_json(run / SUBJECT)
     try:
-        found = json.loads((run / RECORD).read_bytes())
-        if not isinstance(found["model"], str) or not isinstance(found["input"], list):
-            raise TypeError("model must be text, and input a list")
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{run / RECORD} is damaged ({error!r})") from error
+        texts = [found["model"], *found["input"]]
+        if not isinstance(found["input"], list) or not all(isinstance(t, str) for t in texts):
+            raise TypeError("model must be text, and input a list of texts")
+        if found["input"] and not found["input"][0].endswith(".sample_inputs"):
+            InputSampler.parse(found["input"])
+        if found["model"] == BIGGAN:
+            _refuse_huge(BigGANConfig.from_dict(found["config"]))
+    except (ConfigError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckpointError(f"{run / SUBJECT} is damaged ({error})") from error
     return found
+
+
+LARGEST = 2**32  # bytes of weights that a record may ask for: ten times the largest BigGAN
+
+
+def _refuse_huge(config: BigGANConfig) -> None:
+    """Refuse a configuration, read from a file, that would fill the memory before it fails."""
+    with torch.device("meta"):
+        network = BigGANGenerator(config)
+    size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+    if size > LARGEST:
+        raise ValueError(f"its network has {size:,} bytes of weights")
 
 
 def _from_run(run: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
     import gancompress as gc
 
-    if run.name == "model" and (run.parent / RECORD).is_file():
+    if run.name == MODEL and (run.parent / SUBJECT).is_file():
         run = run.parent
+    if is_saved(run) and not (run / SUBJECT).is_file():
+        return _from_saved(run, model, inputs)
     found = read_record(run)
     if found["model"] not in (EMBEDDED, BIGGAN):
         if model is None:
@@ -169,14 +189,34 @@ def _from_run(run: Path, model: str | None, inputs: Sequence[str] | None) -> Sub
                 f"--model {found['model']}"
             )
         found["model"] = model
-    if not (run / "model").is_dir():
+    if not (run / MODEL).is_dir():
         raise ConfigError(
             f"{run} has no finished model. Go on with: gancompress prune --resume {run}"
         )
-    generator = gc.load(original(found), run / "model")
+    generator = gc.load(original(found), run / MODEL)
     # A graph form does not have the methods of its class.
     home = original(found)() if isinstance(generator, GraphForm) else generator
     return Subject(found, generator, sampler_for(home, inputs or found["input"]), run)
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether ``folder`` is what `gancompress.save` makes."""
+    return (folder / WEIGHTS).is_file() and (folder / PLAN).is_file()
+
+
+def _from_saved(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
+    """Return the generator in a folder of `gancompress.save`, built by ``--model``."""
+    import gancompress as gc
+
+    if model is None:
+        raise ConfigError(
+            f"{folder} is a saved generator, and does not say how it is built: add "
+            "--model package.module:build_fn (and --input, where it has no sample_inputs)"
+        )
+    origin = {"model": model, "input": list(inputs or ())}
+    generator = gc.load(original(origin), folder)
+    home = original(origin)() if isinstance(generator, GraphForm) else generator
+    return Subject(origin, generator, sampler_for(home, inputs))
 
 
 def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
