@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin, is_lazy
+from torch.nn.parameter import is_lazy
 
 from gancompress.errors import CheckpointError, GraphError
 from gancompress.graph.form.example_record import example_of
@@ -153,9 +153,10 @@ def _add_lazy_buffers(module: nn.Module, saved: _Saved, start: Shapes) -> None:
 def _give_shapes(module: nn.Module, saved: _Saved, start: Shapes) -> None:
     """Give lazy parameters the shapes that they had when the cut began."""
     for name, t in raw_tensors(module).items():
-        if isinstance(t, UninitializedTensorMixin) and name in saved.tensors:
-            t.materialize(start.get(name, tuple(saved.tensors[name].shape)))
-            nn.init.zeros_(t)  # type: ignore[arg-type]
+        if is_lazy(t) and name in saved.tensors:
+            lazy: Any = t
+            lazy.materialize(start.get(name, tuple(saved.tensors[name].shape)))
+            nn.init.zeros_(lazy)
 
 
 def _graph_again(module: nn.Module, record: Any, path: Path) -> GraphForm:

@@ -147,8 +147,8 @@ def _check_opcodes(data: bytes) -> None:
             raise RefusedPickleError(
                 f"is refused: its pickle uses {op.name}, which torch.save never writes"
             )
-        is_put = op.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(value, int)
-        if is_put and value > 2 * steps + 1024:
+        place = value if op.name in ("PUT", "BINPUT", "LONG_BINPUT") else 0
+        if isinstance(place, int) and place > 2 * steps + 1024:
             raise RefusedPickleError(f"is refused: its pickle reserves {value} places")
 
 
