@@ -103,7 +103,12 @@ def unfinished(recipe: Recipe, record: Mapping[str, Any], out: Path | None) -> P
     if out is not None:
         if not out.exists():
             return None
-        check_same(out, recipe, record)
+        try:
+            check_same(out, recipe, record)
+        except (ConfigError, CheckpointError):
+            if not is_unstarted(out):
+                raise
+            return None  # nothing was learnt there: the words of now begin anew
         return out
     for run in reversed(numbered_runs(ROOT)):
         if (run / SUMMARY).exists() or not (run / CONFIG).is_file():

@@ -32,6 +32,7 @@ from gancompress.models.biggan import BigGANDiscriminator, BigGANGenerator
 from gancompress.models.config import BigGANConfig
 from gancompress.models.infer import infer_discriminator_config, infer_generator_config
 from gancompress.models.state_dict import read_state_dict
+from gancompress.storage import read_json
 from gancompress.weights.reading import tensors_from
 
 __all__ = [
@@ -145,6 +146,7 @@ def convert_biggan_folder(
         "sha256": {},
     }
     try:
+        shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         for part, network in zip(_PARTS, networks, strict=True):
             data = safetensors.torch.save(network.state_dict())
@@ -162,7 +164,7 @@ def convert_biggan_folder(
 def _load_converted(folder: Path, config: BigGANConfig | None) -> Networks:
     path = folder / _INDEX
     try:
-        index = json.loads(path.read_bytes())
+        index = read_json(path)
         if index["schema"] != SCHEMA:
             raise CheckpointError(
                 f"{path} has schema {index['schema']!r}, this version reads {SCHEMA}"

@@ -189,7 +189,7 @@ class RunFolder:
         kept: list[dict[str, Any]] = []
         if file.exists():
             for text in file.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                     line = json.loads(text)
                     if line["step"] <= step:
                         kept.append(line)

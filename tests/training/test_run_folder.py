@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import socket
 import threading
@@ -10,6 +11,7 @@ import pytest
 from gancompress import __version__
 from gancompress.errors import CheckpointError, ConfigError, StorageError
 from gancompress.recipes.load import load_recipe
+from gancompress.training import run_files
 from gancompress.training.run_files import (
     CONFIG,
     LOCK,
@@ -66,7 +68,7 @@ def test_rewinding_drops_later_and_broken_lines(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         folder.append("metrics.jsonl", {"step": step})
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1, "cut sho')
+        file.write("[" * 100_000 + '\n{"step": 1, "cut sho')
     assert [line["step"] for line in folder.rewind("metrics.jsonl", 2)] == [1, 2]
     assert [line["step"] for line in folder.rewind("metrics.jsonl", 9)] == [1, 2]
 
@@ -172,3 +174,18 @@ def test_the_manifest_keeps_what_the_run_was_started_with(tmp_path: Path) -> Non
     write_summary(tmp_path, {"a": 1})
     with pytest.raises(CheckpointError, match="is not what"):
         folder.begin(recipe(), resume=True)
+
+
+def test_names_of_a_runs_files_stand_in_one_place() -> None:
+    package = Path(run_files.__file__).resolve().parent.parent
+    names = {v for k, v in vars(run_files).items() if k.isupper() and isinstance(v, str)}
+    names = {n for n in names if "." in n} - {run_files.SAMPLE_GRID}  # `sample` has one of its own
+    assert len(names) > 9
+    found = {
+        (str(file.relative_to(package)), node.value)
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    assert {place for place, _ in found} == {"training/run_files.py", "storage.py"}
+    assert {name for place, name in found if place == "storage.py"} == {MANIFEST}
