@@ -253,7 +253,10 @@ def make_folder(path: Path, files: Mapping[str, str]) -> None:
         FileExistsError: something is there, and it is no empty folder.
         OSError: it cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(error.errno, "a file is in the way", str(path.parent)) from error
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
