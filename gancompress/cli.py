@@ -18,6 +18,7 @@ from gancompress.commands.flags import (
     Debug,
     Device,
     Discriminator,
+    DiscriminatorCall,
     DiscriminatorWeights,
     DryRun,
     Form,
@@ -30,6 +31,7 @@ from gancompress.commands.flags import (
     Model,
     Number,
     Out,
+    Output,
     Precision,
     Quiet,
     RecipeName,
@@ -72,14 +74,14 @@ def _call(place: str, options: dict[str, Any]) -> None:
     raise typer.Exit(code or 0)
 
 
-def _work(kind: str, options: dict[str, Any]) -> None:
+def _run(kind: str, options: dict[str, Any]) -> None:
     from gancompress.commands.words import split_words
 
     options["what"], overrides = split_words(options.pop("words") or [], _flags(kind))
     for key in ("target", "seed", "precision"):
         if (value := options.pop(key, None)) is not None:
             overrides.append(f"{key}={value}")
-    _call("prune:work", {"kind": kind, "overrides": overrides, **options})
+    _call(f"{kind}:{kind}", {"overrides": overrides, **options})
 
 
 def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[..., None]:
@@ -92,22 +94,24 @@ def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[
         weights: Weights = None,
         discriminator: Discriminator = None,
         discriminator_weights: DiscriminatorWeights = None,
+        discriminator_call: DiscriminatorCall = None,
         data: Data = None,
         inputs: Inputs = None,
+        output: Output = None,
         target: Goal = None,
         form: Form = "module",
         out: Out = None,
         resume: Resume = None,
         init_from: InitFrom = None,
         seed: Seed = None,
-        device: Device = "cpu",
+        device: Device = "auto",
         precision: Precision = None,
         max_steps: MaxSteps = None,
         dry_run: DryRun = False,
         json: Json = False,
     ) -> None:
         options = {name: value for name, value in locals().items() if name != "kind"}
-        _work(kind, options)
+        _run(kind, options)
 
     whole = signature(verb, eval_str=True)
     offered = [p for name, p in whole.parameters.items() if name not in without]
@@ -130,13 +134,14 @@ def evaluate(
     weights: Weights = None,
     data: Data = None,
     inputs: Inputs = None,
+    output: Output = None,
     number: Number = 2000,
     seed: InputSeed = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Measure quality and size: every number with its count, seed and floor."""
-    _call("evaluate:evaluation", locals())
+    _call("evaluate:evaluate", locals())
 
 
 @app.command()
@@ -149,7 +154,7 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Say of each layer whether its channels can go and, if not, why."""
-    _call("inspect:inspection", locals())
+    _call("inspect:inspect", locals())
 
 
 @app.command()
@@ -158,6 +163,7 @@ def sample(
     model: Model = None,
     weights: Weights = None,
     inputs: Inputs = None,
+    output: Output = None,
     number: Number = 40,
     compare: Annotated[
         bool, typer.Option("--compare", help="Teacher above student, same inputs.")
@@ -166,11 +172,11 @@ def sample(
         "samples.png"
     ),
     seed: InputSeed = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Write a grid of images; the same seed gives the same file on CPU."""
-    _call("sample:sampling", locals())
+    _call("sample:sample", locals())
 
 
 @app.command()
@@ -180,11 +186,11 @@ def bench(
     weights: Weights = None,
     inputs: Inputs = None,
     batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes.")] = "1,8",
-    device: Device = "cpu",
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Measure parameters, MACs, size on disk and latency (median and quartiles)."""
-    _call("bench:benching", locals())
+    _call("bench:bench", locals())
 
 
 @app.command()
@@ -193,7 +199,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Rank finished runs in one table."""
-    _call("compare:compare_runs", locals())
+    _call("compare:compare", locals())
 
 
 @app.command()
@@ -208,7 +214,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write the generator in another format and check it against this one."""
-    _call("export:exporting", locals())
+    _call("export:export", locals())
 
 
 @app.command()
@@ -216,7 +222,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")], json: Json = False
 ) -> None:
     """Write one HTML file about a run, pictures inside."""
-    _call("compare:report_run", locals())
+    _call("report:report", locals())
 
 
 @app.command()
@@ -235,7 +241,7 @@ def recipes(
     json: Json = False,
 ) -> None:
     """List the methods (also: ls)."""
-    _call("recipes:list_recipes", locals())
+    _call("recipes:recipes", locals())
 
 
 @app.command(context_settings=PLUGGABLE)
@@ -247,7 +253,7 @@ def show(
 ) -> None:
     """Print a recipe in full, each field with its meaning and default (also: cat)."""
     options = {"recipe": recipe, "overrides": _overrides(words, "show")}
-    _call("recipes:show_recipe", {**options, "schema": schema, "json": json})
+    _call("recipes:show", {**options, "schema": schema, "json": json})
 
 
 @app.command()
@@ -258,7 +264,7 @@ def copy(
     json: Json = False,
 ) -> None:
     """Copy a recipe to a file of your own (also: cp)."""
-    _call("recipes:copy_recipe", locals())
+    _call("recipes:copy", locals())
 
 
 @app.command(context_settings=PLUGGABLE)
@@ -269,7 +275,7 @@ def validate(
 ) -> None:
     """Check a recipe and overrides without running them; all errors at once."""
     options = {"recipe": recipe, "overrides": _overrides(words, "validate")}
-    _call("recipes:validate_recipe", {**options, "json": json})
+    _call("recipes:validate", {**options, "json": json})
 
 
 @app.command()

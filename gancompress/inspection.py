@@ -93,7 +93,9 @@ class Inspection:
             tail = ", ".join(r.groups) if r.status == "prunable" else r.reason
             if r.status == "partly":
                 tail = f"{', '.join(r.groups)}; the rest: {r.reason}"
-            table.add_row(r.layer, r.kind, f"{r.channels:,}", Text(f"{r.prunable:,}", style), tail)
+            tail = " ".join("\n".join(_lines(word)) for word in tail.split())
+            layer = "\n".join(_lines(r.layer))
+            table.add_row(layer, r.kind, f"{r.channels:,}", Text(f"{r.prunable:,}", style), tail)
         sizes = Table(box=None, pad_edge=False, header_style="bold")
         for name, right in (("", 0), ("parameters", 1), ("MACs", 1), ("compression", 1)):
             sizes.add_column(name, justify="right" if right else "left")
@@ -103,6 +105,16 @@ class Inspection:
             sizes.add_row(name, f"{cost.params:,}", f"{cost.macs:,}", f"{ratio:.2f}x")
         hint = [Text(""), Text(self.graph.hint)] if self.graph.hint else []
         return Stack(table, Text(""), sizes, *hint)
+
+
+def _lines(path: str, width: int = 24) -> list[str]:
+    """Return a dotted path on lines of about ``width`` characters, broken after a dot."""
+    lines = [""]
+    for piece in (f"{p}." for p in path.split(".")):
+        if lines[-1] and len(lines[-1] + piece) > width + 1:
+            lines.append("")
+        lines[-1] += piece
+    return [*lines[:-1], lines[-1][:-1]]
 
 
 def inspect(

@@ -17,16 +17,17 @@ from gancompress.cli import app, main
 
 # A flag is a promise: change this table only together with CHANGELOG.md.
 WORK = (
-    "--data --device --discriminator --discriminator-weights --dry-run --init-from --input --json "
-    "--max-steps --model --out --precision --recipe --resume --seed --target --weights"
+    "--data --device --discriminator --discriminator-call --discriminator-weights --dry-run "
+    "--init-from --input --json --max-steps --model --out --output --precision --recipe "
+    "--resume --seed --target --weights"
 )
 FLAGS = {
     "prune": f"{WORK} --form",
     "distill": f"{WORK} --form",
     "train": WORK.replace(" --target", ""),
-    "eval": "--data --device --input --json --model --n --seed --weights",
+    "eval": "--data --device --input --json --model --n --output --seed --weights",
     "inspect": "--form --input --json --model --weights",
-    "sample": "--compare --device --input --json --model --n --out --seed --weights",
+    "sample": "--compare --device --input --json --model --n --out --output --seed --weights",
     "bench": "--batch --device --input --json --model --weights",
     "compare": "--json",
     "export": "--input --json --model --out --to --tolerance --weights",
@@ -160,7 +161,7 @@ def test_failures_inside_a_verb_become_exit_codes(
     def fail(*args: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("gancompress.commands.recipes.list_recipes", fail)
+    monkeypatch.setattr("gancompress.commands.recipes.recipes", fail)
     assert main(["recipes"]) == code
     assert message in " ".join(capsys.readouterr().err.split())
 

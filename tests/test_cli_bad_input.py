@@ -228,7 +228,7 @@ def test_forward_that_fails(here: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_forward_that_makes_no_image(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["sample", "bad_nets:flat", "--input", "z=normal(8)"]
-    fails(words, 3, ["must return float images (n, c, h, w), got (40, 8)"], capsys)
+    fails(words, 3, ["a picture needs images (n, c, h, w); the output (40, 8)"], capsys)
 
 
 def test_discriminator_that_does_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

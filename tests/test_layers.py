@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"data"},
     "distill": set(),
     "recipes": set(),
-    "tasks": {"data"},
+    "losses": set(),
+    "tasks": {"data", "losses"},
 }
 ABOVE = {"training", "reporting", "saving"}
 LOW = set(ALLOWED)

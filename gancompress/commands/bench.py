@@ -14,7 +14,7 @@ from gancompress.commands.resolve.try_forward import probe
 from gancompress.errors import ConfigError
 
 
-def benching(
+def bench(
     *,
     what: str | None,
     model: str | None,
@@ -55,7 +55,7 @@ def benching(
     first = timed[0]
     conditions = (
         f"MACs = FLOPs / 2. Latency: median (IQR) of one pass, {first.dtype}, {first.layout}, "
-        f"{first.device}, {first.threads} threads."
+        f"{first.device}, {first.threads} thread{'s' if first.threads > 1 else ''}."
     )
     stdout().print(Table(what or subject.spec, ("", "value"), tuple(rows), conditions))
 

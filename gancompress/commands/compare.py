@@ -1,4 +1,4 @@
-"""``gancompress compare`` and ``report``: finished runs side by side, or one as an HTML file."""
+"""``gancompress compare``: finished runs side by side."""
 
 from __future__ import annotations
 
@@ -6,28 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
-from gancompress.commands.console import emit, note, stdout
+from gancompress.commands.console import emit, stdout
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.storage import read_json
-from gancompress.training.run_files import (
-    BEFORE_AFTER,
-    CONFIG,
-    ENVIRONMENT,
-    METRICS,
-    REPORT,
-    SAMPLE_GRID,
-    SUMMARY,
-)
-
-CURVES = {
-    "Losses": ("g_loss", "d_loss", "distill", "penalty"),
-    "Logits of the discriminator": ("real", "fake"),
-    "Parameters": ("params",),
-    "Speed": ("images_per_second",),
-}
-"""Figures of a report: title, and the keys of metrics.jsonl drawn in it."""
+from gancompress.training.run_files import SUMMARY
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -49,7 +31,7 @@ def read_summary(run: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is damaged ({error!r})") from error
 
 
-def compare_runs(runs: Sequence[Path], *, json: bool) -> None:
+def compare(runs: Sequence[Path], *, json: bool) -> None:
     """Print one row per run, best Frechet distance first; runs without one come last, by size.
 
     Raises:
@@ -77,86 +59,12 @@ def compare_runs(runs: Sequence[Path], *, json: bool) -> None:
         "run", "recipe", "seed", "smaller", "params", "MACs", "Frechet", "recall", "accuracy",
         "kimg",
     )  # fmt: skip
-    counts = sorted({i["quality"].get("student", {}).get("n") or 0 for i in found})
-    protocol = f"Frechet distance on the embedded classifier (not an FID), samples: {counts}."
-    stdout().print(Table("runs", columns, tuple(rows), protocol))
-
-
-def report_run(run: Path, *, json: bool) -> None:
-    """Write ``report.html`` into ``run``: tables, pictures, curves, the recipe.
-
-    Raises:
-        ConfigError: the run is not finished, or the extra ``report`` is missing.
-    """
-    from PIL import Image
-
-    from gancompress.reporting.html import Page, Picture, write_html
-
-    summary = read_summary(run)
-    pictures = []
-    for name, title in (
-        (BEFORE_AFTER, "Teacher above student"),
-        (SAMPLE_GRID, "Samples"),
-    ):
-        if (run / name).is_file():
-            with Image.open(run / name) as image:
-                pictures.append(Picture(title, image.convert("RGB")))
-    texts = [(n, (run / n).read_text()) for n in (CONFIG, ENVIRONMENT) if (run / n).is_file()]
-    page = Page(
-        title=f"{summary['recipe']} on {summary['model']}",
-        lead=f"Run {run.name}, {summary['steps']} steps, seed {summary['seed']}.",
-        tables=[_size_table(summary)] if "size" in summary else [],
-        pictures=pictures,
-        curves=drawn_curves(run),
-        texts=texts,
-    )
-    file = write_html(page, run / REPORT)
-    if json:
-        emit("report", {"file": str(file), "bytes": file.stat().st_size})
-        return
-    stdout().print(Text(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)"), soft_wrap=True)
-    note("one file, nothing is loaded from the network: it can be mailed")
-
-
-def drawn_curves(run: Path) -> list[tuple[str, str]]:
-    """Return title and SVG of each figure that the run's ``metrics.jsonl`` has numbers for.
-
-    Raises:
-        ConfigError: the extra ``report`` is missing.
-    """
-    from gancompress.reporting.curves import curves, read_metrics
-
-    drawn = []
-    if (run / METRICS).is_file():
-        records = read_metrics(run / METRICS)
-        for title, names in CURVES.items():
-            if present := [n for n in names if any(r.get(n) is not None for r in records)]:
-                drawn.append((title, curves(records, present)))
-    return drawn
-
-
-def _size_table(summary: dict[str, Any]) -> Any:
-    from gancompress.reporting.tables import before_after, fewer, si
-
-    old, new = summary["size"]["teacher"], summary["size"]["small"]
-    rows = [
-        (name, si(old[key]), si(new[key]), fewer(old[key], new[key], word))
-        for name, key, word in (
-            ("parameters", "params", "fewer"), ("MACs an image", "macs", "fewer"),
-            ("bytes of weights", "bytes", "smaller"),
-        )
-    ]  # fmt: skip
-    quality = summary["quality"]
-    protocol = "MACs = FLOPs / 2."
-    for key in ("frechet_classifier", "precision", "recall", "conditional_accuracy"):
-        was, now = quality.get("teacher", {}).get(key), quality.get("student", {}).get(key)
-        if was is not None and now is not None:
-            rows.append((key.replace("_", " "), f"{was:.3f}", f"{now:.3f}", f"{now - was:+.3f}"))
-            protocol = (
-                f"MACs = FLOPs / 2. Quality: {quality['student']['n']} samples, seed "
-                f"{quality['student']['seed']}, features {quality['student']['features']}."
-            )
-    return before_after("Before and after", rows, protocol)
+    counts = sorted({i["quality"].get("student", {}).get("n") or 0 for i in found} - {0})
+    protocol = "Frechet distance on the embedded classifier (not an FID)"
+    protocol += f", samples: {', '.join(map(str, counts))}." if counts else ": not measured here."
+    # In a narrow terminal what the name of a run or another column says goes first.
+    optional = ("kimg", "seed", "params", "recipe", "accuracy")
+    stdout().print(Table("runs", columns, tuple(rows), protocol, optional))
 
 
 def _rank(summary: dict[str, Any]) -> tuple[float, float]:

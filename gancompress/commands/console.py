@@ -18,6 +18,7 @@ SCHEMA = 1
 """Version of every JSON object that the command line prints."""
 
 _quiet = False
+_said: list[str] = []
 
 
 def set_quiet(quiet: bool) -> None:
@@ -38,8 +39,19 @@ def stderr() -> Console:
 
 def note(message: str) -> None:
     """Say one line on stderr."""
+    _said.append(message)
     if not _quiet:
         stderr().print(escape(message), style="dim", soft_wrap=True)
+
+
+def begin_notes() -> None:
+    """Forget the notes so far: a run begins."""
+    _said.clear()
+
+
+def said() -> list[str]:
+    """Return the notes since `begin_notes`, in order; --quiet does not lose them."""
+    return list(_said)
 
 
 def quiet() -> bool:

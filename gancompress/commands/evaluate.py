@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from gancompress.commands.console import emit, note, stdout
-from gancompress.commands.resolve.subject import resolve
+from gancompress.commands.resolve.subject import resolve, resolved_device
 from gancompress.commands.resolve.try_forward import probe
 
 
-def evaluation(
+def evaluate(
     *,
     what: str | None,
     model: str | None,
     weights: str | None,
     data: str | None,
     inputs: Sequence[str] | None,
+    output: str | None,
     number: int,
     seed: int,
     device: str,
@@ -25,14 +26,15 @@ def evaluation(
     """Print Frechet distance, PRDC and conditional accuracy on ``number`` samples."""
     from gancompress.data.folders import open_images
     from gancompress.metrics.cost import footprint
-    from gancompress.metrics.evaluate import evaluate
+    from gancompress.metrics.evaluate import evaluate as measure
 
-    subject = resolve(what, model, weights=weights, inputs=inputs, device=device)
+    subject = resolve(what, model, weights=weights, inputs=inputs, output=output, device=device)
     size = footprint(subject.generator, probe(subject))
     reference: dict[str, Any] = {} if data is None else {"reference": open_images(data)}
     note(f"drawing {number} samples, seed {seed}")
-    found = evaluate(
-        subject.generator, subject.sampler, n=number, seed=seed, device=device, **reference
+    home = resolved_device(device)
+    found = measure(
+        subject.generator, subject.sampler, n=number, seed=seed, device=home, **reference
     )
     if json:
         sizes = {"params": size.params, "macs": size.macs, "bytes": size.bytes}

@@ -24,7 +24,7 @@ BATCHES = (1, 3, 8)
 """Batch sizes on which an exported file must agree with the generator."""
 
 
-def exporting(
+def export(
     *,
     what: str | None,
     model: str | None,

@@ -58,15 +58,29 @@ DiscriminatorWeights = Annotated[
     str | None,
     _text(("--discriminator-weights",), "FILE[:KEY]", "Weights of the discriminator.", WHO),
 ]
+DiscriminatorCall = Annotated[
+    str | None,
+    _text(
+        ("--discriminator-call",),
+        "ARGS[-> PATH]",
+        "How it is called, when the probe finds another way: 'image, label', "
+        "'cat(condition, image)', 'image -> 0'.",
+        WHO,
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     _text(
         ("--input",),
         "NAME=SPEC",
-        "How to draw an input: z=normal(128), y=labels(10), x=uniform(3,64,64). Repeat it once "
-        "per argument of forward, in order.",
+        "How to draw an input: z=normal(128), y=labels(10), x=images(DIR), and more (docs/cli.md). "
+        "Repeat it once per argument of forward, in order or by their names.",
         WHO,
     ),
+]
+Output = Annotated[
+    str | None,
+    _text(("--output",), "N|NAME", "Which output is the image, of several.", WHO),
 ]
 Data = Annotated[
     str | None,
@@ -78,7 +92,9 @@ Seed = Annotated[
     int | None,
     _text(("--seed",), "N", "Seed of everything random (default: the recipe's).", HOW, 0),
 ]
-Device = Annotated[str, _text(("--device",), "cpu|cuda|auto", "Where to compute.", HOW)]
+Device = Annotated[
+    str, _text(("--device",), "auto|cpu|cuda", "Where to compute; auto: a GPU if any.", HOW)
+]
 Precision = Annotated[
     str | None,
     _text(("--precision",), "float32|bf16", "Arithmetic (default: the recipe's).", HOW),

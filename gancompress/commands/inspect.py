@@ -9,7 +9,7 @@ from gancompress.commands.resolve.subject import resolve
 from gancompress.commands.resolve.try_forward import probe
 
 
-def inspection(
+def inspect(
     *,
     what: str | None,
     model: str | None,

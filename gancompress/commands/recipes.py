@@ -30,7 +30,7 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.rglob("*.yaml"))}
 
 
-def list_recipes(word: str | None, *, kind: str | None, json: bool) -> None:
+def recipes(word: str | None, *, kind: str | None, json: bool) -> None:
     """Print the shipped recipes, those that mention ``word`` and are of ``kind`` if given.
 
     Raises:
@@ -49,6 +49,7 @@ def list_recipes(word: str | None, *, kind: str | None, json: bool) -> None:
                     "kind": recipe.kind,
                     "target": recipe.target,
                     "discriminator": recipe.adversarial.weight > 0,
+                    "needs_discriminator": needs_discriminator(recipe),
                     "summary": recipe.summary,
                     "paper": recipe.paper,
                 }
@@ -63,16 +64,22 @@ def list_recipes(word: str | None, *, kind: str | None, json: bool) -> None:
     table.add_column("recipe", style="bold", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     table.add_column("target", no_wrap=True)
-    table.add_column("needs D", justify="center")
+    table.add_column("D", no_wrap=True)
     table.add_column("what it does")
     for row in rows:
-        needs = "yes" if row["discriminator"] else "-"
+        needs = "needed" if row["needs_discriminator"] else "used" if row["discriminator"] else "-"
         table.add_row(row["name"], row["kind"], row["target"] or "-", needs, row["summary"])
     stdout().print(table)
+    note("D, a discriminator: needed, or used when there is one (else the distillers alone teach)")
     note("next: gancompress show NAME   or   gancompress prune --recipe NAME")
 
 
-def show_recipe(recipe: str, overrides: Sequence[str], *, schema: bool, json: bool) -> None:
+def needs_discriminator(recipe: Recipe) -> bool:
+    """Return whether nothing would teach without a discriminator."""
+    return recipe.kind == "train" or (recipe.adversarial.weight > 0 and not recipe.distill)
+
+
+def show(recipe: str, overrides: Sequence[str], *, schema: bool, json: bool) -> None:
     """Print ``recipe`` in full; what is printed can be saved and run."""
     if schema:
         print(jsonlib.dumps(Recipe.model_json_schema(), indent=2))
@@ -93,7 +100,7 @@ def annotated_yaml(recipe: Recipe, *, width: int = 100) -> Iterator[Text]:
     yield from _fields(recipe.model_dump(mode="json"), schema, schema["$defs"], 0, width)
 
 
-def copy_recipe(recipe: str, file: Path, *, force: bool, json: bool) -> None:
+def copy(recipe: str, file: Path, *, force: bool, json: bool) -> None:
     """Write the text of ``recipe`` to ``file``.
 
     Raises:
@@ -119,7 +126,7 @@ def copy_recipe(recipe: str, file: Path, *, force: bool, json: bool) -> None:
     note(f"next: edit it, then gancompress validate {file} and gancompress prune --recipe {file}")
 
 
-def validate_recipe(recipe: str, overrides: Sequence[str], *, json: bool) -> None:
+def validate(recipe: str, overrides: Sequence[str], *, json: bool) -> None:
     """Check ``recipe`` with ``overrides``: keys, types, ranges and registry names.
 
     Raises:

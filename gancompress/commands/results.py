@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.resolve.subject import EMBEDDED, Subject
 from gancompress.errors import ConfigError, DataError
 from gancompress.recipes.schema import Recipe
-from gancompress.training.run_files import BEFORE_AFTER, MODEL, PLOTS, SAMPLE_GRID
+from gancompress.training.run_files import BEFORE_AFTER, PLOTS, SAMPLE_GRID
 from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
@@ -38,45 +37,27 @@ class Finished:
     seconds: float
     verified: dict[str, Any] | None
     device: str
+    notes: tuple[str, ...] = ()
 
 
 def close(done: Finished, *, json: bool) -> dict[str, Any]:
     """Measure, draw and write what the run leaves; print the table, or the summary as JSON."""
-    from gancompress.reporting.pictures import before_after_grid, sample_grid
-
-    subject, teacher = done.student, done.teacher
-    student = subject.generator.cpu()
-    student.eval()
-    n_classes = subject.n_classes
-    summary: dict[str, Any] = {
-        "schema": SCHEMA,
-        "kind": done.kind,
-        "recipe": done.recipe.name,
-        "model": subject.spec,
-        "seed": done.recipe.seed,
-        "device": done.device,
-        "precision": done.recipe.precision,
-        "steps": done.steps,
-        "images_seen": done.steps * done.recipe.batch,
-        "seconds": round(done.seconds, 1),
-        "run": str(done.run),
-        "model_folder": str(done.run / MODEL),
-    }
-    if subject.spec == EMBEDDED:
-        note(f"measuring on {SAMPLES} samples")
-    quality = {"student": quality_of(student, subject)}
-    if teacher is None:
-        draw = partial(sample_grid, student, subject.sampler, n_classes=n_classes)
-        picture = drawn_picture(draw, done.run / SAMPLE_GRID)
+    for network in (done.student.generator, done.teacher):
+        if network is not None:
+            network.cpu().eval()
+    summary = facts_of(done)
+    quality = measured_quality(done)
+    picture = drawn_picture(done)
+    if done.teacher is None:
         table: Any = single_table(done, quality["student"])
     else:
-        teacher = teacher.cpu()
-        teacher.eval()
-        draw = partial(before_after_grid, teacher, student, subject.sampler, n_classes=n_classes)
-        picture = drawn_picture(draw, done.run / BEFORE_AFTER)
-        quality["teacher"] = quality_of(teacher, subject)
-        table = comparison(done, teacher, student, quality, summary)
-    summary |= {"quality": quality, "picture": picture and str(picture), "verify": done.verified}
+        table = comparison(done, done.teacher, done.student.generator, quality, summary)
+    summary |= {
+        "quality": quality,
+        "picture": picture and str(picture),
+        "verify": done.verified,
+        "notes": list(done.notes),
+    }
     write_summary(done.run, summary)
     draw_plots(done.run)
     if json:
@@ -84,23 +65,57 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         return summary
     console = stdout()
     console.print(table)
-    for name, place in (("picture", picture), ("model", done.run / MODEL), ("run", done.run)):
+    for name, place in (("picture", picture), ("model", done.run / "model"), ("run", done.run)):
         if place is not None:
             console.print(Text(f"{name:8s} {place}"), soft_wrap=True)
-    console.print(
-        Text(f"next     {next_command(done, shown=picture is not None)}", style="bold"),
-        soft_wrap=True,
-    )
+    command = next_command(done, shown=picture is not None)
+    console.print(Text(f"next     {command}", style="bold"), soft_wrap=True)
     return summary
 
 
-def drawn_picture(draw: Callable[[], Any], file: Path) -> Path | None:
-    """Write what ``draw`` returns to ``file``; None, and a word, where it cannot be shown."""
-    from gancompress.reporting.pictures import save_png
+def facts_of(done: Finished) -> dict[str, Any]:
+    """Return what is known of a run before anything is measured."""
+    return {
+        "schema": SCHEMA,
+        "kind": done.kind,
+        "recipe": done.recipe.name,
+        "model": done.student.spec,
+        "seed": done.recipe.seed,
+        "device": done.device,
+        "precision": done.recipe.precision,
+        "steps": done.steps,
+        "images_seen": done.steps * done.recipe.batch,
+        "seconds": round(done.seconds, 1),
+        "run": str(done.run),
+        "model_folder": str(done.run / "model"),
+    }
 
+
+def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
+    """Return the metrics of the student and, where there is one, of its teacher."""
+    if done.student.spec == EMBEDDED:
+        note(f"measuring on {SAMPLES} samples")
+    found = {"student": quality_of(done.student.generator, done.student)}
+    if done.teacher is not None:
+        found["teacher"] = quality_of(done.teacher, done.student)
+    return found
+
+
+def drawn_picture(done: Finished) -> Path | None:
+    """Write the closing picture; None, and a word, where the output is none."""
+    from gancompress.reporting.pictures import before_after_grid, sample_grid, save_png
+
+    student, sampler = done.student.generator, done.student.sampler
+    classes = done.student.n_classes
     try:
-        save_png(draw(), file)
-    except DataError as error:  # sound, volumes, another range: the run is good all the same
+        if done.teacher is None:
+            file = done.run / SAMPLE_GRID
+            save_png(sample_grid(student, sampler, n_classes=classes), file)
+        else:
+            file = done.run / BEFORE_AFTER
+            pair = before_after_grid(done.teacher, student, sampler, n_classes=classes)
+            save_png(pair, file)
+    except DataError as error:  # sound or volumes: the run is good all the same
         note(f"no picture: {error}")
         return None
     return file
@@ -108,7 +123,7 @@ def drawn_picture(draw: Callable[[], Any], file: Path) -> Path | None:
 
 def draw_plots(run: Path) -> None:
     """Write ``plots/*.svg``: losses, logits, size and speed over the steps."""
-    from gancompress.commands.compare import drawn_curves
+    from gancompress.commands.report import drawn_curves
 
     try:
         drawn = drawn_curves(run)
@@ -126,7 +141,7 @@ def quality_of(generator: nn.Module, subject: Subject) -> dict[str, Any]:
     from gancompress.metrics.evaluate import evaluate
 
     if subject.spec != EMBEDDED:
-        return {"skipped": "the embedded metrics judge images of the embedded data only"}
+        return {"skipped": "the embedded metrics are made for images of the embedded data only"}
     try:
         return evaluate(generator, subject.sampler, n=SAMPLES, seed=0)
     except DataError as error:
@@ -142,39 +157,20 @@ def comparison(
 ) -> Any:
     """Return the before/after table, and put its figures into ``summary``."""
     import gancompress as gc
-    from gancompress.reporting.tables import before_after, fewer
+    from gancompress.reporting.tables import before_after
 
-    example = done.student.example(1)
-    measured = gc.report(teacher, student, example=example)
+    output = done.student.sampler.output
+    measured = gc.report(teacher, student, example=done.student.example(1), output=output)
     figures = measured.to_dict()
     summary["compression"] = figures.pop("compression")
     summary["size"] = figures
-    goal = done.recipe.target
-    if goal is not None:
-        reached = off_target(goal, measured.teacher, measured.small)
-        summary |= {"target": goal, "off_target": reached}
-        if abs(reached) > PROMISED:
-            note(
-                f"{reached:+.1%} off the target {goal}: whole channels (in steps of "
-                f"round_to={done.recipe.round_to}) came no nearer. If that matters, try a target a "
-                "little above or below, or a smaller round_to"
-            )
+    if done.recipe.target is not None:
+        summary |= reached(done.recipe, measured)
     base = measured.table()
-    rows = list(base.rows)
-    was, now = quality["teacher"], quality["student"]
-    if "skipped" not in was and "skipped" not in now:
-        key = "frechet_classifier"
-        rows.append((
-            f"Frechet distance (real: {now['frechet_floor']:.3g})",
-            f"{was[key]:.4f}", f"{now[key]:.4f}", fewer(was[key], now[key], "lower"),
-        ))  # fmt: skip
-        for key in ("precision", "recall", "conditional_accuracy"):
-            if was[key] is not None:
-                gap = f"{now[key] - was[key]:+.3f}"
-                rows.append((key.replace("_", " "), f"{was[key]:.3f}", f"{now[key]:.3f}", gap))
+    rows = [*base.rows, *quality_rows(quality)]
     if done.verified is not None:
         rows.append(("cut, largest error (float64)", "", "", f"{done.verified['max_error']:.1e}"))
-    protocol = base.note
+    protocol, now = base.note, quality["student"]
     if "skipped" not in now:
         protocol += (
             f" Quality: {now['n']} samples, seed {now['seed']}, features {now['features']} "
@@ -182,6 +178,37 @@ def comparison(
         )
     title = f"{done.recipe.name}: before and after, {done.steps} steps in {_clock(done.seconds)}"
     return before_after(title, rows, protocol)
+
+
+def reached(recipe: Recipe, measured: Any) -> dict[str, Any]:
+    """Return the target and how far off it the size is; more than is promised is said."""
+    off = off_target(str(recipe.target), measured.teacher, measured.small)
+    if abs(off) > PROMISED:
+        finer = ", or a smaller round_to" if recipe.round_to > 1 else ""
+        note(
+            f"{off:+.1%} off the target {recipe.target}: whole channels (in steps of "
+            f"round_to={recipe.round_to}) came no nearer. If that matters, try a target a "
+            f"little above or below{finer}"
+        )
+    return {"target": recipe.target, "off_target": off}
+
+
+def quality_rows(quality: dict[str, dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield one row a metric that both networks have: name, before, after, change."""
+    from gancompress.reporting.tables import fewer
+
+    was, now = quality["teacher"], quality["student"]
+    if "skipped" in was or "skipped" in now:
+        return
+    key = "frechet_classifier"
+    yield (
+        f"Frechet distance (real: {now['frechet_floor']:.3g})",
+        f"{was[key]:.4f}", f"{now[key]:.4f}", fewer(was[key], now[key], "lower"),
+    )  # fmt: skip
+    for key in ("precision", "recall", "conditional_accuracy"):
+        if was[key] is not None:
+            gap = f"{now[key] - was[key]:+.3f}"
+            yield key.replace("_", " "), f"{was[key]:.3f}", f"{now[key]:.3f}", gap
 
 
 def off_target(goal: str, teacher: Any, small: Any) -> float:

@@ -15,12 +15,13 @@ from gancompress.errors import ConfigError
 COLUMNS = 10
 
 
-def sampling(
+def sample(
     *,
     what: str | None,
     model: str | None,
     weights: str | None,
     inputs: Sequence[str] | None,
+    output: str | None,
     number: int,
     compare: bool,
     out: Path,
@@ -39,9 +40,8 @@ def sampling(
         raise ConfigError(f"{out} exists. Choose another name with --out")
     if compare and (what is None or ":" in what):
         raise ConfigError("--compare needs a run folder: its student goes below the teacher")
-    subject = resolve(
-        what, model, weights=None if compare else weights, inputs=inputs, device=device
-    )
+    own = None if compare else weights
+    subject = resolve(what, model, weights=own, inputs=inputs, output=output, device=device)
     probe(subject)
     rows = -(-number // COLUMNS)
     if compare:

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-from gancompress.errors import ConfigError, closest
+from gancompress.errors import ConfigError
 
 _OVERRIDE = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\-]*=")
 _REFUSED = re.compile(r"^[+~][A-Za-z_]")
+
+_ELSEWHERE = {
+    "one device a run: --device cuda": ("gpu", "gpus", "gpu_ids", "num_gpus", "n_gpus", "devices"),
+    "steps=N, or --max-steps N for a try": ("epochs", "iters", "iterations", "max_iter", "kimg"),
+    "batch=N": ("batch_size", "bs"),
+    "generator_optim.lr=X and discriminator_optim.lr=X": ("lr", "learning_rate"),
+    "--data PATH": ("dataset", "dataroot", "data_dir", "data_root", "data_path"),
+    "--out DIR": ("output_dir", "outdir", "save_dir", "results_dir", "run_dir"),
+    "--weights FILE": ("ckpt", "checkpoint", "pretrained", "load"),
+}
+"""What to write here -> what other programs call it."""
+
+
+def _advice(word: str, known: Iterable[str]) -> str:
+    """Return what to write instead of the unknown option ``word``; nothing that is only alike."""
+    key = word.lstrip("-").partition("=")[0].replace("-", "_").lower()
+    for advice, names in _ELSEWHERE.items():
+        if key in names:
+            return f" Here it is {advice}"
+    # Not by the dashes, which all options share.
+    options = {option.lstrip("-"): option for option in known}
+    near = difflib.get_close_matches(word.lstrip("-").partition("=")[0], options, 1, 0.7)
+    return f" Did you mean {options[near[0]]!r}?" if near else " All of them: --help"
 
 
 def split_words(words: Sequence[str], flags: Iterable[str]) -> tuple[str | None, list[str]]:
@@ -37,14 +61,14 @@ def split_words(words: Sequence[str], flags: Iterable[str]) -> tuple[str | None,
             field = key.partition(".")[0]
             if field not in Recipe.model_fields:
                 known = {f"--{name.replace('_', '-')}" for name in Recipe.model_fields}
-                raise ConfigError(f"no option {word!r}.{closest(word, known | set(flags))}")
+                raise ConfigError(f"no option {word!r}.{_advice(word, known | set(flags))}")
             if not equals:
                 if not queue:
                     raise ConfigError(f"{word} needs a value: {word} VALUE, or {key}=VALUE")
                 value = queue.pop(0)
             overrides.append(f"{key}={value}")
         elif word.startswith("-") and len(word) > 1:
-            raise ConfigError(f"no option {word!r}.{closest(word, flags)}")
+            raise ConfigError(f"no option {word!r}.{_advice(word, flags)}")
         elif _OVERRIDE.match(word):
             overrides.append(word)
         else:

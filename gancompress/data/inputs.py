@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
+import math
+import pkgutil
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gancompress.errors import ConfigError, DataError, closest
+from gancompress.data import input_kinds
+from gancompress.data.input_kinds import INPUT_KINDS, Drawn, Stored
+from gancompress.errors import ConfigError, DataError, GancompressError, closest
+from gancompress.modules.nested import pick
 
-_SPEC = re.compile(r"^(?P<name>[A-Za-z_]\w*)=(?P<kind>[a-z]+)\((?P<sizes>[\d,\s]*)\)$")
-_KINDS = ("labels", "normal", "uniform")
-_LARGEST = 2**26  # numbers for one sample: beyond this it is a typing error, not an input
+_SPEC = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<kind>[a-z]\w*)\((?P<text>.*)\)$", re.DOTALL)
+LARGEST_DRAW = 2**31
+"""Numbers in one draw (8 GiB in float32): more is refused before the memory is taken."""
+
+
+@dataclass(frozen=True)
+class InputPart:
+    """One argument of the forward: its name, kind and what makes it (ours)."""
+
+    name: str
+    kind: str
+    source: Drawn | Stored
+
+    @property
+    def noise(self) -> bool:
+        """Whether it is random floats."""
+        return isinstance(self.source, Drawn) and self.source.noise
 
 
 class InputSampler:
-    """Draws the positional arguments of one forward pass: ``sampler(n, rng)`` (ours).
+    """Draws the arguments of one forward pass: ``sampler(n, rng)`` (ours).
 
-    ``specs`` says in words how, ``n_classes`` is the number of classes drawn (``None``: no labels).
+    The same ``rng`` state gives the same arguments. ``specs`` says in words how they are drawn,
+    ``n_classes`` is the number of classes drawn (``None``: no labels), ``parts`` the arguments one
+    by one (empty for a generator's own ``sample_inputs``), ``output`` which of the generator's
+    outputs is its image: ``None`` (the only tensor), a number, or a name; ``files`` the names,
+    suffix aside, by which inputs are read from files (empty: none is).
     """
 
     def __init__(
@@ -29,50 +57,70 @@ class InputSampler:
         *,
         label_index: int | None = None,
         n_classes: int | None = None,
+        parts: Sequence[InputPart] = (),
+        output: str | None = None,
+        files: Sequence[str] = (),
     ) -> None:
         self.specs = tuple(specs)
         self.n_classes = n_classes
+        self.parts = tuple(parts)
+        self.output = output
+        self.files = tuple(files)
         self._draw = draw
         self._label_index = label_index
+        source = None if label_index is None or not parts else parts[label_index].source
+        self._one_hot = isinstance(source, Drawn) and source.one_hot
 
     @classmethod
-    def parse(cls, specs: Sequence[str]) -> InputSampler:
-        """Read one specification per argument, in order of ``forward``.
+    def parse(
+        cls, specs: Sequence[str], generator: nn.Module | None = None, output: str | None = None
+    ) -> InputSampler:
+        """Read one specification per argument, ``NAME=KIND(...)``.
 
         ``z=normal(128)`` draws N(0, 1) of shape (n, 128), ``x=uniform(3,64,64)`` uniform in
-        [-1, 1], ``y=labels(10)`` int64 labels (n,) in 0..9. Names are for messages only.
+        [-1, 1], ``y=labels(10)`` int64 labels (n,) in 0..9; the other kinds are in
+        ``gancompress/data/input_kinds``. Inputs read from files are joined by file name.
+
+        They are in the order of ``forward``. With ``generator``, names that are those of its
+        arguments decide instead, keyword-only ones included.
 
         Raises:
             ConfigError: a specification has another form (all of them are named), or two draw
-                labels.
+                labels, or names and order contradict.
+            DataError: files are missing or do not fit together.
         """
         if not specs:
             raise ConfigError("no input is specified; for example --input 'z=normal(128)'")
         faults: list[str] = []
-        parts: list[tuple[str, tuple[int, ...]]] = []
+        parts: list[InputPart] = []
         for spec in specs:
-            fault, kind, sizes = _read(spec)
-            if fault:
-                faults.append(fault)
-            parts.append((kind, sizes))
-        labels = [i for i, (kind, _) in enumerate(parts) if kind == "labels"]
-        if len(labels) > 1:
-            faults.append(f"{len(labels)} inputs are labels; at most one can be")
+            try:
+                parts.append(_read(spec))
+            except DataError as error:
+                raise DataError(f"input {spec!r}: {error}") from error
+            except GancompressError as error:
+                faults.append(str(error))
+        labels = sum(_classes(part) is not None for part in parts)
+        if labels > 1:
+            faults.append(f"{labels} inputs are labels; at most one can be")
         if faults:
             raise ConfigError("; ".join(faults))
-
-        def draw(n: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-            return tuple(_draw_one(kind, sizes, n, rng) for kind, sizes in parts)
-
+        if generator is not None:
+            parts = _in_order(parts, generator)
+        index = next((i for i, part in enumerate(parts) if _classes(part) is not None), None)
+        places, names = _joined(parts)
         return cls(
-            draw,
+            functools.partial(_draw, parts, places),
             specs,
-            label_index=labels[0] if labels else None,
-            n_classes=parts[labels[0]][1][0] if labels else None,
+            files=names,
+            label_index=index,
+            n_classes=None if index is None else _classes(parts[index]),
+            parts=parts,
+            output=output,
         )
 
     @classmethod
-    def of(cls, generator: nn.Module) -> InputSampler:
+    def of(cls, generator: nn.Module, output: str | None = None) -> InputSampler:
         """Take the generator's own ``sample_inputs(n, rng)``.
 
         Its labels are the only int64 tensor of rank 1 that it returns; their number of classes is
@@ -108,15 +156,26 @@ class InputSampler:
             [f"{name}.sample_inputs"],
             label_index=labels[0] if len(labels) == 1 else None,
             n_classes=classes if len(labels) == 1 else None,
+            output=output,
         )
 
     def __call__(self, n: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """Return the arguments of a forward pass of ``n`` images."""
         return self._draw(n, rng)
 
+    def at(self, places: Tensor, rng: torch.Generator) -> tuple[Tensor, ...]:
+        """Return the arguments that the files at ``places`` in ``files`` hold.
+
+        What is not read from files is drawn, as ever.
+        """
+        return self._draw(len(places), rng, places.tolist())  # type: ignore[call-arg]
+
     def labels(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """Return the labels (n,) among ``inputs``; ``None`` for an unconditional generator."""
-        return None if self._label_index is None else inputs[self._label_index]
+        if self._label_index is None:
+            return None
+        found = inputs[self._label_index]
+        return found.argmax(1) if self._one_hot else found
 
     def relabelled(self, inputs: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, ...]:
         """Return ``inputs`` with their labels replaced by ``labels`` (n,).
@@ -127,32 +186,156 @@ class InputSampler:
         if self._label_index is None:
             raise DataError("these inputs carry no labels to replace")
         index = self._label_index
+        if self._one_hot:
+            labels = F.one_hot(labels.long(), inputs[index].shape[1])
         given = labels.to(inputs[index].device, inputs[index].dtype)
         return (*inputs[:index], given, *inputs[index + 1 :])
 
+    def image(self, output: Any) -> Tensor:
+        """Return the image in what the generator returned, by ``self.output``.
 
-def _read(spec: str) -> tuple[str, str, tuple[int, ...]]:
+        Raises:
+            DataError: it is not there, or it cannot be told which tensor is the image.
+        """
+        return pick(output, self.output)
+
+
+@functools.cache
+def _kinds() -> list[str]:
+    for module in pkgutil.iter_modules(input_kinds.__path__):
+        importlib.import_module(f"{input_kinds.__name__}.{module.name}")
+    return INPUT_KINDS.names()
+
+
+def _read(spec: str) -> InputPart:
     match = _SPEC.match(spec.strip())
     if match is None:
-        return f"input {spec!r} is not NAME=KIND(SIZES), for example z=normal(128)", "", ()
+        raise ConfigError(f"input {spec!r} is not NAME=KIND(SIZES), for example z=normal(128)")
+    _kinds()
     kind = match["kind"]
-    if kind not in _KINDS:
-        return f"input {spec!r}: no kind {kind!r}.{closest(kind, _KINDS)}", "", ()
-    words = [word.strip() for word in match["sizes"].split(",")]
-    sizes = tuple(int(word) if word else 0 for word in words)
-    count = 1
-    for size in sizes:
-        count *= size
-    if kind == "labels" and len(sizes) != 1:
-        return f"input {spec!r}: labels take one number, the count of classes", "", ()
-    if not 1 <= count <= _LARGEST:
-        return f"input {spec!r}: sizes must be at least 1, and {_LARGEST:,} numbers at most", "", ()
-    return "", kind, sizes
+    if kind not in INPUT_KINDS:
+        raise ConfigError(f"input {spec!r}: no kind {kind!r}.{closest(kind, INPUT_KINDS.names())}")
+    try:
+        return InputPart(match["name"], kind, INPUT_KINDS.get(kind)(match["text"]))
+    except ConfigError as error:
+        raise ConfigError(f"input {spec!r}: {error}") from error
 
 
-def _draw_one(kind: str, sizes: tuple[int, ...], n: int, rng: torch.Generator) -> Tensor:
-    if kind == "labels":
-        return torch.randint(sizes[0], (n,), generator=rng, device=rng.device)
-    if kind == "normal":
-        return torch.randn(n, *sizes, generator=rng, device=rng.device)
-    return torch.rand(n, *sizes, generator=rng, device=rng.device) * 2 - 1
+def _classes(part: InputPart) -> int | None:
+    return part.source.n_classes if isinstance(part.source, Drawn) else None
+
+
+def _joined(parts: Sequence[InputPart]) -> tuple[Mapping[str, list[int]], list[str]]:
+    """Return for each input from files the place of each common name, and the names in order.
+
+    Raises:
+        DataError: a name is in one of them and not in another; the names are in the message.
+    """
+    stored = {p.name: p.source.names for p in parts if not isinstance(p.source, Drawn)}
+    for name, names in stored.items():
+        if len(set(names)) < len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise DataError(f"input {name!r}: two files are called {twice!r}")
+    for first, names in stored.items():
+        for second, others in stored.items():
+            if missing := sorted(set(names) - set(others)):
+                shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
+                raise DataError(
+                    f"inputs {first!r} and {second!r} are joined by file name, and {len(missing)} "
+                    f"of {first!r} have no partner in {second!r}: {shown}"
+                )
+    places = {name: {n: i for i, n in enumerate(names)} for name, names in stored.items()}
+    order = sorted(next(iter(stored.values()), []))
+    return {name: [found[n] for n in order] for name, found in places.items()}, order
+
+
+def _draw(
+    parts: Sequence[InputPart],
+    places: Mapping[str, list[int]],
+    n: int,
+    rng: torch.Generator,
+    chosen: Sequence[int] = (),
+) -> tuple[Tensor, ...]:
+    for part in parts:
+        if (count := n * math.prod(part.source.shape)) > LARGEST_DRAW:
+            raise DataError(
+                f"{n} samples of input {part.name!r} {part.source.shape} are {count:,} numbers; "
+                f"at most {LARGEST_DRAW:,} are drawn at once. Use a smaller batch"
+            )
+    count = len(next(iter(places.values()), []))
+    if count and not chosen:  # one choice of files for all inputs that are read from files
+        chosen = torch.randint(count, (n,), generator=rng, device=rng.device).tolist()
+    made: list[Tensor] = []
+    for part in parts:
+        if isinstance(part.source, Drawn):
+            made.append(part.source.draw(n, rng))
+        else:
+            where = torch.tensor([places[part.name][i] for i in chosen], dtype=torch.int64)
+            made.append(part.source.read(where).to(rng.device))
+    return tuple(made)
+
+
+def _in_order(parts: Sequence[InputPart], generator: nn.Module) -> list[InputPart]:
+    """Return ``parts`` in the order of the arguments of ``forward``.
+
+    Raises:
+        ConfigError: some names are arguments of ``forward`` in another place and some are not, a
+            keyword-only or a skipped argument is asked for in a way that cannot be given.
+    """
+    slots = [
+        p
+        for p in inspect.signature(generator.forward).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    order = [p.name for p in slots]
+    names = [part.name for part in parts]
+    known = [name for name in names if name in order]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"inputs {', '.join(names)}: a name is given twice")
+    if len(known) == len(names):
+        parts = sorted(parts, key=lambda part: order.index(part.name))
+        bind_keywords(generator, [part.name for part in parts])
+        return list(parts)
+    wrong = [name for name in known if order.index(name) != names.index(name)]
+    if wrong:
+        other = next(name for name in names if name not in order)
+        raise ConfigError(
+            f"input {wrong[0]!r} is argument {order.index(wrong[0]) + 1} of "
+            f"{type(generator).__name__}.forward({', '.join(order)}) and typed as number "
+            f"{names.index(wrong[0]) + 1}, and there is no argument {other!r}. Use its names"
+        )
+    return list(parts)
+
+
+class KeywordInputs:
+    """A forward pre-hook that hands positional arguments over by name (ours).
+
+    A generator whose inputs are keyword-only, or leave out an optional argument between two, is
+    then called like any other: ``generator(*inputs)``.
+    """
+
+    def __init__(self, names: Sequence[str], positional: int) -> None:
+        self.names, self.positional = tuple(names), positional
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments as ``forward`` takes them; another call is left as it is."""
+        if len(args) != len(self.names) or kwargs:
+            return args, kwargs
+        named = dict(zip(self.names[self.positional :], args[self.positional :], strict=True))
+        return args[: self.positional], named
+
+
+def bind_keywords(generator: nn.Module, names: Sequence[str]) -> None:
+    """Let ``generator(*inputs)`` hand its arguments over as ``names``, where order is not enough.
+
+    Nothing is changed when these are its first positional arguments.
+    """
+    slots = inspect.signature(generator.forward).parameters.values()
+    plain = [p.name for p in slots if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    straight = 0
+    while straight < len(names) and plain[straight : straight + 1] == [names[straight]]:
+        straight += 1
+    if straight < len(names):
+        generator.register_forward_pre_hook(KeywordInputs(names, straight), with_kwargs=True)

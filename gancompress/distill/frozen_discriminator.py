@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,8 @@ from gancompress.distill.maths import widen
 from gancompress.distill.protocol import Context
 from gancompress.distill.tap_pairs import find_taps
 from gancompress.distill.taps import Taps, tap_path, tensors_in
-from gancompress.errors import ConfigError, DataError
+from gancompress.errors import ConfigError, GancompressError
+from gancompress.modules.discriminator import call_of
 from gancompress.modules.undisturbed import look
 
 
@@ -40,6 +40,10 @@ class FrozenDiscriminator:
         self.network.eval()
         self.who = who
         images = next(tensors_in(look(context.teacher, context.example)))
+        try:
+            self.call = call_of(context.discriminator, images, context.labels())
+        except GancompressError as error:
+            raise type(error)(f"{who}: {error}") from error
         arguments = self._arguments(images, context.labels())
         found = {tap: size for size, tap in find_taps(self.network, arguments).items()}
         if taps is not None:
@@ -80,9 +84,10 @@ class FrozenDiscriminator:
         ]
         try:
             with torch.enable_grad(), Taps(self.network, list(self.sizes)) as taps:
-                score = next(tensors_in(self.network(*self._arguments(images, labels))))
+                heads = self.call.read(self.network(*self._arguments(images, labels)))
                 features = taps.take()
-                total = widen(score).reshape(score.shape[0], -1).mean(1).sum()
+                means = [widen(head).reshape(head.shape[0], -1).mean(1) for head in heads]
+                total = torch.stack(means).mean(0).sum()
                 # Only the part behind the first tap is differentiated here.
                 slopes = torch.autograd.grad(
                     total, list(features.values()), retain_graph=images.requires_grad
@@ -96,21 +101,13 @@ class FrozenDiscriminator:
         }
 
     def _arguments(self, images: Tensor, labels: Tensor | None) -> tuple[Any, ...]:
-        slots = [
-            p
-            for p in inspect.signature(self.network.forward).parameters.values()
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        if len(slots) < 2:
-            return (images,)
-        if labels is not None:
-            return (images, labels)
-        if slots[1].default is slots[1].empty:
-            raise DataError(
-                f"{self.who}: {type(self.network).__name__} needs {slots[1].name!r} (class labels) "
-                "and there are none"
+        positional, keywords = self.call.bind(image=images, label=labels)
+        if keywords:
+            raise ConfigError(
+                f"{self.who}: {type(self.network).__name__} takes {', '.join(keywords)} by keyword "
+                "only; give it a forward with positional arguments"
             )
-        return (images,)
+        return positional
 
 
 class _Leaves:

@@ -53,11 +53,16 @@ class Budget:
             return
         reach = self.target.of(self.original) / max(self.target.of(least), 1)
         held = largest_kept(graph, free)
+        # What is at its least already is no advice.
+        ways = ["ask for less"]
+        ways += [f"lower min_channels={self.min_channels}"] if self.min_channels > 1 else []
+        ways += [f"lower round_to={self.round_to}"] if self.round_to > 1 else []
+        ways += ["let more layers take part"]
         raise TargetError(
             f"target {self.target} is out of reach: the smallest network has "
             f"{self.target.of(least):,.0f} {self.target.kind} ({reach:.2f}x), the target allows "
-            f"{self.goal:,.0f}. Held up by: {held}. Ask for less, lower min_channels="
-            f"{self.min_channels} or round_to={self.round_to}, or include more layers."
+            f"{self.goal:,.0f}. Held up by: {held}. What helps: "
+            f"{', '.join(ways[:-1])} or {ways[-1]}."
         )
 
     def kill(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gancompress.errors import DataError
+from gancompress.modules.nested import pick
 from gancompress.modules.undisturbed import evaluating
 
 DRAW = 500  # inputs drawn at once from the random stream, whatever the batch
@@ -35,8 +36,21 @@ def with_labels(sampler: Sampler, inputs: Sequence[Tensor], wanted: Tensor) -> t
     labels = sampler.labels(inputs)
     if labels is None:
         raise DataError("classes were asked for, but the sampler draws no labels")
+    relabel: Any = getattr(sampler, "relabelled", None)
+    if relabel is not None and not any(part is labels for part in inputs):
+        return tuple(relabel(inputs, wanted))  # one-hot rows, for example
     assert any(part is labels for part in inputs), "Sampler.labels must return one of the inputs"
     return tuple(wanted.to(labels.dtype) if part is labels else part for part in inputs)
+
+
+def image_of(sampler: object | None, output: Any) -> Tensor:
+    """Return the image in ``output``, as ``sampler.image`` picks it where there is that method.
+
+    Raises:
+        DataError: it cannot be told which tensor is the image.
+    """
+    own: Any = getattr(sampler, "image", None)
+    return pick(output) if own is None else own(output)
 
 
 def check_images(images: Tensor) -> None:
@@ -92,7 +106,9 @@ def draw(
                 inputs = with_labels(sampler, inputs, labels[start : start + DRAW])
             asked = sampler.labels(inputs)
             for at in range(0, len(inputs[0]), batch):
-                images = generator(*(part[at : at + batch].to(device) for part in inputs))
+                images = image_of(
+                    sampler, generator(*(part[at : at + batch].to(device) for part in inputs))
+                )
                 check_images(images)
                 yield (
                     images.float().cpu(),

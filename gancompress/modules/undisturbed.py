@@ -64,15 +64,17 @@ def traceless(
     return functional_call(module, buffers, args, dict(kwargs or {}))
 
 
-def look(module: nn.Module, example: tuple[Any, ...]) -> Any:
-    """Return ``module(*example)`` in eval mode, without gradient or side effects (ours).
+def look(
+    module: nn.Module, example: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> Any:
+    """Return ``module(*example, **kwargs)`` in eval mode, without gradient or side effects (ours).
 
     The random state of the process is left as it was.
     """
     devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
     fork = torch.random.fork_rng(devices=sorted(devices, key=str))
     with fork, evaluating(module), torch.no_grad():
-        return traceless(module, example)
+        return traceless(module, example, kwargs)
 
 
 def generators(module: nn.Module) -> list[torch.Generator]:

@@ -12,15 +12,72 @@ NETWORKS = {
 }
 """Recipe field ``network`` -> the constructor of ``BigGANConfig``."""
 
+_PRESETS = "gancompress.models.presets:"
+
+REFERENCES = {
+    "cyclegan": (f"{_PRESETS}cyclegan_generator", f"{_PRESETS}cyclegan_discriminator"),
+    "pix2pix": (f"{_PRESETS}pix2pix_generator", f"{_PRESETS}pix2pix_discriminator"),
+    "spade-coco": (f"{_PRESETS}spade_coco_generator", f"{_PRESETS}spade_coco_discriminator"),
+    "spade-ade20k": (
+        f"{_PRESETS}spade_ade20k_generator",
+        f"{_PRESETS}spade_ade20k_discriminator",
+    ),
+    "spade-cityscapes": (
+        f"{_PRESETS}spade_cityscapes_generator",
+        f"{_PRESETS}spade_cityscapes_discriminator",
+    ),
+    "realesrgan-x4plus": (
+        f"{_PRESETS}realesrgan_x4plus",
+        f"{_PRESETS}realesrgan_discriminator",
+    ),
+    "realesrgan-x2plus": (
+        f"{_PRESETS}realesrgan_x2plus",
+        f"{_PRESETS}realesrgan_discriminator",
+    ),
+    "realesrgan-x4plus-anime": (
+        f"{_PRESETS}realesrgan_x4plus_anime",
+        f"{_PRESETS}realesrgan_discriminator",
+    ),
+    "realesr-animevideov3": (
+        f"{_PRESETS}realesr_animevideov3",
+        f"{_PRESETS}realesrgan_discriminator",
+    ),
+    "realesr-general-x4v3": (
+        f"{_PRESETS}realesr_general_x4v3",
+        f"{_PRESETS}realesrgan_discriminator",
+    ),
+    "hifigan-v1": (
+        f"{_PRESETS}hifigan_v1_generator",
+        f"{_PRESETS}hifigan_period_discriminator",
+        f"{_PRESETS}hifigan_scale_discriminator",
+    ),
+    "hifigan-v2": (
+        f"{_PRESETS}hifigan_v2_generator",
+        f"{_PRESETS}hifigan_period_discriminator",
+        f"{_PRESETS}hifigan_scale_discriminator",
+    ),
+    "hifigan-v3": (
+        f"{_PRESETS}hifigan_v3_generator",
+        f"{_PRESETS}hifigan_period_discriminator",
+        f"{_PRESETS}hifigan_scale_discriminator",
+    ),
+}
+"""Reference networks by name: builder of the generator, then of its discriminators."""
+
 
 def check_network(recipe: Recipe) -> None:
-    """Refuse a network that does not ship.
+    """Refuse a network that does not ship, or that a training recipe cannot build.
 
     Raises:
-        ConfigError: the nearest name is in the message.
+        ConfigError: the nearest name, or what to type instead, is in the message.
     """
+    if recipe.network in REFERENCES:
+        raise ConfigError(
+            f"recipe {recipe.name}: network {recipe.network!r} cannot be named in a recipe, only "
+            f"given: --model {REFERENCES[recipe.network][0]}"
+        )
     if recipe.network is not None and recipe.network not in NETWORKS:
         raise ConfigError(
             f"recipe {recipe.name}: no network {recipe.network!r}."
-            f"{closest(recipe.network, NETWORKS)}"
+            f"{closest(recipe.network, (*NETWORKS, *REFERENCES))}"
         )

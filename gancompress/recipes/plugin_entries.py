@@ -13,7 +13,12 @@ Place = tuple[str | int, ...]
 
 # What a recipe says by leaving the name out (see `Recipe`), and what stands beside the options.
 _DEFAULTS = {"relaxation": "ste", "penalty": "cost", "importance": "scores", "schedule": "cubic"}
-_BESIDE = {"penalty": {"weight"}, "schedule": {"start", "end"}, "distill": {"weight"}}
+_BESIDE = {
+    "penalty": {"weight"},
+    "schedule": {"start", "end"},
+    "distill": {"weight"},
+    "losses": {"weight"},
+}
 
 
 def wrong_plugins(data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
@@ -52,7 +57,9 @@ def _entries(data: Mapping[str, Any]) -> Iterator[tuple[str, Place, dict[str, An
         yield "adversarial loss", ("adversarial",), {
             **options, "name": adversarial.get("loss", "hinge"),
         }  # fmt: skip
-    for key, kind in (("distill", "distiller"), ("augment", "augmentation")):
+    if data.get("task") is not None:
+        yield "task", ("task",), _spec(data["task"], set(), None)
+    for key, kind in (("distill", "distiller"), ("augment", "augmentation"), ("losses", "loss")):
         items = data.get(key)
         for index, entry in enumerate(items if isinstance(items, list | tuple) else ()):
             yield kind, (key, index), _spec(entry, _BESIDE.get(key, set()), None)

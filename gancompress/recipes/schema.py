@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,13 +14,13 @@ from pydantic import (
     model_validator,
 )
 
+from gancompress.errors import ConfigError
+from gancompress.target import spelling
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
-
-
-_TARGET = re.compile(r"^(?P<what>params|macs)=(?P<amount>\d+(\.\d+)?|\.\d+)(?P<times>x?)$")
 
 
 class _Strict(BaseModel):
@@ -202,6 +201,16 @@ class Recipe(_Strict):
     )
     student: Student = Field(default=Student(), description="where the student starts")
     distill: tuple[Weighted, ...] = Field(default=(), description="distillers, added up")
+    task: Named | None = Field(
+        default=None,
+        description="what the generator is asked (registry: task), with its options; null: what "
+        "the inputs and data given make plain",
+    )
+    losses: tuple[Weighted, ...] = Field(
+        default=(),
+        description="losses between output and wanted output (registry: loss), added up; for "
+        "tasks that know what they want",
+    )
     distill_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         default=1.0,
         description="share of each batch, from its start, that the teacher runs on and the "
@@ -248,17 +257,14 @@ class Recipe(_Strict):
                 data = {**data, key: {"name": name, **data[key]}}
         return data
 
-    @field_validator("target")
+    @field_validator("target", mode="before")
     @classmethod
-    def _readable_target(cls, target: str | None) -> str | None:
-        match = None if target is None else _TARGET.match(target)
-        if target is not None and match is None:
-            raise ValueError("a target is params=5.2x (times smaller) or macs=0.2 (what stays)")
-        if match is not None:
-            amount = float(match["amount"])
-            if not (amount >= 1.0 if match["times"] else 0.0 < amount <= 1.0):
-                raise ValueError("a target is at least 1x, or a fraction above 0 and at most 1")
-        return target
+    def _readable_target(cls, target: Any) -> str | None:
+        # One reader for the command line, recipes and wrap(); what it says is what the user sees.
+        try:
+            return None if target is None else spelling(target)
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix(f"target {target!r}: ")) from error
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Recipe:
@@ -276,6 +282,8 @@ class Recipe(_Strict):
             raise ValueError("finetune_steps and shrink belong to kind prune")
         if self.steps + self.finetune_steps < 1:
             raise ValueError("steps must be at least 1")
-        if self.adversarial.weight == 0.0 and not self.distill:
-            raise ValueError("nothing to learn from: adversarial.weight is 0 and distill is empty")
+        if self.adversarial.weight == 0.0 and not self.distill and not self.losses:
+            raise ValueError(
+                "nothing to learn from: adversarial.weight is 0, distill and losses are empty"
+            )
         return self

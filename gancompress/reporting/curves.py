@@ -81,7 +81,9 @@ def curves(
         points = [(a, b) for a, b in points if math.isfinite(b)]
         if points:
             drawn += 1
-            axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1.1)
+            # A line through one point is nothing: show the point.
+            mark = {"marker": "o", "markersize": 5} if len(points) == 1 else {}
+            axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1.1, **mark)
     if not drawn:
         known = sorted({key for record in records for key in record})
         raise DataError(f"no record holds {x!r} and any of {list(names)}; found {known}")

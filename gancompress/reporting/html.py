@@ -38,8 +38,8 @@ th, td { padding: .3rem .7rem .3rem 0; text-align: right; border-bottom: 1px sol
 th:first-child, td:first-child { text-align: left; }
 .note, figcaption, footer { color: #555; font-size: .85rem; }
 figure { margin: 0; }
-/* Below this width the titles inside a picture cannot be read: let it scroll instead. */
-figure img { max-width: 100%; min-width: min(34rem, var(--w)); height: auto; }
+/* The whole picture on any screen; a phone enlarges it with two fingers. */
+figure img { max-width: 100%; height: auto; }
 figure svg { max-width: 100%; height: auto; }
 pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; }
 </style>
@@ -55,10 +55,15 @@ pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; 
 {% endfor %}</table></div>
 {% if table.note %}<p class="note">{{ table.note }}</p>{% endif %}
 {% endfor %}
+{% if page.notes %}
+<h2>Notes</h2>
+<ul>{% for note in page.notes %}<li>{{ note }}</li>
+{% endfor %}</ul>
+{% endif %}
 {% for picture in page.pictures %}
 <h2>{{ picture.title }}</h2>
-<figure><div class="scroll"><img alt="{{ picture.title }}" style="--w: {{ picture.image.width }}px"
- src="data:image/png;base64,{{ encode(picture.image) }}"></div>
+<figure><img alt="{{ picture.title }}"
+ src="data:image/png;base64,{{ encode(picture.image) }}">
 {% if picture.caption %}<figcaption>{{ picture.caption }}</figcaption>{% endif %}</figure>
 {% endfor %}
 {% for title, svg in page.curves %}
@@ -86,7 +91,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Page:
-    """What a report shows, in this order; ``curves`` are our own SVGs, ``texts`` are verbatim."""
+    """What a report shows, in this order; ``curves`` are our own SVGs, ``texts`` are verbatim.
+
+    ``notes`` come after the tables, one sentence each.
+    """
 
     title: str
     lead: str = ""
@@ -94,6 +102,7 @@ class Page:
     pictures: Sequence[Picture] = ()
     curves: Sequence[tuple[str, str]] = ()
     texts: Sequence[tuple[str, str]] = field(default=())
+    notes: Sequence[str] = ()
 
 
 def render_html(page: Page) -> str:

@@ -12,24 +12,69 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from gancompress.errors import DataError, StorageError
-from gancompress.metrics.sampling import Sampler, check_images, with_labels
+from gancompress.metrics.sampling import Sampler, image_of, with_labels
 from gancompress.modules.undisturbed import evaluating
 
 PAD = 2  # pixels between images, before scaling
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
 
-def to_pixels(images: Tensor) -> np.ndarray:
-    """Return uint8 (n, h, w, 3) of float images (n, 1 or 3, h, w) in [-1, 1].
+Range = tuple[float, float]
+UNIT: Range = (-1.0, 1.0)
+"""What real images lie in, and a generator's beside them."""
+
+
+def value_range(images: Tensor) -> Range:
+    """Return the (black, white) in which ``images`` (n, c, h, w) are shown (ours).
+
+    The one of [-1, 1], [0, 1] and [0, 255] that they lie in, give or take a tenth; otherwise their
+    own least and greatest value.
 
     Raises:
-        DataError: another shape, non-finite values or another range.
+        DataError: these are no images, or not finite.
     """
-    check_images(images)
-    if images.shape[1] not in (1, 3):
-        raise DataError(f"a picture needs 1 or 3 channels, got images {tuple(images.shape)}")
-    scaled = ((images.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    check_pictures(images)
+    low, high = float(images.min()), float(images.max())
+    if low < -0.1:
+        known = (UNIT,) if high <= 1.1 and low >= -1.1 else ()
+    else:
+        known = ((0.0, 1.0),) if high <= 1.1 else ((0.0, 255.0),) if 64 < high <= 280 else ()
+    return known[0] if known else (low, high)
+
+
+def check_pictures(images: object) -> None:
+    """Refuse what no picture can show.
+
+    Raises:
+        DataError: no float batch (n, c, h, w), or not finite.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise DataError(f"a picture needs float images (n, c, h, w), not {found}")
+    if images.ndim != 4:
+        kind = {3: "sound", 5: "a volume or video"}.get(images.ndim, "something else")
+        raise DataError(
+            f"a picture needs images (n, c, h, w); the output {tuple(images.shape)} is {kind}"
+        )
+    if not torch.isfinite(images).all():
+        raise DataError("the generator returned NaN or infinite pixels: its weights have diverged")
+
+
+def to_pixels(images: Tensor, shown: Range = UNIT) -> np.ndarray:
+    """Return uint8 (n, h, w, 3) of float images (n, c, h, w), black and white at ``shown``.
+
+    Beyond ``shown`` they are clamped. Of more than three channels the first three are shown, of two
+    the first.
+
+    Raises:
+        DataError: these are no images, or not finite.
+    """
+    check_pictures(images)
+    images = images[:, : 3 if images.shape[1] >= 3 else 1].detach().float().cpu()
+    black, white = shown
+    scaled = (images - black) * (255.0 / ((white - black) or 1.0))
+    pixels = scaled.clamp(0, 255).round().to(torch.uint8)
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def enlargement(side: int) -> int:
@@ -41,29 +86,36 @@ def grid(
     images: Tensor,
     columns: int,
     *,
+    shown: Range = UNIT,
     row_titles: Sequence[str] = (),
     column_titles: Sequence[str] = (),
     caption: str = "",
 ) -> Image.Image:
-    """Lay images (n, c, h, w) in [-1, 1] out row by row, enlarged without smoothing.
+    """Lay images (n, c, h, w) out row by row, enlarged without smoothing; ``shown`` is the range.
 
     Raises:
         DataError: the images cannot be shown, or their number is no multiple of ``columns``.
     """
-    pixels = to_pixels(images)
+    pixels = to_pixels(images, shown)
     if columns < 1 or len(pixels) % columns:
         raise DataError(f"{len(pixels)} images do not fill rows of {columns}")
-    rows, (height, width) = len(pixels) // columns, pixels.shape[1:3]
-    sheet = np.full((rows * (height + PAD) + PAD, columns * (width + PAD) + PAD, 3), 255, np.uint8)
-    for i, picture in enumerate(pixels):
-        top = PAD + (i // columns) * (height + PAD)
-        left = PAD + (i % columns) * (width + PAD)
-        sheet[top : top + height, left : left + width] = picture
+    rows, width = len(pixels) // columns, pixels.shape[2]
+    sheet = sheet_of(pixels, columns, pad=PAD)
     scale = enlargement(width)
-    body = Image.fromarray(sheet).resize(
-        (sheet.shape[1] * scale, sheet.shape[0] * scale), Image.Resampling.NEAREST
-    )
+    body = sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
     return _titled(body, rows, columns, row_titles, column_titles, caption)
+
+
+def sheet_of(pixels: np.ndarray, columns: int, *, pad: int = 0) -> Image.Image:
+    """Lay pixels (n, h, w, 3) out row by row, ``pad`` white pixels around each."""
+    rows, (height, width) = -(-len(pixels) // columns), pixels.shape[1:3]
+    size = rows * (height + pad) + pad, columns * (width + pad) + pad, 3
+    sheet = np.full(size, 255, np.uint8)
+    for i, picture in enumerate(pixels):
+        top = pad + (i // columns) * (height + pad)
+        left = pad + (i % columns) * (width + pad)
+        sheet[top : top + height, left : left + width] = picture
+    return Image.fromarray(sheet)
 
 
 def _titled(
@@ -109,18 +161,23 @@ def inputs_by_class(
 
 
 @torch.no_grad()
-def render(generator: nn.Module, inputs: Sequence[Tensor], *, batch: int = 50) -> Tensor:
+def render(
+    generator: nn.Module, inputs: Sequence[Tensor], *, batch: int = 50, sampler: object = None
+) -> Tensor:
     """Return the images (n, c, h, w) of ``inputs`` in eval mode, float32 on the CPU.
 
+    ``sampler`` says which of several outputs is the image.
+
     Raises:
-        DataError: the images are no float batch in [-1, 1].
+        DataError: what comes back are no images, or they are not finite.
     """
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
-    images = []
+    images: list[Tensor] = []
     with evaluating(generator):
         for at in range(0, len(inputs[0]), batch):
-            out = generator(*(part[at : at + batch].to(device) for part in inputs))
-            check_images(out)
+            output = generator(*(part[at : at + batch].to(device) for part in inputs))
+            out = image_of(sampler, output)
+            check_pictures(out)
             images.append(out.float().cpu())
     return torch.cat(images)
 
@@ -141,7 +198,8 @@ def sample_grid(
         DataError: the images cannot be shown.
     """
     inputs = inputs_by_class(sampler, n_classes, columns=columns, rows=rows, seed=seed)
-    return grid(render(generator, inputs), columns, column_titles=class_names)
+    images = render(generator, inputs, sampler=sampler)
+    return grid(images, columns, shown=value_range(images), column_titles=class_names)
 
 
 def before_after_grid(
@@ -159,27 +217,30 @@ def before_after_grid(
 ) -> Image.Image:
     """Return rows of teacher images, each above the student's of the same latents and classes.
 
-    ``difference`` adds a row |teacher - student| below each pair: black is equal, white is 2.
+    Both are shown in the range of the teacher's. ``difference`` adds a row |teacher - student|
+    below each pair: black is equal, white is the whole range.
 
     Raises:
         DataError: the two make images of different shapes, or images that cannot be shown.
     """
     inputs = inputs_by_class(sampler, n_classes, columns=columns, rows=rows, seed=seed)
-    pair = [render(teacher, inputs), render(student, inputs)]
+    pair = [render(network, inputs, sampler=sampler) for network in (teacher, student)]
     if pair[0].shape != pair[1].shape:
         raise DataError(
             f"teacher and student make images of different shapes: "
             f"{tuple(pair[0].shape[1:])} and {tuple(pair[1].shape[1:])}"
         )
+    shown = value_range(pair[0])
     titles = ["teacher", "student"]
     if difference:
-        pair.append((pair[0] - pair[1]).abs() - 1)
+        pair.append((pair[0] - pair[1]).abs() + shown[0])
         titles.append("difference")
     # (kind, row, column) to row by row: all kinds of one row of latents below each other.
     stacked = torch.stack([p.unflatten(0, (rows, columns)) for p in pair], 1)
     return grid(
         stacked.flatten(0, 2),
         columns,
+        shown=shown,
         row_titles=titles * rows,
         column_titles=class_names,
         caption=caption,

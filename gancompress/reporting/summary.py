@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from rich.table import Table as RichTable
-from torch import Tensor, nn
+from torch import nn
 
 from gancompress.errors import DataError
 from gancompress.metrics.cost import Footprint, footprint
 from gancompress.metrics.latency import Latency, latency
+from gancompress.modules.nested import pick
 from gancompress.modules.undisturbed import evaluating
 from gancompress.reporting.tables import Table, before_after, fewer, si
 
@@ -60,8 +60,8 @@ class Report:
         """Return all figures with their conditions, ready for JSON."""
         return {**asdict(self), "compression": self.compression}
 
-    def __rich__(self) -> RichTable:
-        return self.table().__rich__()
+    def __rich__(self) -> Table:
+        return self.table()
 
     def __str__(self) -> str:
         return str(self.table())
@@ -69,18 +69,17 @@ class Report:
 
 @torch.no_grad()
 def output_difference(
-    teacher: nn.Module, small: nn.Module, example: Sequence[object]
+    teacher: nn.Module, small: nn.Module, example: Sequence[object], output: str | None = None
 ) -> tuple[float, float]:
     """Return the largest and the mean absolute difference of the two outputs on ``example``.
 
+    ``output`` says which of several tensors is compared (see `pick`).
+
     Raises:
-        DataError: an output is no tensor, or the two differ in shape.
+        DataError: it cannot be told which tensor, or the two differ in shape.
     """
     with evaluating(teacher), evaluating(small):
-        first, second = teacher(*example), small(*example)
-    for name, out in (("teacher", first), ("small generator", second)):
-        if not isinstance(out, Tensor):
-            raise DataError(f"the {name} returned {type(out).__name__}, a tensor is needed")
+        first, second = (pick(network(*example), output) for network in (teacher, small))
     if first.shape != second.shape:
         raise DataError(f"outputs differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
     gap = (first.double() - second.double()).abs()
@@ -94,8 +93,11 @@ def report(
     example: Sequence[object],
     seconds: float = 0.5,
     threads: int | None = None,
+    output: str | None = None,
 ) -> Report:
     """Compare ``small`` with ``teacher`` on the arguments ``example`` (first axis: batch).
+
+    ``output`` says which of several outputs is compared: ``"0"``, or a key or field.
 
     Each is timed for about ``seconds`` on ``threads`` threads (``None``: torch's current number).
 
@@ -103,7 +105,7 @@ def report(
         DataError: the example has no batch axis, or the outputs cannot be compared.
     """
     threads = torch.get_num_threads() if threads is None else threads
-    largest, mean = output_difference(teacher, small, example)
+    largest, mean = output_difference(teacher, small, example, output)
     return Report(
         teacher=footprint(teacher, example),
         small=footprint(small, example),

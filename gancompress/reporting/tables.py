@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.markup import escape
 from rich.table import Table as RichTable
+
+LEAST = 12
+"""Characters that a folded name keeps at least."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column names and rows of finished strings; the first column is the row's name."""
+    """A title, column names and rows of finished strings; the first column is the row's name.
+
+    ``optional`` names columns that may be left out, the first one first, where a terminal is too
+    narrow for all. Only names are folded then, between their words; figures never are.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -27,7 +36,34 @@ class Table:
                     f"table {self.title!r}: {len(self.columns)} columns, but {row} has {len(row)}"
                 )
 
-    def __rich__(self) -> RichTable:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RichTable]:
+        yield self.fitted(options.max_width).rich()
+
+    def fitted(self, width: int) -> Table:
+        """Return the table as it goes into ``width`` characters."""
+        table, left_out = self, []
+        for name in self.optional:
+            if sum(table.widths()) <= width:
+                break
+            table = table._without(name)
+            left_out.append(name)
+        if left_out:
+            words = f"Left out for want of room: {', '.join(left_out)} (all of it: --json)."
+            table = replace(table, note=f"{table.note} {words}".strip())
+        over = sum(table.widths()) - width
+        if over <= 0:
+            return table
+        own = max([len(row[0]) for row in table.rows] + [len(table.columns[0])], default=0)
+        room = max(own - over, min(LEAST, own))
+        return replace(table, rows=tuple((fold(row[0], room), *row[1:]) for row in table.rows))
+
+    def widths(self) -> list[int]:
+        """Return the characters that each column takes, its border and padding included."""
+        cells = zip(self.columns, *self.rows, strict=True)
+        return [max(len(line) for c in column for line in c.split("\n")) + 3 for column in cells]
+
+    def rich(self) -> RichTable:
+        """Return the table for rich, in all of its width."""
         # Cells are text: rich would read "[x]" in a name as a style and drop it.
         table = RichTable(
             title=escape(self.title) or None,
@@ -36,10 +72,17 @@ class Table:
             caption_justify="left",
         )
         for i, name in enumerate(self.columns):
-            table.add_column(escape(name), justify="right" if i else "left", overflow="fold")
+            table.add_column(
+                escape(name), justify="right" if i else "left", overflow="fold", no_wrap=bool(i)
+            )
         for row in self.rows:
             table.add_row(*(escape(cell) for cell in row))
         return table
+
+    def _without(self, name: str) -> Table:
+        at = self.columns.index(name)
+        rows = tuple(row[:at] + row[at + 1 :] for row in self.rows)
+        return replace(self, columns=self.columns[:at] + self.columns[at + 1 :], rows=rows)
 
     def __str__(self) -> str:
         """Return the table as plain text, without colours, at most 100 columns wide."""
@@ -53,6 +96,22 @@ class Table:
         rule = "| --- |" + " ---: |" * (len(self.columns) - 1)
         body = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in self.rows]
         return "\n".join([head, rule, *body]) + (f"\n\n{self.note}" if self.note else "")
+
+
+def fold(text: str, width: int) -> str:
+    """Return ``text`` on lines of at most ``width`` characters, broken after a blank or ``-_./``.
+
+    A word that is longer on its own is broken where it must be.
+    """
+    lines = [""]
+    for piece in re.findall(r"[^\s\-_./]*[\s\-_./]?", text):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        while len(piece.rstrip()) > width:
+            lines[-1], piece = piece[:width], piece[width:]
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def si(value: float) -> str:

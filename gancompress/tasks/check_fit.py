@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import stream
-from gancompress.errors import DataError, GancompressError
-from gancompress.modules.discriminator import logits_of
+from gancompress.errors import ConfigError, DataError, GancompressError
+from gancompress.modules.discriminator import call_of, logits_of
 from gancompress.modules.undisturbed import BufferGuard, evaluating
 
 PROBE = 2
@@ -28,7 +29,7 @@ def check_fit(
     *,
     discriminator: nn.Module | None = None,
     dataset: Dataset | None = None,
-    augment: Sequence[str] = (),
+    augment: Sequence[Any] = (),
 ) -> tuple[Tensor, ...]:
     """Run a batch of 2 through the networks and return the generator's arguments (ours).
 
@@ -43,8 +44,11 @@ def check_fit(
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
     inputs = tuple(part.to(device) for part in sampler(PROBE, stream(0, "probe")))
     shown = ", ".join(f"{tuple(p.shape)} {str(p.dtype).removeprefix('torch.')}" for p in inputs)
-    with _untouched(generator):
-        images = _run(generator, inputs, f"the generator's forward fails on inputs {shown}")
+    with untouched(generator):
+        output = run_or_name(
+            lambda: generator(*inputs), f"the generator's forward fails on inputs {shown}"
+        )
+    images = sampler.image(output)
     _check_images(images, "the generator's images", beside_data=dataset is not None)
     if discriminator is not None and augment and images.ndim != 4:
         raise DataError(
@@ -53,22 +57,57 @@ def check_fit(
         )
     labels = sampler.labels(inputs)
     if dataset is not None:
+        refuse_noise_for_pictures(sampler, images)
         _check_data(images, dataset, sampler)
     if discriminator is not None:
-        with _untouched(discriminator):
-            judged: list[tuple[str, Tensor, Tensor | None]] = [("generated", images, labels)]
+        with untouched(discriminator):
+            shown_to_it: list[tuple[str, Tensor, Tensor | None]] = [("generated", images, labels)]
             if dataset is not None:
                 real, y = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-                judged.append(("real", real.to(device), None if y is None else y.to(device)))
-            for kind, pictures, y in judged:
+                shown_to_it.append(("real", real.to(device), None if y is None else y.to(device)))
+            for kind, pictures, y in shown_to_it:
                 what = f"the discriminator's forward fails on {kind} images {tuple(pictures.shape)}"
-                logits = _run(_Judge(discriminator), (pictures, y), what)
+                logits = run_or_name(
+                    partial(_logits, discriminator, pictures, y, sampler.n_classes), what
+                )
                 if logits.shape[:1] != pictures.shape[:1] or not torch.isfinite(logits).all():
                     raise DataError(
                         f"the discriminator returned {tuple(logits.shape)} for {len(pictures)} "
                         f"{kind} images; expected one finite logit an image"
                     )
     return inputs
+
+
+def refuse_noise_for_pictures(sampler: InputSampler, images: Tensor) -> None:
+    """Refuse to feed noise to a generator that reads pictures, beside data that it never sees.
+
+    An input looks like pictures when its sides are those of the ``images`` (n, c, h, w) that come
+    out, or when it has their channels and they are a whole multiple of its sides
+    (super-resolution). A map of noise beside a latent vector is none (StyleGAN's).
+
+    Raises:
+        ConfigError: an input that looks like pictures is drawn as noise.
+    """
+    if images.ndim != 4:
+        return
+    shapes = [part.source.shape for part in sampler.parts if part.noise]
+    latent = any(len(shape) == 1 or shape[1:] == (1, 1) for shape in shapes)
+    channels, *sides = images.shape[1:]
+    for part in sampler.parts:
+        if not part.noise or len(part.source.shape) != 3 or (latent and len(shapes) > 1):
+            continue
+        c, h, w = part.source.shape
+        same = [h, w] == sides and min(h, w) >= 8
+        larger = min(h, w) >= 16 and c == channels and not (sides[0] % h or sides[1] % w)
+        if same or larger:
+            shown = ",".join(map(str, part.source.shape))
+            raise ConfigError(
+                f"input {part.name!r} is noise, {part.kind}({shown}), and the generator makes "
+                f"pictures {tuple(images.shape[1:])} of it: it reads pictures, and would be "
+                "trained on noise that it never meets in use, while it sees nothing of --data. "
+                f"Give it pictures: --input '{part.name}=images(FOLDER)'. If noise is what it "
+                "reads, give its class a method sample_inputs(n, rng)"
+            )
 
 
 def _check_data(images: Tensor, dataset: Dataset, sampler: InputSampler) -> None:
@@ -103,18 +142,22 @@ def _check_images(images: object, what: str, *, beside_data: bool) -> None:
         )
 
 
-class _Judge(nn.Module):
-    def __init__(self, discriminator: nn.Module) -> None:
-        super().__init__()
-        self.discriminator = discriminator
+def _logits(
+    discriminator: nn.Module, images: Tensor, labels: Tensor | None, n_classes: int | None
+) -> Tensor:
+    # The first question is asked with the number of classes: all later ones get its answer.
+    call_of(discriminator, images, labels, n_classes=n_classes)
+    return logits_of(discriminator, images, labels)
 
-    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return logits_of(self.discriminator, images, labels)
 
+def run_or_name(call: Callable[[], Any], what: str) -> Any:
+    """Return what ``call`` returns; an error says ``what`` failed, and where in the user's code.
 
-def _run(module: nn.Module, arguments: tuple[Any, ...], what: str) -> Any:
+    Raises:
+        DataError: it failed.
+    """
     try:
-        return module(*arguments)
+        return call()
     except GancompressError as error:
         raise type(error)(f"{what}: {error}") from error
     except Exception as error:
@@ -128,7 +171,8 @@ def _run(module: nn.Module, arguments: tuple[Any, ...], what: str) -> Any:
 
 
 @contextmanager
-def _untouched(module: nn.Module) -> Iterator[None]:
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Run the body with ``module`` in eval mode and no gradient; its buffers come back."""
     guard = BufferGuard(module)
     try:
         with evaluating(module), torch.no_grad(), torch.random.fork_rng(devices=[]):

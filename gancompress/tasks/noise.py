@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ class Noise:
         return self.dataset is not None
 
     def check(
-        self, generator: nn.Module, discriminator: nn.Module | None, augment: tuple[str, ...]
+        self, generator: nn.Module, discriminator: nn.Module | None, augment: tuple[Any, ...]
     ) -> Batch:
         """Run two samples through the networks, see `check_fit`.
 
@@ -80,10 +81,10 @@ class Noise:
         return Shown(output, batch.labels)
 
     def output(self, raw: Any) -> Tensor:
-        """Return the images; the generator must put out nothing else."""
-        return raw
+        """Return the images, picked as the sampler says."""
+        return self.sampler.image(raw)
 
-    def terms(self, batch: Batch, output: Tensor) -> dict[str, Tensor]:
+    def terms(self, batch: Batch, output: Tensor, network: nn.Module) -> dict[str, Tensor]:
         """Return nothing: images from noise have no wanted answer."""
         return {}
 
@@ -96,3 +97,20 @@ class Noise:
             shown = min(columns, self.sampler.n_classes)
             inputs = self.sampler.relabelled(inputs, torch.arange(n) % columns % shown)
         return Batch(inputs, labels=self.sampler.labels(inputs))
+
+    def held_out(self, n: int, batch: int) -> Iterator[Batch]:
+        """Yield latents of a stream that no training draws from."""
+        rng = stream(self.seed, "held out")
+        for start in range(0, n, batch):
+            inputs = self.sampler(min(batch, n - start), rng)
+            yield Batch(inputs, labels=self.sampler.labels(inputs))
+
+    @property
+    def rate(self) -> int | None:
+        """Return ``None``."""
+        return None
+
+    @property
+    def values(self) -> tuple[float, float]:
+        """Return [-1, 1]."""
+        return (-1.0, 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -23,12 +23,14 @@ class Sources:
         dataset: real or wanted outputs (images, sound); ``None`` without data.
         seed: of the recipe.
         output: which of the generator's outputs counts, see `pick`; ``None``: the only tensor.
+        reverse: a frozen generator of the way back, for tasks that go in circles.
     """
 
     sampler: InputSampler | None = None
     dataset: Any = None
     seed: int = 0
     output: str | None = None
+    reverse: nn.Module | None = None
 
     def needs_sampler(self, task: str) -> InputSampler:
         """Return the sampler.
@@ -79,6 +81,7 @@ class Batch:
         labels: classes (n,), int64, or ``None``.
         wanted: the output wanted for these very inputs, or ``None``.
         condition: what a conditional discriminator is shown beside the output, or ``None``.
+        extras: tensors (n, ...) that only the task itself reads.
     """
 
     inputs: tuple[Any, ...]
@@ -86,6 +89,7 @@ class Batch:
     labels: Tensor | None = None
     wanted: Tensor | None = None
     condition: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def __len__(self) -> int:
         parts = (*self.inputs, *self.kwargs.values())
@@ -114,6 +118,7 @@ class Batch:
             labels=maybe(self.labels),
             wanted=maybe(self.wanted),
             condition=maybe(self.condition),
+            extras={name: change(x) for name, x in self.extras.items()},
         )
 
 
@@ -130,6 +135,12 @@ class Shown:
     output: Tensor
     labels: Tensor | None = None
     condition: Tensor | None = None
+
+    def to(self, device: torch.device) -> Shown:
+        """Return this on ``device``."""
+        labels = None if self.labels is None else self.labels.to(device)
+        condition = None if self.condition is None else self.condition.to(device)
+        return Shown(self.output.to(device), labels, condition)
 
 
 class Task(Protocol):
@@ -149,7 +160,7 @@ class Task(Protocol):
         ...
 
     def check(
-        self, generator: nn.Module, discriminator: nn.Module | None, augment: tuple[str, ...]
+        self, generator: nn.Module, discriminator: nn.Module | None, augment: tuple[Any, ...]
     ) -> Batch:
         """Run two samples through all networks, and return them.
 
@@ -176,10 +187,27 @@ class Task(Protocol):
         """Return the tensor that counts among what a generator puts out."""
         ...
 
-    def terms(self, batch: Batch, output: Tensor) -> Mapping[str, Tensor]:
-        """Return losses of the task's own, by name, weighted; they are added up."""
+    def terms(self, batch: Batch, output: Tensor, network: nn.Module) -> Mapping[str, Tensor]:
+        """Return losses of the task's own, by name, weighted; they are added up.
+
+        ``network`` made ``output`` (n, ...), which carries its gradient, of ``batch``.
+        """
         ...
 
     def preview(self, columns: int) -> Batch:
         """Return inputs that are the same at every call, some rows of ``columns``, to look at."""
+        ...
+
+    def held_out(self, n: int, batch: int) -> Iterator[Batch]:
+        """Yield at most ``n`` samples that no training sees, ``batch`` at a time."""
+        ...
+
+    @property
+    def rate(self) -> int | None:
+        """Return the sampling rate of sound in hertz, ``None`` where outputs are no sound."""
+        ...
+
+    @property
+    def values(self) -> tuple[float, float]:
+        """Return the least and the largest value of outputs: black and white of pictures."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from gancompress.recipes.schema import Recipe
 from gancompress.surgery.live_cut import operate
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.target import Target
-from gancompress.tasks.protocol import Batch
+from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.log import Log
 from gancompress.training.student import largest, uniform_widths
 
@@ -41,6 +41,7 @@ class Narrowing:
         self,
         discriminator: nn.Module,
         arguments: tuple[Tensor, ...],
+        keywords: Mapping[str, Tensor] | None = None,
         *,
         kind: str = "params",
         min_channels: int = 1,
@@ -51,6 +52,7 @@ class Narrowing:
         Args:
             discriminator: a plain module; it stays the same object.
             arguments: of one call of it.
+            keywords: likewise.
             kind: the cost that is kept in proportion, params or macs.
             min_channels: each group keeps at least so many.
             warn: is told when a cut is refused; nothing has changed then.
@@ -63,7 +65,7 @@ class Narrowing:
         self.history: Plan | None = None
         self._kind, self._least = kind, min_channels
         # It learns on: no cut of it needs to be exact.
-        self._graph = trace(discriminator, arguments, exact=False)
+        self._graph = trace(discriminator, arguments, keywords or {}, exact=False)
         self._original = self._graph.cost()
         if not self._graph.groups:
             raise GraphError(f"no channel of {type(discriminator).__name__} can go")
@@ -136,6 +138,7 @@ def start_narrowing(
     recipe: Recipe,
     discriminator: nn.Module | None,
     teacher: nn.Module,
+    task: Task,
     example: Batch,
     log: Log,
 ) -> Narrowing | None:
@@ -149,11 +152,11 @@ def start_narrowing(
         log.event("discriminator_whole", "the discriminator keeps its size: it is frozen")
         return None
     with torch.no_grad():
-        images = example.run(teacher)
+        images = task.output(example.run(teacher))
     try:
         return Narrowing(
             discriminator,
-            call_arguments_of(discriminator, images, example.labels),
+            *call_arguments_of(discriminator, images, example.labels, example.condition),
             kind=Target.parse(recipe.target).kind,
             min_channels=recipe.min_channels,
             warn=partial(log.event, "discriminator_whole"),

@@ -24,7 +24,7 @@ from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
 from gancompress.training.recovery import Recovery
 from gancompress.training.run_folder import RunFolder
-from gancompress.training.samples import sample_images, save_grid
+from gancompress.training.samples import Range, sample_images, save_grid
 from gancompress.training.saves import Saves
 from gancompress.training.signals import Stop
 from gancompress.training.start import (
@@ -111,9 +111,11 @@ def train(
             run.begin(recipe, resume=resume is not None)
             stack.push(run.leave)
             found = starting_point(run, resume, log)
+        if people.remark:
+            log.event("loss", people.remark)
         if discriminator is None and recipe.adversarial.weight > 0:
             log.event("no_discriminator", "no discriminator: the distillers alone teach")
-        state = start_state(recipe, people, found, total, log)
+        state = start_state(recipe, task, people, found, total, log)
         update = Steps(recipe, task, people.teacher, device)
         recovery = Recovery(state.snapshot(total))
         saves = Saves(run and run.checkpoints, log)
@@ -143,7 +145,7 @@ def train(
 
             # Report, and save. A rollback must not cross a cut.
             last = state.step == total or stop.requested is not None
-            report(recipe, task, state, run, log, figures, total=total, last=last)
+            report(recipe, task, people.shown, state, run, log, figures, total=total, last=last)
             every = recipe.checkpoint_every
             if last or was_cut or (every and state.step % every == 0):
                 recovery.good = state.snapshot(total)
@@ -162,7 +164,12 @@ def train(
 
 
 def start_state(
-    recipe: Recipe, people: Participants, found: Checkpoint | None, total: int, log: Log
+    recipe: Recipe,
+    task: Task,
+    people: Participants,
+    found: Checkpoint | None,
+    total: int,
+    log: Log,
 ) -> TrainState:
     """Return the state to begin with, or to go on with: shapes first, then tensors.
 
@@ -185,7 +192,7 @@ def start_state(
         masked=masked,
         distillation=people.distillation,
         narrowing=start_narrowing(
-            recipe, people.discriminator, people.teacher, people.example, log
+            recipe, people.discriminator, people.teacher, task, people.example, log
         ),
     )
     state.plan, state.verified = people.plan, people.verified
@@ -216,6 +223,7 @@ def shrink_if_due(recipe: Recipe, state: TrainState, steps: int, log: Log) -> bo
 def report(
     recipe: Recipe,
     task: Task,
+    shown: Range,
     state: TrainState,
     run: RunFolder | None,
     log: Log,
@@ -231,4 +239,4 @@ def report(
     if run is not None and recipe.sample_every and (last or state.step % recipe.sample_every == 0):
         device = next(state.ema.parameters()).device
         grid = sample_images(state.ema, task, device)
-        save_grid(grid, run.samples / f"step_{state.step:06d}.png")
+        save_grid(grid, run.samples / f"step_{state.step:06d}.png", shown=shown)

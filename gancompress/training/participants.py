@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.modules.copying import duplicate
+from gancompress.modules.discriminator import same_call
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Task
+from gancompress.training.check_loss import loss_remark
 from gancompress.training.distillation import Distillation
+from gancompress.training.samples import Range, shown_range
 from gancompress.training.start import check_recipe, place
 from gancompress.training.student import fresh, masked_student, narrow_student
 from gancompress.wrapping import Masked
@@ -34,6 +38,8 @@ class Participants:
         first_graph: the groups of the uncut student.
         example: two samples that ran through all of them.
         plan: what was cut before the first step (a narrow student), and ``verified`` how exactly.
+        shown: the values that sample grids show black and white.
+        remark: what is to be said about loss and discriminator before the first step.
     """
 
     student: nn.Module
@@ -46,6 +52,8 @@ class Participants:
     example: Batch
     plan: Plan | None
     verified: dict[str, Any] | None
+    shown: Range
+    remark: str
 
     def release(self) -> None:
         """Take the distillers' hooks off, and let every parameter learn again."""
@@ -77,6 +85,13 @@ def gather(
     if discriminator is not None:
         place(discriminator, device, layout)
     example = task.check(generator, discriminator, recipe.augment).to(device)
+    if recipe.losses and example.wanted is None:
+        raise ConfigError(
+            f"recipe {recipe.name} has losses ({', '.join(e.name for e in recipe.losses)}), and "
+            f"task {task.name} wants no particular output. Set losses=[], or give pairs: --task "
+            "paired"
+        )
+    remark = loss_remark(recipe, discriminator, generator, task, example)
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
             teacher = duplicate(generator)
@@ -98,7 +113,7 @@ def gather(
     ).to(device)
     # The distillers have their copy of the teacher's discriminator; this one learns.
     if discriminator is not None and recipe.discriminator.policy == "scratch":
-        discriminator = fresh(discriminator, recipe.seed)
+        discriminator = same_call(fresh(discriminator, recipe.seed), discriminator)
     if recipe.adversarial.weight == 0:
         discriminator = None
     if discriminator is not None:
@@ -114,6 +129,8 @@ def gather(
         example=example,
         plan=plan,
         verified=verified,
+        shown=shown_range(source, task, device),
+        remark=remark,
     )
 
 

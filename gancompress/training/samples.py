@@ -11,6 +11,8 @@ from gancompress.modules.undisturbed import evaluating
 from gancompress.tasks.protocol import Task
 
 COLUMNS = 10
+Range = tuple[float, float]
+"""The values that are shown black and white."""
 
 
 @torch.no_grad()
@@ -20,19 +22,26 @@ def sample_images(generator: nn.Module, task: Task, device: torch.device) -> Ten
         return task.output(task.preview(COLUMNS).to(device).run(generator))
 
 
-def save_grid(images: Tensor, file: Path, *, columns: int = COLUMNS) -> None:
-    """Write images (n, 1 or 3, h, w) in [-1, 1] as a PNG with ``columns`` images a row.
+def save_grid(
+    images: Tensor, file: Path, *, columns: int = COLUMNS, shown: Range = (-1.0, 1.0)
+) -> None:
+    """Write images (n, c, h, w) as a PNG with ``columns`` images a row; ``shown`` is black, white.
 
-    What is no picture (sound, volumes, other channels) is not written.
+    What is no picture (sound, volumes) is not written. The rule of what is shown, and in which
+    range, is that of the closing pictures: `gancompress.reporting.pictures`.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if images.ndim != 4:
         return
-    from PIL import Image
+    from gancompress.reporting.pictures import save_png, sheet_of, to_pixels
 
-    n, c, h, w = images.shape
-    rows = -(-n // columns)
-    sheet = torch.zeros(rows * columns, c, h, w, dtype=torch.uint8)
-    sheet[:n] = images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
-    sheet = sheet.view(rows, columns, c, h, w).permute(0, 3, 1, 4, 2).reshape(rows * h, -1, c)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet.squeeze(-1).numpy()).save(file)
+    save_png(sheet_of(to_pixels(images, shown), columns), file)
+
+
+def shown_range(generator: nn.Module, task: Task, device: torch.device) -> Range:
+    """Return black and white of the sample grids: [-1, 1] beside data, else what is found."""
+    images = torch.empty(0) if task.has_real else sample_images(generator, task, device)
+    if images.ndim != 4:
+        return (-1.0, 1.0)
+    from gancompress.reporting.pictures import value_range
+
+    return value_range(images)

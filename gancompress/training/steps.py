@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gancompress.data.order import stream
-from gancompress.modules.discriminator import logits_of
+from gancompress.losses.protocol import LOSSES
+from gancompress.modules.discriminator import call_of
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Draw, Shown, Task
 from gancompress.training.augment import augment
@@ -71,14 +73,14 @@ class Steps:
                 real_logits = self._logits(D, real, draw.rng)
                 fake = self.task.shown(batch, made.output.detach())
                 fake_logits = self._logits(D, fake, draw.rng)
-            loss = self._adversarial.discriminator(real_logits, fake_logits)
+            loss = _mean(map(self._adversarial.discriminator, real_logits, fake_logits))
             optimizer = state.optimizers["discriminator"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if not finite_step(loss, D.parameters()):
                 return None
             optimizer.step()
-            figures |= {"d_loss": loss, "real": real_logits, "fake": fake_logits}
+            figures |= {"d_loss": loss, "real": _flat(real_logits), "fake": _flat(fake_logits)}
         return made
 
     def generator(self, state: TrainState, made: Fakes, figures: Figures) -> bool:
@@ -90,7 +92,7 @@ class Steps:
         if state.discriminator is not None:
             figures["g_loss"] = self._adversarial_loss(state.discriminator, made)
             total = total + self.recipe.adversarial.weight * figures["g_loss"]
-        for name, term in self.task.terms(made.batch, made.output).items():
+        for name, term in self._task_terms(state, made):
             figures[name] = term
             total = total + term
         if len(state.distillation):
@@ -110,7 +112,16 @@ class Steps:
         D.requires_grad_(False)
         with self._arithmetic():
             logits = self._logits(D, self.task.shown(made.batch, made.output), made.rng)
-        return self._adversarial.generator(logits)
+        return _mean(map(self._adversarial.generator, logits))
+
+    def _task_terms(self, state: TrainState, made: Fakes) -> Iterator[tuple[str, Tensor]]:
+        """Yield the task's own losses, and the recipe's between output and wanted one."""
+        with self._arithmetic():
+            yield from self.task.terms(made.batch, made.output, state.generator).items()
+        for entry in self.recipe.losses:
+            assert made.batch.wanted is not None
+            loss = LOSSES.bind(entry)(made.output, made.batch.wanted)
+            yield entry.name, entry.weight * loss.float()
 
     def _distillation_loss(self, state: TrainState, made: Fakes) -> Tensor:
         # Where the distillers alone teach, nobody would look at the rest of a batch.
@@ -139,11 +150,14 @@ class Steps:
                 real = self.task.shown(batch, self.task.output(batch.run(self.teacher)))
         wide = self.recipe.channels_last and real.output.dim() == 4
         layout = torch.channels_last if wide else torch.preserve_format
-        output = real.output.to(self.device, memory_format=layout)
-        return Shown(output, real.labels, real.condition)
+        here = real.to(self.device)
+        return replace(here, output=here.output.to(memory_format=layout))
 
-    def _logits(self, D: nn.Module, shown: Shown, rng: torch.Generator) -> Tensor:
-        return logits_of(D, augment(shown.output, self.recipe.augment, rng), shown.labels)
+    def _logits(self, D: nn.Module, shown: Shown, rng: torch.Generator) -> list[Tensor]:
+        """Return the logits of each head of ``D``, on augmented outputs."""
+        call = call_of(D, shown.output, shown.labels, shown.condition)
+        seen = augment(shown.output, self.recipe.augment, rng)
+        return call(D, image=seen, label=shown.labels, condition=shown.condition)
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         return autocast(self.device, self.recipe.precision)
@@ -151,3 +165,12 @@ class Steps:
     @property
     def _adversarial(self) -> AdversarialLoss:
         return ADVERSARIAL.bind(self.recipe.adversarial.plugin)()
+
+
+def _mean(losses: Iterable[Tensor]) -> Tensor:
+    found = list(losses)
+    return found[0] if len(found) == 1 else torch.stack(found).mean()
+
+
+def _flat(heads: Sequence[Tensor]) -> Tensor:
+    return torch.cat([head.detach().flatten() for head in heads])

@@ -84,7 +84,7 @@ def context(discriminator: nn.Module) -> Context:
     return Context(networks.teacher, networks.student, discriminator, networks.example)
 
 
-def test_judge_is_a_frozen_copy():
+def test_the_discriminator_is_a_frozen_copy():
     d = Discriminator()
     discriminator = FrozenDiscriminator(context(d), "test", None)
     images, labels = torch.randn(2, 1, 16, 16), torch.tensor([0, 1])
@@ -129,7 +129,7 @@ def test_class_map_before_an_in_place_operator():
 
 def test_conditional_discriminator_without_labels():
     discriminator = FrozenDiscriminator(context(Discriminator()), "test", None)
-    with pytest.raises(DataError, match=r"Discriminator needs 'labels' \(class labels\)"):
+    with pytest.raises(DataError, match="called with 'label', and there is none"):
         discriminator.features(torch.randn(2, 1, 16, 16), None)
 
 

@@ -68,3 +68,10 @@ def test_read_metrics_forgives_only_a_torn_last_line(tmp_path: Path):
         read_metrics(file)
     with pytest.raises(DataError, match="cannot read"):
         read_metrics(tmp_path / "none.jsonl")
+
+
+def test_a_curve_of_one_point_is_seen() -> None:
+    from gancompress.reporting.curves import curves
+
+    one, two = ([{"step": i, "g_loss": 0.5} for i in range(n)] for n in (1, 2))
+    assert curves(one, ["g_loss"]).count("<use") > curves(two, ["g_loss"]).count("<use")

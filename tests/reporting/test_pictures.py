@@ -19,7 +19,9 @@ from gancompress.reporting.pictures import (
     sample_grid,
     save_png,
     to_pixels,
+    value_range,
 )
+from gancompress.training.samples import save_grid
 from tests.reporting.fakes import TinyGenerator, TinySampler
 
 SCALE = 8  # 64 // 8
@@ -115,10 +117,10 @@ def test_titles_do_not_move_the_images():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(4, 2, 8, 8), "1 or 3 channels"),
         (torch.full((4, 1, 8, 8), float("nan")), "NaN"),
-        (torch.full((4, 1, 8, 8), 3.0), r"\[-1, 1\]"),
-        (torch.zeros(4, 8, 8), r"\(n, c, h, w\)"),
+        (torch.zeros(4, 1, 8), r"\(4, 1, 8\) is sound"),
+        (torch.zeros(4, 1, 8, 8, 8), "is a volume"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), "float images"),
         (torch.zeros(3, 1, 8, 8), "rows of 2"),
     ],
 )
@@ -139,3 +141,49 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path):
     assert [p.name for p in file.parent.iterdir()] == ["a.png"]
     with pytest.raises(StorageError, match="cannot write"):
         save_png(image, file / "below-a-file.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([-1.0, 0.3, 1.0], (-1.0, 1.0)),
+        ([-0.4, 0.3, 0.2], (-1.0, 1.0)),
+        ([-1.05, 0.0, 1.08], (-1.0, 1.0)),
+        ([0.0, 0.4, 1.0], (0.0, 1.0)),
+        ([-0.06, 0.5, 1.07], (0.0, 1.0)),
+        ([0.0, 90.0, 255.0], (0.0, 255.0)),
+        ([-5.0, 0.0, 3.0], (-5.0, 3.0)),
+        ([0.0, 1.0, 7.0], (0.0, 7.0)),
+        ([4.0, 4.0, 4.0], (4.0, 4.0)),
+    ],
+)
+def test_the_range_is_found(values: list[float], shown: tuple[float, float]):
+    images = torch.tensor(values).view(3, 1, 1, 1).expand(3, 1, 8, 8)
+    assert value_range(images) == pytest.approx(shown)
+    assert to_pixels(images, value_range(images)).shape == (3, 8, 8, 3)
+
+
+def test_any_range_is_shown_alike():
+    images = torch.rand(4, 3, 8, 8) * 2 - 1
+    images[0, 0, 0, 0], images[0, 0, 0, 1] = -1, 1
+    wanted = np.asarray(grid(images, 2))
+    for scale, shift in ((0.5, 0.5), (127.5, 127.5), (9.0, 4.0)):
+        other = images * scale + shift
+        shown = np.asarray(grid(other, 2, shown=value_range(other)))
+        assert np.abs(shown.astype(int) - wanted).max() <= 1
+
+
+def test_other_numbers_of_channels():
+    images = torch.rand(4, 5, 8, 8) * 2 - 1
+    np.testing.assert_array_equal(to_pixels(images), to_pixels(images[:, :3]))
+    np.testing.assert_array_equal(to_pixels(images[:, :2]), to_pixels(images[:, :1]))
+
+
+def test_grids_while_training_show_what_the_closing_picture_shows(tmp_path: Path):
+    images = torch.rand(20, 3, 8, 8) * 200
+    save_grid(images, tmp_path / "a.png", columns=10, shown=value_range(images))
+    found = np.asarray(Image.open(tmp_path / "a.png"))
+    assert found.shape == (16, 80, 3)
+    np.testing.assert_array_equal(found[8:, 8:16], to_pixels(images, (0.0, 255.0))[11])
+    save_grid(torch.zeros(4, 1, 16), tmp_path / "sound.png", columns=2)
+    assert not (tmp_path / "sound.png").exists()

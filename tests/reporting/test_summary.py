@@ -57,5 +57,5 @@ def test_outputs_that_cannot_be_compared_are_refused():
         def forward(self, z: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return z, y
 
-    with pytest.raises(DataError, match="small generator returned tuple"):
+    with pytest.raises(DataError, match="returned 2 tensors .*--output 0"):
         report(TinyGenerator(), Pair(), example=example())

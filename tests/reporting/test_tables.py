@@ -1,8 +1,12 @@
 """Numbers as people read them, and one table in three forms."""
 
-import pytest
+import io
+import re
 
-from gancompress.reporting.tables import Table, before_after, fewer, si
+import pytest
+from rich.console import Console
+
+from gancompress.reporting.tables import Table, before_after, fewer, fold, si
 
 
 @pytest.mark.parametrize(
@@ -69,3 +73,37 @@ def test_markup_in_a_cell_stays_text():
     # rich would read "[bold]" as a style and drop it.
     assert "[bold]x" in str(Table("t", ("a",), (("[bold]x",),)))
     assert "a\\|b" in Table("t", ("a",), (("a|b",),)).markdown()
+
+
+NAMES = ("run", "recipe", "seed", "smaller", "params", "MACs", "Frechet", "recall", "accuracy")
+ROW = (
+    "0012-torch-pruning-my-generator-of-faces", "torch-pruning", "3", "5.20x", "1.23 M", "4.56 G",
+    "0.123", "0.456", "0.789",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [72, 80, 100, 200])
+def test_no_word_is_broken_at_any_width(width: int):
+    table = Table("runs", NAMES, (ROW, ROW), "Note.", optional=("params", "seed", "accuracy"))
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, legacy_windows=False).print(table)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    head = next(line for line in lines if "recipe" in line)
+    words = {w for w in re.split(r"[^A-Za-z]+", head) if w}
+    assert words <= set(NAMES)
+    assert {"run", "recipe", "smaller", "MACs", "Frechet", "recall"} <= words
+    left_out = [n for n in ("params", "seed", "accuracy") if n not in words]
+    assert ("Left out" in out.getvalue()) == bool(left_out)
+    assert bool(left_out) == (width < 100) or width == 100
+    for cell in ("5.20x", "4.56 G", "0.123", "torch-pruning"):
+        assert sum(cell in line for line in lines) == 2
+    pieces = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    assert "".join(pieces).count(ROW[0]) == 2
+
+
+def test_names_are_folded_between_their_words():
+    assert fold("blocks.10.conv_up.weight", 12) == "blocks.10.\nconv_up.\nweight"
+    assert fold("mean output difference", 11) == "mean output\ndifference"
+    assert fold("short", 11) == "short"
+    assert fold("incomprehensible", 8) == "incompre\nhensible"

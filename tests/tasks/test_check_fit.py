@@ -9,7 +9,7 @@ from torch import nn
 from gancompress.data.arrays import ArrayDataset
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError
-from gancompress.modules.discriminator import takes_labels
+from gancompress.modules.discriminator import call_of, takes_labels
 from gancompress.tasks.check_fit import check_fit
 from tests.training.nets import TinyDiscriminator, TinyGenerator, images, networks
 
@@ -124,5 +124,7 @@ def test_a_discriminator_that_does_not_fit() -> None:
 
 
 def test_labels_go_where_they_are_wanted() -> None:
-    assert takes_labels(TinyDiscriminator())
-    assert not takes_labels(Small())
+    labels = torch.tensor([0, 1])
+    assert takes_labels(call_of(TinyDiscriminator(), images().batch(labels)[0], labels))
+    small = Small()
+    assert not takes_labels(call_of(small, torch.zeros(2, 1, 3, 3), labels))

@@ -35,3 +35,23 @@ def test_gradients_push_the_right_way(name: str) -> None:
     fake = torch.zeros(4, requires_grad=True)
     loss.generator(fake).backward()
     assert (fake.grad < 0).all()
+
+
+def test_cross_entropy_reads_probabilities() -> None:
+    loss = ADVERSARIAL.get("bce")()
+    real, fake = torch.tensor([0.9, 0.2]), torch.tensor([0.3, 0.6])
+    ones, zeros = torch.ones(2), torch.zeros(2)
+    wanted = torch.nn.functional.binary_cross_entropy
+    expected = wanted(real, ones) + wanted(fake, zeros)
+    torch.testing.assert_close(loss.discriminator(real, fake), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss.generator(fake), wanted(fake, ones), rtol=1e-5, atol=1e-5)
+    # On a sigmoid it is what the logistic loss is on logits.
+    logits, other = torch.randn(8), torch.randn(8)
+    same = ADVERSARIAL.get("nonsaturating")()
+    torch.testing.assert_close(
+        loss.discriminator(logits.sigmoid(), other.sigmoid()),
+        same.discriminator(logits, other),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    assert torch.isfinite(loss.discriminator(torch.zeros(2), torch.ones(2)))

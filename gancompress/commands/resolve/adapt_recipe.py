@@ -14,10 +14,10 @@ from gancompress.errors import ConfigError
 from gancompress.modules.undisturbed import evaluating
 from gancompress.recipes.schema import Recipe, Weighted
 
-_NEED_JUDGE = {"discriminator_features", "co_attention"}
+_NEED_DISCRIMINATOR = {"discriminator_features", "co_attention"}
 
 
-def adapted(recipe: Recipe, subject: Subject, judge: nn.Module | None) -> Recipe:
+def adapted(recipe: Recipe, subject: Subject, discriminator: nn.Module | None) -> Recipe:
     """Return ``recipe`` with the distillers that can work here, and say what was changed and why.
 
     Without a discriminator, those that look through it go (``co_attention`` becomes
@@ -26,7 +26,7 @@ def adapted(recipe: Recipe, subject: Subject, judge: nn.Module | None) -> Recipe
     Augmentations of images are left out for sound and volumes. All else is left to fail by its own
     message (ours).
     """
-    entries = tuple(new for old in recipe.distill for new in _fitting(old, subject, judge))
+    entries = tuple(new for old in recipe.distill for new in _fitting(old, subject, discriminator))
     augment = recipe.augment
     if augment and not _makes_images(subject):
         note(f"no images (n, channels, h, w): augment {', '.join(map(str, augment))} is left out")
@@ -34,17 +34,19 @@ def adapted(recipe: Recipe, subject: Subject, judge: nn.Module | None) -> Recipe
     return recipe.model_copy(update={"distill": entries, "augment": augment})
 
 
-def _fitting(entry: Weighted, subject: Subject, judge: nn.Module | None) -> Iterator[Weighted]:
+def _fitting(
+    entry: Weighted, subject: Subject, discriminator: nn.Module | None
+) -> Iterator[Weighted]:
     name, weight = entry.name, entry.weight
-    if judge is None and name in _NEED_JUDGE:
+    if discriminator is None and name in _NEED_DISCRIMINATOR:
         if name == "co_attention":
             note(f"no discriminator: distiller attention instead of {name}")
             yield Weighted(name="attention", weight=weight)
         else:
             note(f"no discriminator: distiller {name} is left out")
-    elif name == "class_aware" and not _builds(entry, subject, judge):
+    elif name == "class_aware" and not _builds(entry, subject, discriminator):
         plain = Weighted(name="attention", weight=weight)
-        if _builds(plain, subject, judge):
+        if _builds(plain, subject, discriminator):
             note("no conditional norm to be class-aware with: distiller attention instead")
             yield plain
         else:
@@ -57,19 +59,19 @@ def _makes_images(subject: Subject) -> bool:
     """Whether the generator returns a tensor of 4 dimensions; a failing one is told of later."""
     try:
         with torch.no_grad(), evaluating(subject.generator):
-            out = subject.generator(*subject.example())
+            out = subject.sampler.image(subject.generator(*subject.example()))
     except Exception:
         return True
     return not isinstance(out, torch.Tensor) or out.dim() == 4
 
 
-def _builds(entry: Weighted, subject: Subject, judge: nn.Module | None) -> bool:
+def _builds(entry: Weighted, subject: Subject, discriminator: nn.Module | None) -> bool:
     try:
         build_distiller(
             entry.name,
             teacher=subject.generator,
             student=subject.generator,
-            discriminator=judge,
+            discriminator=discriminator,
             example=subject.example(),
             **entry.options,
         )

@@ -1,18 +1,20 @@
-"""Who takes part in a run: the generator to start from, its judge, and the images."""
+"""Who takes part in a run: the generator to start from, its discriminator, and the images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from gancompress.commands.console import note
+from gancompress.commands.request import Request
 from gancompress.commands.resolve.builders import build, load_weights
 from gancompress.commands.resolve.subject import (
     BIGGAN,
     EMBEDDED,
     Subject,
+    in_its_form,
     is_biggan,
     resolve,
     sampler_for,
@@ -30,30 +32,87 @@ from gancompress.models import (
 from gancompress.models.embedded import embedded_discriminator
 from gancompress.recipes.networks import NETWORKS, check_network
 from gancompress.recipes.schema import Recipe
-from gancompress.saving.files import PLAN
 from gancompress.storage import read_json
+from gancompress.tasks.infer import inferred_task
+from gancompress.tasks.protocol import TASKS, Sources, Task
 from gancompress.training.checkpoint import latest_checkpoint
-from gancompress.training.run_files import CHECKPOINTS, MODEL
+from gancompress.training.run_files import CHECKPOINTS
 
 
-def start_of(
-    recipe: Recipe,
-    what: str | None,
-    model: str | None,
-    weights: str | None,
-    inputs: Sequence[str] | None,
-) -> Subject:
+@dataclass(frozen=True)
+class Participants:
+    """Who takes part in a run (ours)."""
+
+    subject: Subject
+    discriminator: nn.Module | None
+    dataset: Dataset | None
+    task: Task
+
+    def data_is_read(self, recipe: Recipe) -> bool:
+        """Return whether the run shows its data to a discriminator that learns."""
+        return self.dataset is not None and not self.why_not_read(recipe)
+
+    def why_not_read(self, recipe: Recipe) -> str:
+        """Return why no step reads the data; empty when they are read."""
+        if self.discriminator is None:
+            return "there is no discriminator to show them to (--discriminator PKG.MODULE:FN)"
+        if recipe.adversarial.weight == 0:
+            return "adversarial.weight is 0"
+        if recipe.discriminator.policy == "frozen":
+            return "discriminator.policy is frozen"
+        return "discriminator.real is teacher" if recipe.discriminator.real == "teacher" else ""
+
+
+def gather(request: Request, recipe: Recipe) -> Participants:
+    """Return the participants that ``request`` names.
+
+    Raises:
+        ConfigError: a name answers to nothing, or does not go with another.
+        CheckpointError: weights do not fit.
+        DataError: the images cannot be read.
+        GraphError: there is no graph form, and it is asked for.
+    """
+    subject = start_of(recipe, request)
+    if request.init_from is not None:
+        load_weights(subject.generator, request.init_from)
+    discriminator = discriminator_of(subject, request)
+    if request.form != "module":
+        subject = in_its_form(subject, request.form)
+    dataset = dataset_of(subject, recipe, request.data)
+    sources = Sources(subject.sampler, dataset, recipe.seed, subject.sampler.output)
+    return Participants(subject, discriminator, dataset, task_of(recipe, sources))
+
+
+def task_of(recipe: Recipe, sources: Sources) -> Task:
+    """Return the task that the recipe names, else the one that inputs and data make plain; aloud.
+
+    Raises:
+        ConfigError: the task cannot be made of these sources.
+        DataError: inputs and data do not belong together.
+    """
+    if recipe.task is not None:
+        return TASKS.bind(recipe.task)(sources)
+    name = inferred_task(sources)
+    if name != "noise":
+        note(f"task {name}, as the inputs and data given make plain (--task chooses another)")
+    return TASKS.bind(name)(sources)
+
+
+def start_of(recipe: Recipe, request: Request) -> Subject:
     """Return the generator that the run starts from; a training recipe may bring a fresh one.
 
     Raises:
         ConfigError: the recipe trains and names no network, or one that does not ship.
     """
+    what, model, weights, inputs = request.what, request.model, request.weights, request.inputs
     if recipe.kind != "train" or what is not None or model is not None:
-        subject = resolve(what, model, weights=weights, inputs=inputs)
-        if subject.run is not None and _is_cut(subject.run):
+        subject = resolve(what, model, weights=weights, inputs=inputs, output=request.output)
+        saved = subject.origin.get("saved")
+        home = Path(saved) if saved else subject.run and subject.run / "model"
+        if home is not None and _is_cut(home):
             raise ConfigError(
-                f"{subject.run} holds a generator that has been cut already. Start from its "
-                "teacher, with a smaller --target"
+                f"{saved or subject.run} holds a generator that has been cut already. Start "
+                "from its teacher, with a smaller --target"
             )
         return subject
     if recipe.network is None:
@@ -66,53 +125,52 @@ def start_of(
         load_weights(generator, weights)
     config = generator.config.to_dict()
     origin = {"model": BIGGAN, "config": config, "input": list(inputs or ())}
-    return Subject(origin, generator, sampler_for(generator, inputs))
+    return Subject(origin, generator, sampler_for(generator, inputs, request.output))
 
 
-def discriminator_of(
-    subject: Subject, what: str | None, discriminator: str | None, weights: str | None
-) -> nn.Module | None:
+def discriminator_of(subject: Subject, request: Request) -> nn.Module | None:
     """Return the discriminator that the user named, or the one that belongs to the generator.
 
     Raises:
         ConfigError: weights without a network.
         CheckpointError: the weights do not fit.
     """
-    judge: nn.Module | None = None
-    if discriminator is not None:
-        judge = build(discriminator)
+    what, weights = request.what, request.discriminator_weights
+    discriminator: nn.Module | None = None
+    if request.discriminator is not None:
+        discriminator = build(request.discriminator)
     elif subject.spec == EMBEDDED:
-        judge = embedded_discriminator()
+        discriminator = embedded_discriminator()
     elif what is not None and is_biggan(Path(what)):
-        judge = load_biggan_folder(what)[2]
+        discriminator = load_biggan_folder(what)[2]
     elif subject.spec == BIGGAN:
-        judge = BigGANDiscriminator(BigGANConfig.from_dict(subject.origin["config"]))
+        discriminator = BigGANDiscriminator(BigGANConfig.from_dict(subject.origin["config"]))
         if subject.run is not None:
-            judge = _trained(judge, subject.run)
-    if weights is not None:
-        if judge is None:
-            raise ConfigError("--discriminator-weights without --discriminator PKG.MODULE:FN")
-        load_weights(judge, weights)
-    return judge
+            discriminator = _trained(discriminator, subject.run)
+    if discriminator is None and (weights or request.discriminator_call):
+        flag = "--discriminator-weights" if weights else "--discriminator-call"
+        raise ConfigError(f"{flag} without --discriminator PKG.MODULE:FN")
+    if weights is not None and discriminator is not None:
+        load_weights(discriminator, weights)
+    return discriminator
 
 
-def _is_cut(run: Path) -> bool:
-    file = run / MODEL / PLAN
+def _is_cut(model: Path) -> bool:
     try:
-        return bool(read_json(file)["tensors"])
+        return bool(read_json(model / "plan.json")["tensors"])
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged ({error!r})") from error
+        raise CheckpointError(f"{model / 'plan.json'} is damaged ({error!r})") from error
 
 
-def _trained(judge: nn.Module, run: Path) -> nn.Module | None:
+def _trained(discriminator: nn.Module, run: Path) -> nn.Module | None:
     """Load the discriminator of the newest checkpoint of ``run``, if it has one."""
     found, complaints = latest_checkpoint(run / CHECKPOINTS)
     for complaint in complaints:
         note(f"passed over: {complaint}")
     if found is None or "discriminator" not in found.parts:
         return None
-    judge.load_state_dict(found.parts["discriminator"])
-    return judge
+    discriminator.load_state_dict(found.parts["discriminator"])
+    return discriminator
 
 
 def dataset_of(subject: Subject, recipe: Recipe, data: str | None) -> Dataset | None:

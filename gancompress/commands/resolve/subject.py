@@ -18,9 +18,8 @@ from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import in_form
 from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
 from gancompress.models.embedded import embedded_generator
-from gancompress.saving.files import PLAN, WEIGHTS
 from gancompress.storage import read_json
-from gancompress.training.run_files import MODEL, SUBJECT, numbered_runs
+from gancompress.training.run_files import SUBJECT, numbered_runs
 
 EMBEDDED = "embedded"
 BIGGAN = "biggan"
@@ -76,6 +75,7 @@ def resolve(
     *,
     weights: str | None = None,
     inputs: Sequence[str] | None = None,
+    output: str | None = None,
     device: str = "cpu",
 ) -> Subject:
     """Return the generator of the word ``what``, of ``--model``, or the embedded one.
@@ -90,11 +90,17 @@ def resolve(
     if folder is None:
         if what is not None and model is not None and what != model:
             raise ConfigError(f"the model is given twice: {what!r} and --model {model!r}")
-        subject = _from_builder(what or model or EMBEDDED, weights, inputs)
+        subject = _from_builder(what or model or EMBEDDED, weights, inputs, output)
     else:
+        _refuse_a_weight_file(folder)
         if weights is not None:
             raise ConfigError(f"{folder} brings its own weights; leave --weights out")
-        subject = (_from_biggan if is_biggan(folder) else _from_run)(folder, model, inputs)
+        if is_biggan(folder):
+            subject = _from_biggan(folder, model, inputs)
+        elif is_saved(folder):
+            subject = _from_saved(folder, model, inputs, output)
+        else:
+            subject = _from_run(folder, model, inputs, output)
     subject.generator.to(resolved_device(device)).eval()
     return subject
 
@@ -113,6 +119,24 @@ def in_its_form(subject: Subject, form: str) -> Subject:
 def is_biggan(folder: Path) -> bool:
     """Return whether ``folder`` is a published BigGAN checkpoint, or one that we converted."""
     return (folder / "biggan.json").is_file() or (folder / "G_ema.pth").is_file()
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether ``gancompress.save`` made ``folder``, outside of any run."""
+    home = folder.parent if folder.name == "model" else folder
+    return (folder / "plan.json").is_file() and not (home / SUBJECT).is_file()
+
+
+WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".h5", ".npz")
+
+
+def _refuse_a_weight_file(path: Path) -> None:
+    if path.is_file() or (path.suffix.lower() in WEIGHTS and not path.is_dir()):
+        there = "" if path.exists() else f" (and there is no file {path})"
+        raise ConfigError(
+            f"{path} is a file of weights, not a network{there}. Name the code that builds it: "
+            f"gancompress prune package.module:build_fn --weights {path}"
+        )
 
 
 def resolved_device(name: str) -> torch.device:
@@ -152,7 +176,7 @@ def read_record(run: Path) -> dict[str, Any]:
         texts = [found["model"], *found["input"]]
         if not isinstance(found["input"], list) or not all(isinstance(t, str) for t in texts):
             raise TypeError("model must be text, and input a list of texts")
-        if found["input"] and not found["input"][0].endswith(".sample_inputs"):
+        if found["input"]:
             InputSampler.parse(found["input"])
         if found["model"] == BIGGAN:
             _refuse_huge(BigGANConfig.from_dict(found["config"]))
@@ -173,13 +197,46 @@ def _refuse_huge(config: BigGANConfig) -> None:
         raise ValueError(f"its network has {size:,} bytes of weights")
 
 
-def _from_run(run: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
+def _from_saved(
+    folder: Path, model: str | None, inputs: Sequence[str] | None, output: str | None
+) -> Subject:
     import gancompress as gc
 
-    if run.name == MODEL and (run.parent / SUBJECT).is_file():
+    if model is None:
+        name = _saved_class(folder)
+        raise ConfigError(
+            f"{folder} was written by gancompress.save, from a {name}. Name the code that builds "
+            f"it at its original size: --model package.module:{name}"
+        )
+    generator = gc.load(original({"model": model}), folder)
+    home = original({"model": model})() if isinstance(generator, GraphForm) else generator
+    origin = _origin({"model": model, "saved": str(folder)}, inputs, output)
+    return Subject(origin, generator, sampler_for(home, inputs, output))
+
+
+def _saved_class(folder: Path) -> str:
+    try:
+        name = read_json(folder / "config.json")["class"]
+    except (CheckpointError, KeyError, TypeError):
+        return "build_fn"
+    return name if isinstance(name, str) and name.isidentifier() else "build_fn"
+
+
+def _origin(
+    about: Mapping[str, Any], inputs: Sequence[str] | None, output: str | None
+) -> dict[str, Any]:
+    """Return ``about`` with what was typed for --input and, if anything, for --output."""
+    more = {} if output is None else {"output": output}
+    return {**about, "input": list(inputs or ()), **more}
+
+
+def _from_run(
+    run: Path, model: str | None, inputs: Sequence[str] | None, output: str | None
+) -> Subject:
+    import gancompress as gc
+
+    if run.name == "model" and (run.parent / SUBJECT).is_file():
         run = run.parent
-    if is_saved(run) and not (run / SUBJECT).is_file():
-        return _from_saved(run, model, inputs)
     found = read_record(run)
     if found["model"] not in (EMBEDDED, BIGGAN):
         if model is None:
@@ -189,34 +246,15 @@ def _from_run(run: Path, model: str | None, inputs: Sequence[str] | None) -> Sub
                 f"--model {found['model']}"
             )
         found["model"] = model
-    if not (run / MODEL).is_dir():
+    if not (run / "model").is_dir():
         raise ConfigError(
             f"{run} has no finished model. Go on with: gancompress prune --resume {run}"
         )
-    generator = gc.load(original(found), run / MODEL)
+    generator = gc.load(original(found), run / "model")
     # A graph form does not have the methods of its class.
     home = original(found)() if isinstance(generator, GraphForm) else generator
-    return Subject(found, generator, sampler_for(home, inputs or found["input"]), run)
-
-
-def is_saved(folder: Path) -> bool:
-    """Return whether ``folder`` is what `gancompress.save` makes."""
-    return (folder / WEIGHTS).is_file() and (folder / PLAN).is_file()
-
-
-def _from_saved(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
-    """Return the generator in a folder of `gancompress.save`, built by ``--model``."""
-    import gancompress as gc
-
-    if model is None:
-        raise ConfigError(
-            f"{folder} is a saved generator, and does not say how it is built: add "
-            "--model package.module:build_fn (and --input, where it has no sample_inputs)"
-        )
-    origin = {"model": model, "input": list(inputs or ())}
-    generator = gc.load(original(origin), folder)
-    home = original(origin)() if isinstance(generator, GraphForm) else generator
-    return Subject(origin, generator, sampler_for(home, inputs))
+    output = found.get("output") if output is None else output
+    return Subject(found, generator, sampler_for(home, inputs or found["input"], output), run)
 
 
 def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
@@ -233,7 +271,9 @@ def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) 
     return Subject(origin, generator, sampler_for(generator, inputs))
 
 
-def _from_builder(spec: str, weights: str | None, inputs: Sequence[str] | None) -> Subject:
+def _from_builder(
+    spec: str, weights: str | None, inputs: Sequence[str] | None, output: str | None
+) -> Subject:
     if spec == EMBEDDED:
         note("model: the embedded BigGAN-32 teacher (Fashion-MNIST)")
         generator: nn.Module = embedded_generator()
@@ -243,22 +283,25 @@ def _from_builder(spec: str, weights: str | None, inputs: Sequence[str] | None) 
             note(f"model: {spec}, with the weights that it builds (no --weights)")
     if weights is not None:
         load_weights(generator, weights)
-    origin = {"model": spec, "input": list(inputs or ())}
-    return Subject(origin, generator, sampler_for(generator, inputs))
+    origin = _origin({"model": spec}, inputs, output)
+    return Subject(origin, generator, sampler_for(generator, inputs, output))
 
 
-def sampler_for(generator: nn.Module, specs: Sequence[str] | None) -> InputSampler:
+def sampler_for(
+    generator: nn.Module, specs: Sequence[str] | None, output: str | None = None
+) -> InputSampler:
     """Return the sampler of ``specs``, or of the generator's own ``sample_inputs``.
 
     Raises:
         ConfigError: neither is there, or a specification is wrong.
+        DataError: files that a specification names do not fit together.
     """
     if specs:
-        return InputSampler.parse(specs)
+        return InputSampler.parse(specs, generator, output)
     if not callable(getattr(generator, "sample_inputs", None)):
         raise ConfigError(
             f"how are the inputs of {type(generator).__name__} drawn? Say it with "
-            "--input 'z=normal(128)' (one --input per argument; labels: 'y=labels(10)'), "
-            "or give the class a method sample_inputs(n, rng)"
+            "--input 'z=normal(128)' (one --input per argument; labels: 'y=labels(10)'; pictures: "
+            "'x=images(FOLDER)'), or give the class a method sample_inputs(n, rng)"
         )
-    return InputSampler.of(generator)
+    return InputSampler.of(generator, output)

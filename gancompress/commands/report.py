@@ -1,0 +1,175 @@
+"""``gancompress report``: one finished run as an HTML file, everything inside."""
+
+from __future__ import annotations
+
+import contextlib
+import json as jsonlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from gancompress.commands.compare import read_summary
+from gancompress.commands.console import emit, note, stdout
+from gancompress.training.run_files import (
+    BEFORE_AFTER,
+    COMMAND,
+    CONFIG,
+    ENVIRONMENT,
+    EVENTS,
+    METRICS,
+    REPORT,
+    SAMPLE_GRID,
+    SUBJECT,
+)
+
+CURVES = {
+    "Losses": ("g_loss", "d_loss", "distill", "penalty"),
+    "Output of the discriminator": ("real", "fake"),
+    "Parameters": ("params",),
+    "Speed": ("images_per_second",),
+}
+"""Figures of a report: title, and the keys of metrics.jsonl drawn in it."""
+
+PICTURES = ((BEFORE_AFTER, "Teacher above student"), (SAMPLE_GRID, "Samples"))
+ROUTINE = ("shrink", "unmask")
+"""Events that every run has: its curves show them."""
+
+
+def report(run: Path, *, json: bool) -> None:
+    """Write ``report.html`` into ``run``: tables, notes, pictures, curves, the recipe.
+
+    Raises:
+        ConfigError: the run is not finished, or the extra ``report`` is missing.
+        CheckpointError: its summary is damaged.
+    """
+    from gancompress.reporting.html import write_html
+
+    file = write_html(page_of(run, read_summary(run)), run / REPORT)
+    if json:
+        emit("report", {"file": str(file), "bytes": file.stat().st_size})
+        return
+    stdout().print(Text(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)"), soft_wrap=True)
+    note("one file, nothing is loaded from the network: it can be mailed")
+
+
+def page_of(run: Path, summary: dict[str, Any]) -> Any:
+    """Return the page of a finished run."""
+    from PIL import Image
+
+    from gancompress.reporting.html import Page, Picture
+
+    pictures: list[Picture] = []
+    for name, title in PICTURES:
+        if (run / name).is_file():
+            with Image.open(run / name) as image:
+                pictures.append(Picture(title, image.convert("RGB")))
+    names = (CONFIG, ENVIRONMENT, SUBJECT, COMMAND)
+    texts = [(n, (run / n).read_text("utf-8")) for n in names if (run / n).is_file()]
+    return Page(
+        title=f"{summary['recipe']} on {summary['model']}",
+        lead=f"Run {run.name}, {summary['steps']} steps, seed {summary['seed']}"
+        + (f", {summary['seconds']:.0f} s" if "seconds" in summary else "")
+        + (f" on {summary['device']}." if "device" in summary else "."),
+        tables=[_size_table(summary)] if "size" in summary else [],
+        pictures=pictures,
+        curves=drawn_curves(run),
+        texts=texts,
+        notes=list(dict.fromkeys([*_findings(summary), *_told(run, summary)])),
+    )
+
+
+def drawn_curves(run: Path) -> list[tuple[str, str]]:
+    """Return title and SVG of each figure that the run's ``metrics.jsonl`` has numbers for.
+
+    Raises:
+        ConfigError: the extra ``report`` is missing.
+    """
+    from gancompress.reporting.curves import curves, read_metrics
+
+    drawn: list[tuple[str, str]] = []
+    if (run / METRICS).is_file():
+        records = read_metrics(run / METRICS)
+        for title, names in CURVES.items():
+            if present := [n for n in names if any(r.get(n) is not None for r in records)]:
+                drawn.append((title, curves(records, present)))
+    return drawn
+
+
+def _size_table(summary: dict[str, Any]) -> Any:
+    from gancompress.reporting.tables import before_after
+
+    rows = [*_cost_rows(summary), *_quality_rows(summary["quality"])]
+    protocol = ["MACs = FLOPs / 2."]
+    if timed := summary["size"].get("teacher_latency"):
+        protocol.append(
+            f"Latency: median of one pass, batch {timed['batch']}, {timed['dtype']}, "
+            f"{timed['layout']}, {timed['device']}, "
+            f"{timed['threads']} thread{'s' if timed['threads'] > 1 else ''}."
+        )
+    student = summary["quality"].get("student", {})
+    if "n" in student:
+        protocol.append(
+            f"Quality: {student['n']} samples, seed {student['seed']}, features "
+            f"{student['features']} (not an FID)."
+        )
+    return before_after("Before and after", rows, " ".join(protocol))
+
+
+def _cost_rows(summary: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    from gancompress.reporting.tables import fewer, si
+
+    size = summary["size"]
+    old, new = size["teacher"], size["small"]
+    for name, key, word in (
+        ("parameters", "params", "fewer"), ("MACs an image", "macs", "fewer"),
+        ("bytes of weights", "bytes", "smaller"),
+    ):  # fmt: skip
+        yield name, si(old[key]), si(new[key]), fewer(old[key], new[key], word)
+    was, now = size.get("teacher_latency"), size.get("small_latency")
+    if was and now:
+        change = fewer(was["median_ms"], now["median_ms"], "faster")
+        yield "latency", _milliseconds(was), _milliseconds(now), change
+
+
+def _milliseconds(latency: dict[str, Any]) -> str:
+    return f"{latency['median_ms']:.2f} ms (IQR {latency['iqr_ms']:.2f})"
+
+
+def _quality_rows(quality: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for key in ("frechet_classifier", "precision", "recall", "conditional_accuracy"):
+        was, now = quality.get("teacher", {}).get(key), quality.get("student", {}).get(key)
+        if was is not None and now is not None:
+            yield key.replace("_", " "), f"{was:.3f}", f"{now:.3f}", f"{now - was:+.3f}"
+
+
+def _findings(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield target, verification, output difference and what was not measured, as sentences."""
+    if summary.get("target"):
+        yield f"Target {summary['target']}: the size is {summary['off_target']:+.2%} off."
+    if found := summary.get("verify"):
+        word = "passed" if found.get("passed") else "failed"
+        yield (
+            f"Verification {word}: masked and cut network differ by at most "
+            f"{found['max_error']:.1e} (float64)."
+        )
+    if "max_difference" in (size := summary.get("size", {})):
+        yield (
+            f"Outputs of teacher and student differ by {size['mean_difference']:.3g} on average, "
+            f"{size['max_difference']:.3g} at most."
+        )
+    if reason := summary["quality"].get("student", {}).get("skipped"):
+        yield f"Quality was not measured: {reason}."
+
+
+def _told(run: Path, summary: dict[str, Any]) -> Iterator[str]:
+    """Yield what the run said while it went on."""
+    yield from summary.get("notes", ())
+    if not (run / EVENTS).is_file():
+        return
+    for line in (run / EVENTS).read_text("utf-8").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            event = jsonlib.loads(line)
+            if event["event"] not in ROUTINE:
+                yield str(event["text"])

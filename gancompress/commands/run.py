@@ -1,0 +1,198 @@
+"""The steps of ``prune``, ``train`` and ``distill``: participants, checks, the run, its results."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.text import Text
+from torch import nn
+
+from gancompress.commands.console import begin_notes, note, quiet, said, stderr
+from gancompress.commands.dry_run import predict, show_prediction
+from gancompress.commands.progress import ProgressLine
+from gancompress.commands.recipes import shipped
+from gancompress.commands.request import Request, continued, go_on, recipe_of, refuse_to_forget
+from gancompress.commands.resolve.adapt_recipe import adapted
+from gancompress.commands.resolve.participants import Participants, gather
+from gancompress.commands.resolve.subject import resolved_device
+from gancompress.commands.resolve.try_forward import probe
+from gancompress.commands.results import Finished, close
+from gancompress.commands.run_start import check_same, new_folder, unfinished
+from gancompress.modules.copying import duplicate
+from gancompress.modules.discriminator import DiscriminatorCall, call_of, use_call
+from gancompress.modules.undisturbed import look
+from gancompress.recipes.schema import Recipe
+from gancompress.training.check_loss import loss_remark
+from gancompress.training.loop import train
+from gancompress.training.run_files import EVENTS
+from gancompress.training.start import TrainResult
+
+
+def run(request: Request) -> int:
+    """Do what ``request`` asks and return the exit code.
+
+    Raises:
+        GancompressError: anything the user can put right.
+    """
+    begin_notes()
+    refuse_to_forget(request)
+    request = continued(request)
+    recipe = recipe_of(request)
+    torch.manual_seed(recipe.seed)
+    device = resolved_device(request.device)
+    who = gather(request, recipe)
+    recipe = checked(request, recipe, who)
+    if request.dry_run:
+        show_prediction(who.subject, recipe, kind=request.kind, json=request.json)
+        return 0
+    folder, going_on = place_of(request, recipe, who)
+    header(recipe, who, device, folder)
+    teacher = None if request.kind == "train" else duplicate(who.subject.generator)
+    started = time.monotonic()
+    result = carried_out(request, recipe, who, device, folder, going_on=going_on)
+    if result.exit_code:
+        command = go_on(request.kind, folder, request.record(who.subject.origin))
+        note(f"stopped after a checkpoint. Go on with: {command}")
+        return result.exit_code
+    done = Finished(
+        kind=request.kind,
+        recipe=recipe,
+        teacher=teacher,
+        student=replace(who.subject, generator=result.generator, run=folder),
+        run=folder,
+        steps=int(result.history[-1]["step"]) if result.history else 0,
+        seconds=time.monotonic() - started,
+        verified=result.verified,
+        device=str(device),
+        notes=tuple(said()),
+    )
+    close(done, json=request.json)
+    return 0
+
+
+def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
+    """Run everything once before any work, and return the recipe adapted to who takes part.
+
+    Raises:
+        ConfigError: the recipe and the participants do not go together.
+        DataError: a forward pass fails, or shapes, ranges or classes do not fit.
+    """
+    subject, discriminator, task = who.subject, who.discriminator, who.task
+    probe(subject)
+    if request.discriminator_call is not None and discriminator is not None:
+        use_call(discriminator, DiscriminatorCall.parse(request.discriminator_call))
+    typed = any(word.startswith("distill") for word in request.overrides)
+    example = task.check(subject.generator, discriminator, ())
+    if request.recipe in shipped() and not typed:
+        recipe = adapted(recipe, subject, discriminator)
+    task.check(subject.generator, discriminator, recipe.augment)
+    if discriminator is not None:
+        # What it says is told by the run itself; a loss that cannot be read is refused here.
+        loss_remark(recipe, discriminator, subject.generator, task, example)
+        made = task.output(look(subject.generator, example.inputs, example.kwargs))
+        shown = task.shown(example, made)
+        call = call_of(discriminator, shown.output, shown.labels, shown.condition)
+        remark = f" ({call.remark}; else say --discriminator-call)" if call.remark else ""
+        note(f"discriminator: called as D({call}){remark}")
+    if who.dataset is not None and not who.data_is_read(recipe):
+        note(f"the images of --data are not read: {who.why_not_read(recipe)}")
+    return recipe
+
+
+def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path, bool]:
+    """Return the run folder, and whether the run in it goes on.
+
+    Raises:
+        ConfigError: it holds another run, or a finished one.
+        TargetError: the target is out of reach; nothing has been written then.
+        StorageError: it cannot be made.
+    """
+    record = request.record(who.subject.origin)
+    if (folder := request.folder) is not None:
+        check_same(folder, recipe, record)
+        return folder, True
+    if request.resume == "auto":
+        found = unfinished(recipe, record, request.out)
+        note(f"resuming {found}" if found else "nothing to resume: a new run")
+        if found is not None:
+            return found, True
+    plan_line(who, recipe)
+    folder = new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record)
+    return folder, False
+
+
+def carried_out(
+    request: Request,
+    recipe: Recipe,
+    who: Participants,
+    device: torch.device,
+    folder: Path,
+    *,
+    going_on: bool,
+) -> TrainResult:
+    """Train, with the progress line on the screen.
+
+    Raises:
+        GancompressError: whatever ends the run; the log that tells of it is named.
+    """
+    try:
+        with ProgressLine() as screen:
+            return train(
+                recipe,
+                generator=who.subject.generator,
+                discriminator=who.discriminator,
+                task=who.task,
+                out=folder,
+                resume="auto" if going_on else None,
+                device=device,
+                max_steps=request.max_steps,
+                screen=screen,
+            )
+    except Exception:
+        if (folder / EVENTS).is_file():
+            note(f"what happened until then is in {folder / EVENTS}")
+        raise
+
+
+def plan_line(who: Participants, recipe: Recipe) -> None:
+    """Say on stderr what the target leads to.
+
+    Raises:
+        TargetError: it is out of reach; nothing has been written then.
+    """
+    if recipe.target is None:
+        return
+    from gancompress.reporting.tables import si
+
+    found = predict(who.subject, recipe)
+    old, new = found.cost_before, found.cost_after
+    note(
+        f"plan: {si(old.params)} -> {si(new.params)} parameters, {si(old.macs)} -> {si(new.macs)} "
+        f"MACs an image, {len(found.before)} groups"
+    )
+
+
+def header(recipe: Recipe, who: Participants, device: torch.device, folder: Path) -> None:
+    """Say on stderr, once, what is about to run."""
+    if quiet():
+        return
+    images = "the teacher's images"
+    if who.dataset is not None:
+        unread = "" if who.data_is_read(recipe) else " (not read)"
+        images = f"{len(who.dataset):,} images{unread}"
+    discriminator: nn.Module | None = who.discriminator
+    parts = (
+        recipe.target or "",
+        images,
+        "no discriminator" if discriminator is None else "discriminator",
+        str(device),
+        f"precision {recipe.precision}",
+        f"seed {recipe.seed}",
+    )
+    console = stderr()
+    title = f"{recipe.name} on {who.subject.spec} in {folder}"
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(Text("  ".join(p for p in parts if p)), soft_wrap=True)

@@ -1,0 +1,49 @@
+"""``x=images(DIR)``: pictures of a folder or file, as ``--data`` reads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gancompress.data.folders import open_images
+from gancompress.data.input_kinds.protocol import INPUT_KINDS, Stored
+from gancompress.errors import ConfigError
+
+
+class StoredImages:
+    """Pictures as float32 (n, channels, height, width) in [-1, 1]."""
+
+    def __init__(self, path: str) -> None:
+        self._images: Any = open_images(path)
+        files = [Path(file) for file in getattr(self._images, "files", ())]
+        if len(files) == len(self._images):
+            # Below the folder that all have in common: a/1.png and b/1.png are two names.
+            top = Path(path)
+            self.names = [
+                os.path.relpath(f, top) if f.is_relative_to(top) else f.name for f in files
+            ]
+            self.names = [str(Path(name).with_suffix("")) for name in self.names]
+        else:
+            self.names = [str(i) for i in range(len(self._images))]
+        self.shape = tuple(self.read(torch.zeros(1, dtype=torch.int64)).shape[1:])
+
+    def read(self, indices: Tensor) -> Tensor:
+        """Return the pictures at ``indices``."""
+        return self._images.batch(indices)[0]
+
+
+@INPUT_KINDS.register("images")
+def images(text: str) -> Stored:
+    """Return pictures of a folder (with or without subfolders) or of an ``.npz``.
+
+    Raises:
+        ConfigError: no folder is named.
+        DataError: there are no pictures, or they do not fit together.
+    """
+    if not text.strip():
+        raise ConfigError("images take a folder: images(photos)")
+    return StoredImages(text.strip())

@@ -1,0 +1,83 @@
+"""Two samples of any task through all networks before step 0: what does not fit is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.errors import ConfigError, DataError
+from gancompress.modules.discriminator import call_of
+from gancompress.tasks.check_fit import run_or_name, untouched
+from gancompress.tasks.protocol import Batch
+
+if TYPE_CHECKING:
+    from gancompress.tasks.protocol import Task
+
+
+def check_networks(
+    task: Task,
+    batch: Batch,
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    augment: tuple[Any, ...],
+) -> Batch:
+    """Run ``batch`` through the networks, change nothing, and return it on their device (ours).
+
+    Raises:
+        DataError: a forward fails, the output has another shape than the wanted one, or the
+            discriminator's logits cannot be read; expected and found are named.
+        ConfigError: an augmentation of pictures, and outputs that are none.
+    """
+    device = next((p.device for p in generator.parameters()), torch.device("cpu"))
+    batch = batch.to(device)
+    parts = [x for x in (*batch.inputs, *batch.kwargs.values()) if isinstance(x, Tensor)]
+    shown = ", ".join(f"{tuple(p.shape)} {str(p.dtype).removeprefix('torch.')}" for p in parts)
+    with untouched(generator):
+        raw = run_or_name(
+            lambda: batch.run(generator), f"the generator's forward fails on inputs {shown}"
+        )
+    output = task.output(raw)
+    if not output.is_floating_point() or output.ndim < 2:
+        raise DataError(f"the generator's output is {output.dtype} {tuple(output.shape)}")
+    if not torch.isfinite(output).all():
+        raise DataError("the generator's output holds NaN or infinity before any step")
+    if batch.wanted is not None and output.shape != batch.wanted.shape:
+        raise DataError(
+            f"the generator makes {tuple(output.shape[1:])} of these inputs; the wanted outputs "
+            f"are {tuple(batch.wanted.shape[1:])}. Use data of one size, or --size / --crop"
+        )
+    if augment and output.ndim != 4:
+        raise ConfigError(
+            f"augment is for pictures; the generator makes {tuple(output.shape)}: set augment=[]"
+        )
+    if discriminator is not None:
+        _check_discriminator(task, batch, discriminator, output)
+    return batch
+
+
+def _check_discriminator(
+    task: Task, batch: Batch, discriminator: nn.Module, output: Tensor
+) -> None:
+    outputs = {"made": output} | ({} if batch.wanted is None else {"wanted": batch.wanted})
+    for kind, images in outputs.items():
+        shown = task.shown(batch, images)
+        with untouched(discriminator):
+            what = f"the discriminator's forward fails on {kind} outputs {tuple(images.shape)}"
+            call = call_of(discriminator, shown.output, shown.labels, shown.condition)
+            heads: list[Tensor] = run_or_name(
+                lambda call=call, shown=shown: call(
+                    discriminator,
+                    image=shown.output,
+                    label=shown.labels,
+                    condition=shown.condition,
+                ),
+                what,
+            )
+        for head in heads:
+            if head.shape[:1] != images.shape[:1] or not torch.isfinite(head).all():
+                raise DataError(
+                    f"the discriminator returned {tuple(head.shape)} for {len(images)} outputs; "
+                    "expected finite logits of each"
+                )

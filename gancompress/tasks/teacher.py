@@ -1,0 +1,28 @@
+"""Task ``teacher``: inputs and a teacher's outputs, nothing else (black box)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gancompress.tasks.noise import Noise
+from gancompress.tasks.paired import Paired, paired
+from gancompress.tasks.protocol import TASKS, Sources
+
+
+@TASKS.register("teacher")
+def teacher(sources: Sources, *, held_out: float = 0.05) -> Noise | Paired:
+    """Imitate a teacher: its stored outputs, or those that it makes while the student learns.
+
+    Args:
+        sources: with ``dataset``, that holds the outputs that belong to the files of ``sampler``;
+            without, the teacher that runs along answers, and its outputs count as real.
+        held_out: share of stored pairs that is only measured on.
+
+    Raises:
+        ConfigError: nothing says what the inputs are.
+        DataError: names without a partner.
+    """
+    if sources.dataset is None:
+        sampler = sources.needs_sampler("teacher")
+        return Noise(sampler, None, sources.seed, name="teacher")
+    return replace(paired(sources, condition=False, held_out=held_out), name="teacher")
