@@ -25,10 +25,17 @@ def write_folder(
     when the new one is in place.
 
     Raises:
-        StorageError: ``final`` exists (and not ``replace``), the disk is full or not writable.
+        StorageError: ``final`` exists (and not ``replace``) or holds files of others, the disk is
+            full or not writable.
     """
     if final.exists() and not replace:
         raise StorageError(f"{final} exists already; choose another folder or delete it")
+    final = Path(os.path.abspath(final))
+    if others := _others(final):
+        raise StorageError(
+            f"{final} is not replaced: it holds what was not saved with it ({others[0]}). Choose "
+            "another folder, or move that away"
+        )
     draft = final.parent / f".tmp-{final.name}-{os.getpid()}"
     old = final.parent / f".old-{final.name}-{os.getpid()}"
     try:
@@ -45,6 +52,8 @@ def write_folder(
             os.rename(final, old)
         os.rename(draft, final)
         sync_folder(final.parent)
+        if old.is_symlink():
+            old.unlink()
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
@@ -55,6 +64,38 @@ def write_folder(
         ) from error
 
 
+def _others(folder: Path) -> list[str]:
+    """Return what lies in ``folder`` besides the files of its manifest: not ours to delete."""
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        return ["a file of that name"]
+    found = sorted(p.name for p in folder.iterdir())
+    try:
+        known = {MANIFEST, *read_json(folder / MANIFEST)["files"]} if found else set()
+    except (CheckpointError, KeyError, TypeError):
+        known = set()
+    return [name for name in found if name not in known]
+
+
+def read_json(file: Path, limit: int = 64 * 2**20) -> Any:
+    """Return the JSON value in ``file``, a record of ours of at most ``limit`` bytes.
+
+    Raises:
+        CheckpointError: it cannot be read, is no JSON, too long, or nested too deep.
+    """
+    try:
+        if file.stat().st_size > limit:
+            raise ValueError(f"{file.stat().st_size} bytes are too many for a record")
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is damaged ({_said(error)})") from error
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
 def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the manifest and the files of a folder, after checking every hash.
 
@@ -62,7 +103,7 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         CheckpointError: no manifest, or a file is missing, changed or truncated.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = read_json(path / MANIFEST)
         files = {}
         for name, expected in manifest["files"].items():
             if Path(name).name != name:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gancompress.commands.console import emit, stdout
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.storage import read_json
+from gancompress.training.run_files import SUMMARY
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -20,11 +21,11 @@ def read_summary(run: Path) -> dict[str, Any]:
     """
     if not run.is_dir():
         raise ConfigError(f"no run folder {run}")
-    file = run / "summary.json"
+    file = run / SUMMARY
     if not file.is_file():
         raise ConfigError(f"{run} is not finished. Go on with: gancompress prune --resume {run}")
+    found = read_json(file)
     try:
-        found = jsonlib.loads(file.read_bytes())
         return {**found, "recipe": str(found["recipe"]), "quality": dict(found["quality"])}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} is damaged ({error!r})") from error

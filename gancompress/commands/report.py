@@ -12,6 +12,17 @@ from rich.text import Text
 
 from gancompress.commands.compare import read_summary
 from gancompress.commands.console import emit, note, stdout
+from gancompress.training.run_files import (
+    BEFORE_AFTER,
+    COMMAND,
+    CONFIG,
+    ENVIRONMENT,
+    EVENTS,
+    METRICS,
+    REPORT,
+    SAMPLE_GRID,
+    SUBJECT,
+)
 
 CURVES = {
     "Losses": ("g_loss", "d_loss", "distill", "penalty"),
@@ -21,7 +32,7 @@ CURVES = {
 }
 """Figures of a report: title, and the keys of metrics.jsonl drawn in it."""
 
-PICTURES = (("before_after.png", "Teacher above student"), ("samples.png", "Samples"))
+PICTURES = ((BEFORE_AFTER, "Teacher above student"), (SAMPLE_GRID, "Samples"))
 ROUTINE = ("shrink", "unmask")
 """Events that every run has: its curves show them."""
 
@@ -35,7 +46,7 @@ def report(run: Path, *, json: bool) -> None:
     """
     from gancompress.reporting.html import write_html
 
-    file = write_html(page_of(run, read_summary(run)), run / "report.html")
+    file = write_html(page_of(run, read_summary(run)), run / REPORT)
     if json:
         emit("report", {"file": str(file), "bytes": file.stat().st_size})
         return
@@ -54,7 +65,7 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
         if (run / name).is_file():
             with Image.open(run / name) as image:
                 pictures.append(Picture(title, image.convert("RGB")))
-    names = ("config.yaml", "env.json", "subject.json", "command.txt")
+    names = (CONFIG, ENVIRONMENT, SUBJECT, COMMAND)
     texts = [(n, (run / n).read_text("utf-8")) for n in names if (run / n).is_file()]
     return Page(
         title=f"{summary['recipe']} on {summary['model']}",
@@ -78,8 +89,8 @@ def drawn_curves(run: Path) -> list[tuple[str, str]]:
     from gancompress.reporting.curves import curves, read_metrics
 
     drawn: list[tuple[str, str]] = []
-    if (run / "metrics.jsonl").is_file():
-        records = read_metrics(run / "metrics.jsonl")
+    if (run / METRICS).is_file():
+        records = read_metrics(run / METRICS)
         for title, names in CURVES.items():
             if present := [n for n in names if any(r.get(n) is not None for r in records)]:
                 drawn.append((title, curves(records, present)))
@@ -155,9 +166,9 @@ def _findings(summary: dict[str, Any]) -> Iterator[str]:
 def _told(run: Path, summary: dict[str, Any]) -> Iterator[str]:
     """Yield what the run said while it went on."""
     yield from summary.get("notes", ())
-    if not (run / "events.jsonl").is_file():
+    if not (run / EVENTS).is_file():
         return
-    for line in (run / "events.jsonl").read_text("utf-8").splitlines():
+    for line in (run / EVENTS).read_text("utf-8").splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
             event = jsonlib.loads(line)
             if event["event"] not in ROUTINE:

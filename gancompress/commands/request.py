@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gancompress.commands.resolve.subject import EMBEDDED, read_record
-from gancompress.commands.run_start import ROOT, SUMMARY
+from gancompress.commands.run_start import ROOT, require_recipe
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
-from gancompress.training.run_folder import CONFIG
+from gancompress.training.run_files import CONFIG, SUMMARY, numbered_runs
 from gancompress.training.start import run_lengths
 
 
@@ -81,6 +81,7 @@ def continued(request: Request) -> Request:
     if request.overrides or request.out is not None:
         raise ConfigError(f"--resume {folder} keeps its recipe and folder; leave the rest out")
     found = read_record(folder)
+    require_recipe(folder)
     what, model = request.what or found.get("folder"), request.model
     if (saved := found.get("saved")) is not None:
         what, model = saved, model or request.what
@@ -129,7 +130,7 @@ def refuse_to_forget(request: Request) -> None:
     """
     if request.resume != "auto" or request.what or request.model or request.out is not None:
         return
-    for run in sorted(ROOT.glob("[0-9]*-*"), reverse=True) if ROOT.is_dir() else ():
+    for run in reversed(numbered_runs(ROOT)):
         if (run / SUMMARY).exists() or not (run / CONFIG).is_file():
             continue
         try:

@@ -15,6 +15,7 @@ from gancompress.commands.resolve.subject import EMBEDDED, Subject
 from gancompress.errors import ConfigError, DataError
 from gancompress.recipes.schema import Recipe
 from gancompress.training.arithmetic import recorded
+from gancompress.training.run_files import BEFORE_AFTER, PLOTS, SAMPLE_GRID
 from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
@@ -109,10 +110,10 @@ def drawn_picture(done: Finished) -> Path | None:
     classes = done.student.n_classes
     try:
         if done.teacher is None:
-            file = done.run / "samples.png"
+            file = done.run / SAMPLE_GRID
             save_png(sample_grid(student, sampler, n_classes=classes), file)
         else:
-            file = done.run / "before_after.png"
+            file = done.run / BEFORE_AFTER
             pair = before_after_grid(done.teacher, student, sampler, n_classes=classes)
             save_png(pair, file)
     except DataError as error:  # sound or volumes: the run is good all the same
@@ -131,7 +132,7 @@ def draw_plots(run: Path) -> None:
         note(f"no plots: {error}")
         return
     for title, picture in drawn:
-        file = run / "plots" / f"{title.lower().replace(' ', '_')}.svg"
+        file = run / PLOTS / f"{title.lower().replace(' ', '_')}.svg"
         file.parent.mkdir(exist_ok=True)
         file.write_text(picture, encoding="utf-8")
 

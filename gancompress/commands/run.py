@@ -20,13 +20,14 @@ from gancompress.commands.resolve.participants import Participants, gather
 from gancompress.commands.resolve.subject import resolved_device
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.commands.results import Finished, close
-from gancompress.commands.run_start import check_same, new_folder, unfinished, write_record
+from gancompress.commands.run_start import check_same, new_folder, unfinished
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import DiscriminatorCall, call_of, use_call
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Recipe
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.loop import train
+from gancompress.training.run_files import EVENTS
 from gancompress.training.start import TrainResult
 from gancompress.training.thread_watch import watch_threads
 
@@ -120,8 +121,7 @@ def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path,
         if found is not None:
             return found, True
     plan_line(who, recipe)
-    folder = new_folder(request.out, f"{recipe.name}-{who.subject.label}")
-    write_record(folder, record)
+    folder = new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record)
     return folder, False
 
 
@@ -154,8 +154,8 @@ def carried_out(
                 threads=watch_threads(device),
             )
     except Exception:
-        if (folder / "events.jsonl").is_file():
-            note(f"what happened until then is in {folder / 'events.jsonl'}")
+        if (folder / EVENTS).is_file():
+            note(f"what happened until then is in {folder / EVENTS}")
         raise
 
 

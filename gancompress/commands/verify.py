@@ -1,9 +1,8 @@
-"""``gancompress verify``: hashes of everything saved below a folder, without loading any of it."""
+"""``gancompress verify``: all that was saved below a folder is there, unchanged; none is loaded."""
 
 from __future__ import annotations
 
 import hashlib
-import json as jsonlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,29 @@ from rich.table import Table
 
 from gancompress.commands.console import emit, stdout
 from gancompress.errors import CheckpointError, ConfigError
+from gancompress.storage import MANIFEST, read_json
+from gancompress.training.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    MODEL,
+    STATE,
+    SUMMARY,
+    checkpoint_step,
+)
 
-MANIFEST = "manifest.json"
+RUN, MODEL_FOLDER, CHECKPOINT = "run", "model", "checkpoint"
+REQUIRED = {
+    RUN: (CONFIG,),
+    MODEL_FOLDER: ("config.json", "model.safetensors", "plan.json"),
+    CHECKPOINT: ("ema.safetensors", "generator.safetensors", STATE),
+}
+"""Files without which a folder of each kind cannot be used: its manifest must list them."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One folder with a manifest: how many files it lists, and what is wrong with them."""
+    """One folder of ours: how many files its manifest lists, and what is wrong with them."""
 
     folder: str
     files: int
@@ -28,15 +43,16 @@ class Finding:
 
 
 def check_integrity(path: Path, *, json: bool) -> None:
-    """Check every manifest at or below ``path``.
+    """Check every run, model and checkpoint at or below ``path``, those without manifest too.
 
     Raises:
-        ConfigError: there is no manifest to check.
+        ConfigError: there is nothing to check.
         CheckpointError: a file is missing, changed, or not listed; all of them are in the message.
     """
     if not path.exists():
         raise ConfigError(f"{path} does not exist")
-    folders = sorted({file.parent for file in path.rglob(MANIFEST)})
+    inside = [path, *(p for p in path.rglob("*") if p.is_dir() and not _is_draft(p, path))]
+    folders = sorted(p for p in inside if (p / MANIFEST).exists() or kind_of(p))
     if not folders:
         raise ConfigError(
             f"no {MANIFEST} at or below {path}: nothing here was saved by gancompress"
@@ -62,21 +78,55 @@ def check_integrity(path: Path, *, json: bool) -> None:
         )
 
 
-def check_folder(folder: Path) -> Finding:
-    """Compare the files of ``folder`` with its manifest."""
+def kind_of(folder: Path) -> str:
+    """Return what ``folder`` is by its name and contents, manifest or not; empty: not ours."""
+    folder = folder.resolve()
+    if checkpoint_step(folder) is not None and folder.parent.name == CHECKPOINTS:
+        return CHECKPOINT
+    if any((folder / name).exists() for name in ("model.safetensors", "plan.json")):
+        return MODEL_FOLDER
+    if folder.name == MODEL and _is_run(folder.parent):
+        return MODEL_FOLDER
+    return RUN if _is_run(folder) else ""
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether ``folder`` is a run; those of earlier versions had no manifest to lose."""
+    if (folder / MANIFEST).is_file() and (folder / CHECKPOINTS).is_dir():
+        return True
     try:
-        listed = jsonlib.loads((folder / MANIFEST).read_bytes())["files"]
+        return "gancompress" in read_json(folder / ENVIRONMENT)
+    except (CheckpointError, TypeError):
+        return False
+
+
+def _is_draft(folder: Path, path: Path) -> bool:
+    return any(part.startswith(".") for part in folder.relative_to(path).parts)
+
+
+def check_folder(folder: Path) -> Finding:
+    """Compare the files of ``folder`` with its manifest, and the manifest with what must be."""
+    if not (folder / MANIFEST).is_file():
+        return Finding(str(folder), 0, 0, (f"{MANIFEST} is missing",))
+    try:
+        listed = read_json(folder / MANIFEST)["files"]
         entries = {str(name): (str(v["sha256"]), int(v["bytes"])) for name, v in listed.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (CheckpointError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Finding(str(folder), 0, 0, (f"{MANIFEST} cannot be read ({error!r})",))
     faults = tuple(_faults(folder, entries))
     return Finding(str(folder), len(entries), sum(size for _, size in entries.values()), faults)
 
 
 def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
+    kind = kind_of(folder)
+    # A run's manifest holds that of its model, and its own folder goes on growing.
+    below = {f"{MODEL}/{MANIFEST}"} if kind == RUN else set()
+    for name in REQUIRED.get(kind, ()):
+        if name not in entries:
+            yield f"{name} is not in the manifest, which must list it"
     for name, (digest, size) in entries.items():
         file = folder / name
-        if file.resolve().parent != folder.resolve():
+        if name not in below and file.resolve().parent != folder.resolve():
             yield f"{name} points outside the folder"
         elif not file.is_file():
             yield f"{name} is missing"
@@ -84,6 +134,10 @@ def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
             yield f"{name} has {file.stat().st_size} bytes, {size} were written"
         elif _digest(file) != digest:
             yield f"{name} has changed (SHA-256)"
+    if kind == RUN:
+        if (folder / SUMMARY).is_file() and not (folder / MODEL).is_dir():
+            yield f"{MODEL} is missing, though the run is finished"
+        return
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.name not in entries and file.name != MANIFEST:
             yield f"{file.name} is not in the manifest"

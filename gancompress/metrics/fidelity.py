@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from gancompress.errors import CheckpointError, DataError
 from gancompress.metrics.extras import require
 from gancompress.metrics.reference import TEACHER_SEED, Images, set_name
 from gancompress.metrics.sampling import Sampler, draw
+from gancompress.weights.reading import read_weight_file
 
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
 WEIGHTS_TAG = "6726825d"  # first 8 hex digits of the file's SHA-256, the torch hub convention
@@ -49,12 +48,7 @@ def inception_weights(file: str | Path | None = None) -> Path:
             f"{WEIGHTS_TAG} was expected. Fetch it again"
         )
     # torch-fidelity unpickles the file in full; what passes here names nothing but tensors.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it would warn of is refused below
-            torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path} is damaged or holds more than tensors: {error}") from error
+    read_weight_file(path)
     return path
 
 

@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -33,6 +32,8 @@ from gancompress.models.biggan import BigGANDiscriminator, BigGANGenerator
 from gancompress.models.config import BigGANConfig
 from gancompress.models.infer import infer_discriminator_config, infer_generator_config
 from gancompress.models.state_dict import read_state_dict
+from gancompress.storage import read_json
+from gancompress.weights.reading import tensors_from
 
 __all__ = [
     "convert_biggan_folder",
@@ -145,6 +146,7 @@ def convert_biggan_folder(
         "sha256": {},
     }
     try:
+        shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         for part, network in zip(_PARTS, networks, strict=True):
             data = safetensors.torch.save(network.state_dict())
@@ -162,7 +164,7 @@ def convert_biggan_folder(
 def _load_converted(folder: Path, config: BigGANConfig | None) -> Networks:
     path = folder / _INDEX
     try:
-        index = json.loads(path.read_bytes())
+        index = read_json(path)
         if index["schema"] != SCHEMA:
             raise CheckpointError(
                 f"{path} has schema {index['schema']!r}, this version reads {SCHEMA}"
@@ -191,10 +193,7 @@ def _read_part(path: Path, sha256: str) -> dict[str, Tensor]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {_INDEX}")
-    try:
-        return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file ({error})") from error
+    return tensors_from(data, path)
 
 
 def _write(path: Path, data: bytes) -> None:

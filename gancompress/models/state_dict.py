@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gancompress.errors import CheckpointError
+from gancompress.weights.reading import read_weight_file
 
 __all__ = ["read_state_dict"]
 
@@ -30,52 +27,13 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
             name, or a value is not a finite real number.
     """
     path = Path(file)
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.pth")) if path.parent.is_dir() else []
-        found = f"; the folder holds {', '.join(near)}" if near else ""
-        raise CheckpointError(f"no file {path}{found}")
-    _check_archive(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns about here is refused below, or harmless
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            named = re.search(r"GLOBAL (\S+)", str(error))
-            if named:
-                raise CheckpointError(
-                    f"{path} refers to Python code ({named[1]}); refused, nothing was run. "
-                    "Save it again as torch.save(module.state_dict(), file)"
-                ) from error
-            raise CheckpointError(f"{path} is damaged, or not a file of torch.save") from error
-        except Exception as error:  # many types for one fact: the bytes are not what they should be
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"{path} is damaged or truncated ({first[:160]})") from error
+    loaded = read_weight_file(path).value
     if not isinstance(loaded, Mapping) or not loaded:
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not tensors by name")
     state = {name: _checked(path, name, value) for name, value in loaded.items()}
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
     return state
-
-
-def _check_archive(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        return  # the older format, or garbage: torch says which
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-            if packed or sum(member.file_size for member in members) > path.stat().st_size:
-                raise CheckpointError(
-                    f"{path} is a compressed archive; torch.save writes none, so it is refused"
-                )
-            damaged = archive.testzip()
-    except CheckpointError:
-        raise
-    except Exception as error:
-        raise CheckpointError(f"{path} is damaged or truncated ({error})") from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: {damaged} does not match its checksum")
 
 
 def _checked(path: Path, name: object, value: object) -> Tensor:

@@ -101,6 +101,18 @@ _SHELLS = {
 }  # fmt: skip
 
 
+def inside(module: nn.Module) -> tuple[list[str], nn.Module]:
+    """Return the shells around ``module`` (data parallel, compiled), and what is inside of them."""
+    shells: list[str] = []
+    while (kind := type(module).__name__) in _SHELLS:
+        inner = getattr(module, _SHELLS[kind], None)
+        if not isinstance(inner, nn.Module):
+            break
+        shells.append(kind)
+        module = inner
+    return shells, module
+
+
 def require_module(given: object) -> None:
     """Refuse what is no module, saying how to get the one that is meant.
 

@@ -41,10 +41,10 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
-            raise DataError(f"{file}, line {number} is not JSON: {error.msg}") from error
+            raise DataError(f"{file}, line {number} is not JSON: {error}") from error
     return records
 
 

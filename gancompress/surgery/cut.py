@@ -14,6 +14,7 @@ from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.modules.copying import copy_with, require_module
 from gancompress.modules.undisturbed import undisturbed
+from gancompress.surgery.cut_record import remember_cut
 from gancompress.surgery.optimizers import plan_optimizer
 from gancompress.surgery.raw_tensors import gates_off, raw_tensors
 from gancompress.surgery.slicing import check_plan, clone_tensor, new_tensor
@@ -67,6 +68,7 @@ def cut(
     small = copy_with(generator, replace)
     gates_off(small)
     set_attributes(small, plan.attributes)
+    remember_cut(small, plan, raw)
     if graph is not None:
         _run(small, graph)
     left = {id(p) for p in small.parameters()}
@@ -106,6 +108,7 @@ def plan_copy(module: nn.Module, plan: Plan) -> Callable[[], None]:
             store[key] = new[id(value)]
         gates_off(module)
         set_attributes(module, plan.attributes)
+        remember_cut(module, plan, raw)
 
     return commit
 

@@ -13,6 +13,7 @@ from gancompress.graph.attribute_changes import set_attributes
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.graph.trace import trace
+from gancompress.surgery.cut_record import remember_cut
 from gancompress.surgery.optimizers import plan_optimizer
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.slicing import Strip, install, sliced_copy
@@ -44,6 +45,7 @@ def operate(
     table = {id(t): plan.tensors[n] for n, t in raw_tensors(generator).items() if n in plan.tensors}
     moves = [plan_optimizer(o, table, twins) for o in optimizers]
     copy_twins = [sliced_copy(c, plan, strip, share=True)[1] for c in copies]
+    before = raw_tensors(generator)
     with all_or_nothing((generator, *copies), optimizers):
         for move in moves:
             move()
@@ -51,6 +53,7 @@ def operate(
             strip(module)
             install(module, mapping)
             set_attributes(module, plan.attributes)
+            remember_cut(module, plan, before)
     return new_graph
 
 

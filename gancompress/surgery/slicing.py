@@ -12,6 +12,7 @@ from gancompress.graph.attribute_changes import set_attributes
 from gancompress.graph.attributes import number_at
 from gancompress.graph.plan import Plan
 from gancompress.modules.copying import copy_with
+from gancompress.surgery.cut_record import remember_cut
 from gancompress.surgery.raw_tensors import raw_tensors
 
 Strip = Callable[[nn.Module], None]
@@ -127,6 +128,7 @@ def sliced_copy(
     small = copy_with(generator, replace)
     strip(small)
     set_attributes(small, plan.attributes)
+    remember_cut(small, plan, raw)
     return small, twins
 
 

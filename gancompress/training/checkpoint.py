@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -13,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from gancompress.errors import CheckpointError, StorageError
+from gancompress.storage import MANIFEST, digest, read_json, sync_folder, write_synced
+from gancompress.training.run_files import STATE, checkpoint_step
+from gancompress.weights.reading import tensors_from
 
 SCHEMA = 1
-_MANIFEST = "manifest.json"
+_ASIDE = ".aside-"
 
 
 @dataclass(frozen=True)
@@ -53,27 +54,33 @@ def save_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _drop_drafts(folder)
+        _recover(folder)
         draft.mkdir()
         for name, tensors in parts.items():
             owned = {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
             # Bytes of our own, so that two names of one storage are no error and fsync is ours.
-            _write(draft / f"{name}.safetensors", safetensors.torch.save(_unshared(owned)))
-        _write(draft / "state.json", json.dumps(dict(state), indent=1).encode())
-        files = {file.name: _digest(file) for file in sorted(draft.iterdir())}
+            data = safetensors.torch.save(_unshared(owned))
+            write_synced(draft / f"{name}.safetensors", data)
+        write_synced(draft / STATE, json.dumps(dict(state), indent=1).encode())
+        files = {file.name: digest(file.read_bytes()) for file in sorted(draft.iterdir())}
         manifest = {"schema": SCHEMA, "step": step, "files": files}
-        _write(draft / _MANIFEST, json.dumps(manifest, indent=1).encode())
-        _sync(draft)
+        write_synced(draft / MANIFEST, json.dumps(manifest, indent=1).encode())
+        sync_folder(draft)
+        aside = folder / f"{_ASIDE}{final.name}"
         if final.exists():
-            shutil.rmtree(final)
+            # Of this step, saved before: it steps aside, so that a kill here loses neither.
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(final, aside)
         os.rename(draft, final)
-        _sync(folder)
+        sync_folder(folder)
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise StorageError(
             f"cannot save the checkpoint of step {step} in {folder}: {error.strerror or error}. "
             "Earlier checkpoints are untouched; free space or choose another folder"
         ) from error
-    _prune(folder, keep)
+    _prune(folder, step, keep)
     return final
 
 
@@ -84,25 +91,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: a file is missing, changed, truncated, or of another schema.
     """
     try:
-        manifest = json.loads((path / _MANIFEST).read_bytes())
+        manifest = read_json(path / MANIFEST)
+        step = manifest["step"]
         if manifest["schema"] != SCHEMA:
             raise CheckpointError(
                 f"{path} has schema {manifest['schema']}; this version reads {SCHEMA}"
             )
-        if path.name != f"step_{manifest['step']:06d}":
-            raise CheckpointError(f"{path} holds step {manifest['step']}: folder renamed?")
+        if type(step) is not int or path.name != f"step_{step:06d}":
+            raise CheckpointError(f"{path} holds step {step}: folder renamed?")
+        if STATE not in manifest["files"]:
+            raise CheckpointError(f"{path} is damaged: its manifest does not list {STATE}")
+        parts: dict[str, dict[str, Tensor]] = {}
         for name, expected in manifest["files"].items():
-            if Path(name).name != name or _digest(path / name) != expected:
+            data = (path / name).read_bytes() if Path(name).name == name else b""
+            if digest(data) != expected:
                 raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the recorded")
-        state = json.loads((path / "state.json").read_bytes())
-        parts = {
-            name.removesuffix(".safetensors"): safetensors.torch.load((path / name).read_bytes())
-            for name in manifest["files"]
-            if name.endswith(".safetensors")
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            if name.endswith(".safetensors"):
+                parts[name.removesuffix(".safetensors")] = tensors_from(data, path / name)
+        state = read_json(path / STATE)
+        if not isinstance(state, dict):
+            raise CheckpointError(f"{path / STATE} is damaged: it holds no table")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: {error!r}") from error
-    return Checkpoint(step=manifest["step"], parts=parts, state=state, path=path)
+    return Checkpoint(step=step, parts=parts, state=state, path=path)
 
 
 def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -112,6 +123,7 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         CheckpointError: there are checkpoints and none is good.
     """
     complaints: list[str] = []
+    _recover(folder)
     for path in reversed(checkpoints(folder)):
         try:
             return load_checkpoint(path), complaints
@@ -123,15 +135,31 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the committed checkpoint folders, oldest first."""
-    return sorted(p for p in folder.glob("step_*") if p.is_dir()) if folder.is_dir() else []
+    """Return the committed checkpoint folders by their steps, the oldest first."""
+    found = [p for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+    steps = {p: checkpoint_step(p) for p in found}
+    return sorted((p for p in found if steps[p] is not None), key=lambda p: (steps[p] or 0, p.name))
 
 
-def _prune(folder: Path, keep: int) -> None:
-    for old in checkpoints(folder)[:-keep]:
+def _prune(folder: Path, step: int, keep: int) -> None:
+    """Keep the ``keep`` newest up to ``step``; what lies beyond it is of a course left behind."""
+    saved = checkpoints(folder)
+    past = [p for p in saved if (checkpoint_step(p) or 0) <= step]
+    for old in (*past[:-keep], *saved[len(past) :]):
         # An undeletable old checkpoint wastes space and harms nothing else.
         with contextlib.suppress(OSError):
             shutil.rmtree(old)
+
+
+def _recover(folder: Path) -> None:
+    """Put back a checkpoint that had stepped aside for a new one which never came."""
+    for aside in folder.glob(f"{_ASIDE}*") if folder.is_dir() else ():
+        final = folder / aside.name.removeprefix(_ASIDE)
+        with contextlib.suppress(OSError):
+            if final.exists():
+                shutil.rmtree(aside)
+            else:
+                os.rename(aside, final)
 
 
 def _drop_drafts(folder: Path) -> None:
@@ -147,23 +175,3 @@ def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         result[key] = tensor.clone() if pointer in seen else tensor
         seen.add(pointer)
     return result
-
-
-def _digest(file: Path) -> dict[str, Any]:
-    data = file.read_bytes()
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-
-
-def _write(file: Path, data: bytes) -> None:
-    with open(file, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from gancompress.training.run_files import EVENTS, METRICS
 from gancompress.training.run_folder import RunFolder
 
 
@@ -77,14 +78,14 @@ class Log:
             line["eta_seconds"] = round((steps - step) / speed, 1) if speed else None
         self._mark = (step, now)
         if self._run is not None:
-            self._run.append("metrics.jsonl", line)
+            self._run.append(METRICS, line)
             self._run.note(describe(line))
         self._screen.update(line)
 
     def event(self, kind: str, text: str, **values: Any) -> None:
         """Record an event: a word for programs, a sentence for people."""
         if self._run is not None:
-            self._run.append("events.jsonl", {"event": kind, "text": text, **values})
+            self._run.append(EVENTS, {"event": kind, "text": text, **values})
             self._run.note(text)
         self._screen.event(text)
 
@@ -93,7 +94,7 @@ class Log:
         self.history = [line for line in self.history if line["step"] <= step]
         self._mark = None
         if self._run is not None:
-            for line in self._run.rewind("metrics.jsonl", step):
+            for line in self._run.rewind(METRICS, step):
                 clock = ("steps", "seconds", "steps_per_second", "images_per_second", "eta_seconds")
                 if not any(known["step"] == line["step"] for known in self.history):
                     self.history.append({k: v for k, v in line.items() if k not in clock})

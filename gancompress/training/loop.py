@@ -167,6 +167,7 @@ def train(
         recovery.check_end(state, total)
         if run is not None:
             save(run.model, state.ema, plan=state.plan, replace=True)
+            run.seal()
     exit_code = 0 if complete else stop.exit_code
     return TrainResult(
         state.ema.eval(), state.plan, log.history, run and run.path, exit_code, state.verified

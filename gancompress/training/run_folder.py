@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import json as jsonlib
 import os
 import platform
-import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,13 +20,27 @@ from typing import Any
 import torch
 
 from gancompress import __version__
-from gancompress.errors import ConfigError, StorageError
+from gancompress.errors import CheckpointError, ConfigError, StorageError
 from gancompress.recipes.load import dump_recipe, load_recipe
 from gancompress.recipes.schema import Recipe
-
-CONFIG = "config.yaml"
-LOG = "log.txt"
-LOCK = "lock"
+from gancompress.storage import digest, read_json, sync_folder, write_synced
+from gancompress.training.lock import Lock
+from gancompress.training.run_files import (
+    CHECKPOINTS,
+    COMMAND,
+    CONFIG,
+    ENVIRONMENT,
+    LOCK,
+    LOG,
+    MANIFEST,
+    MODEL,
+    SAMPLES,
+    SUBJECT,
+    SUMMARY,
+    is_trained,
+    numbered_runs,
+    run_number,
+)
 
 
 class RunFolder:
@@ -39,15 +53,16 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoints = path / "ckpt"
-        self.samples = path / "samples"
-        self.model = path / "model"
+        self.checkpoints = path / CHECKPOINTS
+        self.samples = path / SAMPLES
+        self.model = path / MODEL
         self.moved = ""
+        self._lock = Lock(path / LOCK)
         self._started = time.monotonic()
 
     @classmethod
-    def create(cls, root: Path, label: str) -> RunFolder:
-        """Make the next numbered folder below ``root``.
+    def create(cls, root: Path, label: str, files: Mapping[str, str] | None = None) -> RunFolder:
+        """Make the next numbered folder below ``root``, with ``files`` in it from its first moment.
 
         Raises:
             StorageError: nothing can be written there.
@@ -55,11 +70,11 @@ class RunFolder:
         try:
             root.mkdir(parents=True, exist_ok=True)
             while True:
-                taken = [int(m[1]) for p in root.iterdir() if (m := re.match(r"(\d{4,})-", p.name))]
+                taken = [run_number(p) or 0 for p in numbered_runs(root)]
                 path = root / f"{max(taken, default=0) + 1:04d}-{label}"
                 # Two runs started together race for a number: whoever makes the folder has it.
                 with contextlib.suppress(FileExistsError):
-                    path.mkdir()
+                    make_folder(path, files or {})
                     return cls(path)
         except OSError as error:
             raise StorageError(
@@ -72,36 +87,63 @@ class RunFolder:
         """Lock the folder and write how the run was started, before anything else.
 
         ``facts`` go to ``env.json`` beside the versions, by name.
+        A folder whose run was stopped before its first step is used again.
 
         Raises:
             ConfigError: it holds another run (or, without ``resume``, any run), or it is in use.
+            CheckpointError: what it was started with has been changed since.
             StorageError: it cannot be written.
         """
-        if not resume and any(
-            (self.path / name).exists() for name in ("ckpt", "metrics.jsonl", "model")
-        ):
+        if not resume and is_trained(self.path):
             raise ConfigError(
                 f"{self.path} holds a run and is not overwritten: choose another folder, or resume"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            config = self.path / CONFIG
-            if config.exists():
-                self._check_same(recipe)
-            self._lock()
-            if not config.exists():
-                self.write_text(CONFIG, dump_recipe(recipe))
-            self.write_text("command.txt", shlex.join(sys.argv) + "\n")
-            self.moved = self._differences(now := environment())
-            self.write_json("env.json", now | dict(facts or {}))
+            self._lock.take()
         except OSError as error:
-            raise StorageError(
-                f"cannot write the run folder {self.path}: {error.strerror}. Choose another"
-            ) from error
+            raise self._unwritable(error) from error
+        try:
+            self._write_start(recipe, resume=resume, facts=facts or {})
+        except OSError as error:
+            self.release()
+            raise self._unwritable(error) from error
+        except BaseException:
+            self.release()
+            raise
+
+    def _write_start(self, recipe: Recipe, *, resume: bool, facts: Mapping[str, Any]) -> None:
+        config = self.path / CONFIG
+        if resume:
+            check_start(self.path)
+        if config.exists() and is_trained(self.path):
+            self._check_same(recipe)
+        elif not config.exists() or not _is_same(config, recipe):
+            # Nothing was learnt by it yet: the recipe given now is the one that counts.
+            self.write_text(CONFIG, dump_recipe(recipe))
+            (self.path / MANIFEST).unlink(missing_ok=True)
+        if not (self.path / MANIFEST).exists():
+            write_synced(self.path / MANIFEST, run_manifest(self.path, CONFIG, SUBJECT))
+        self.write_text(COMMAND, shlex.join(sys.argv) + "\n")
+        self.moved = self._differences(now := environment())
+        self.write_json(ENVIRONMENT, now | dict(facts))
+
+    def seal(self) -> None:
+        """Put what the run leaves, its model and its summary, into its manifest.
+
+        Raises:
+            StorageError: the disk is full or not writable.
+        """
+        seal(self.path)
+
+    def _unwritable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"cannot write the run folder {self.path}: {error.strerror}. Choose another"
+        )
 
     def release(self) -> None:
         """Give the folder back."""
-        (self.path / LOCK).unlink(missing_ok=True)
+        self._lock.release()
 
     def leave(self, kind: object, error: BaseException | None, where: object) -> None:
         """Give the folder back at the end of a ``with``; an error goes to the log first."""
@@ -150,7 +192,7 @@ class RunFolder:
         kept: list[dict[str, Any]] = []
         if file.exists():
             for text in file.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                     line = json.loads(text)
                     if line["step"] <= step:
                         kept.append(line)
@@ -168,31 +210,11 @@ class RunFolder:
                 )
 
     def _differences(self, now: dict[str, Any]) -> str:
-        with contextlib.suppress(OSError, ValueError):
-            then = json.loads((self.path / "env.json").read_text(encoding="utf-8"))
+        with contextlib.suppress(CheckpointError, KeyError, TypeError):
+            then = read_json(self.path / ENVIRONMENT)
             changes = [k for k in ("torch", "cpu", "threads") if k in then and then[k] != now[k]]
             return ", ".join(f"{k} {then[k]} -> {now[k]}" for k in changes)
         return ""
-
-    def _lock(self) -> None:
-        file = self.path / LOCK
-        mine = f"{os.getpid()} {socket.gethostname()}\n"
-        for _ in range(2):
-            with contextlib.suppress(FileExistsError):
-                with open(file, "x", encoding="utf-8") as stream:
-                    stream.write(mine)
-                return
-            holder = _holder(file)
-            pid, _, host = holder.partition(" ")
-            elsewhere = host != socket.gethostname()
-            if holder and (elsewhere or (pid.isdecimal() and _alive(int(pid)))):
-                raise ConfigError(
-                    f"{self.path} is in use by process {pid} on {host or 'an unknown host'}. If "
-                    f"that is not so, delete {file}"
-                )
-            # The holder is gone without a trace, killed: its lock is nobody's.
-            file.unlink(missing_ok=True)
-        raise ConfigError(f"{self.path} was taken by another run just now")
 
 
 def environment() -> dict[str, Any]:
@@ -227,33 +249,102 @@ def git_commit() -> str | None:
     return answers[0] + ("+changes" if answers[1] else "")
 
 
-def _holder(file: Path) -> str:
-    """Return who has the lock, ``"<pid> <host>"``; empty: gone, or killed before writing it."""
-    for _ in range(20):
-        try:
-            holder = file.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return ""
-        if holder:
-            return holder
-        time.sleep(0.05)  # whoever has made the file writes it at once
-    return ""
+def make_folder(path: Path, files: Mapping[str, str]) -> None:
+    """Make ``path`` with ``files`` and their manifest in it: all of them are there, or no folder.
 
-
-def _alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return True
+    Raises:
+        FileExistsError: something is there, and it is no empty folder.
+        OSError: it cannot be made.
+    """
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(error.errno, "a file is in the way", str(path.parent)) from error
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        for name, text in files.items():
+            write_synced(draft / name, text.encode())
+        if files:
+            write_synced(draft / MANIFEST, run_manifest(draft, *files))
+        else:
+            # Two empty folders would take each other's place.
+            path.mkdir()
+            return
+        sync_folder(draft)
+        try:
+            os.rename(draft, path)
+        except OSError as error:
+            if path.exists():
+                raise FileExistsError(error.errno, "exists already", str(path)) from error
+            raise
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def run_manifest(run: Path, *names: str) -> bytes:
+    """Return the manifest of those files of ``run`` that are there."""
+    files = {n: digest((run / n).read_bytes()) for n in names if (run / n).is_file()}
+    return json.dumps({"run": 1, "files": files}, indent=1).encode()
+
+
+def check_start(run: Path) -> None:
+    """Compare what a resume reads with the run's manifest, where it has one.
+
+    Raises:
+        CheckpointError: a file was changed or deleted since the run was started.
+    """
+    if not (run / MANIFEST).is_file():
+        return
+    try:
+        listed = dict(read_json(run / MANIFEST)["files"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run / MANIFEST} is damaged ({error!r})") from error
+    for name in (CONFIG, SUBJECT):
+        if name not in listed:
+            continue
+        try:
+            same = digest((run / name).read_bytes()) == listed[name]
+        except OSError:
+            same = False
+        if not same:
+            raise CheckpointError(
+                f"{run / name} is not what the run was started with (SHA-256). Put it back, or "
+                "begin a new run with --init-from"
+            )
+
+
+def seal(run: Path) -> None:
+    """Put model and summary into the manifest of ``run``; what it was started with stays as it is.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    try:
+        try:
+            started = dict(read_json(run / MANIFEST)["files"])
+        except (CheckpointError, KeyError, TypeError, ValueError):
+            started = json.loads(run_manifest(run, CONFIG, SUBJECT))["files"]
+        left = json.loads(run_manifest(run, f"{MODEL}/{MANIFEST}", SUMMARY))["files"]
+        draft = run / f".{MANIFEST}.tmp"
+        write_synced(draft, json.dumps({"run": 1, "files": {**started, **left}}, indent=1).encode())
+        draft.replace(run / MANIFEST)
+    except OSError as error:
+        raise StorageError(f"cannot write {run / MANIFEST}: {error.strerror}") from error
+
+
+def _is_same(config: Path, recipe: Recipe) -> bool:
+    try:
+        return load_recipe(config) == recipe
+    except ConfigError:
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def write_summary(run: Path, summary: dict[str, Any]) -> None:
-    """Write ``summary.json``, whole or not at all."""
-    draft = run / ".summary.json.tmp"
-    draft.write_text(jsonlib.dumps(summary, indent=2, allow_nan=False) + "\n")
-    draft.replace(run / "summary.json")
+    """Write ``summary.json``, whole or not at all, and put it into the manifest."""
+    draft = run / f".{SUMMARY}.tmp"
+    draft.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    draft.replace(run / SUMMARY)
+    seal(run)

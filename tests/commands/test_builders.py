@@ -19,6 +19,11 @@ def broken():
     raise RuntimeError("no such width")
 def number():
     return 5
+def parallel():
+    return nn.DataParallel(nn.Sequential(nn.Linear(3, 4)))
+def compiled():
+    import torch
+    return torch.compile(nn.DataParallel(nn.Linear(3, 4)))
 size = 7
 class Family:
     @staticmethod
@@ -41,6 +46,32 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_builder_of_the_current_folder(here: Path) -> None:
     assert isinstance(build(f"{here.stem}:generator"), nn.Linear)
     assert build(f"{here.stem}:Family.small").weight.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shells"),
+    [
+        ("parallel", nn.Sequential, ["DataParallel"]),
+        ("compiled", nn.Linear, ["OptimizedModule", "DataParallel"]),
+    ],
+)
+def test_shells_are_taken_off_and_said(
+    here: Path, name: str, kind: type, shells: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type(build(f"{here.stem}:{name}")) is kind
+    said = capsys.readouterr().err
+    assert all(shell in said for shell in shells)
+
+
+def test_what_was_done_to_load_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = nn.Linear(3, 4)
+    torch.save({"g_ema": {f"module.{n}": t for n, t in net.state_dict().items()}}, tmp_path / "w")
+    fresh = nn.Linear(3, 4)
+    load_weights(fresh, str(tmp_path / "w"))
+    assert torch.equal(fresh.weight, net.weight)
+    said = capsys.readouterr().err
+    assert "g_ema" in said
+    assert "module" in said
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gancompress.errors import CheckpointError, StorageError
+from gancompress.storage import digest
 from gancompress.training import checkpoint as module
 from gancompress.training.checkpoint import (
     checkpoints,
@@ -179,3 +180,77 @@ def test_a_full_disk_keeps_the_old_one_and_is_said(
             save_checkpoint(tmp_path, 2, parts(), {})
     assert [p.name for p in checkpoints(tmp_path)] == ["step_000001"]
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_newest_is_by_number_and_the_same_step_may_be_saved_twice(tmp_path: Path) -> None:
+    for step in (9, 999_999, 1_000_000, 10_000_000, 10_000_000):
+        made = save_checkpoint(tmp_path, step, parts(), {"at": step}, keep=2)
+        found, complaints = latest_checkpoint(tmp_path)
+        assert found is not None
+        assert (made.is_dir(), found.step, found.state["at"], complaints) == (True, step, step, [])
+    assert [p.name for p in checkpoints(tmp_path)] == ["step_1000000", "step_10000000"]
+    (tmp_path / "step_latest").mkdir()
+    (tmp_path / "step_5.bak").mkdir()
+    assert len(checkpoints(tmp_path)) == 2
+
+
+def test_a_course_that_was_left_behind_goes(tmp_path: Path) -> None:
+    """Resumed from step 2, the run makes other checkpoints than those of steps 3 and 4."""
+    for step in (1, 2, 3, 4):
+        save_checkpoint(tmp_path, step, parts(), {}, keep=9)
+    made = save_checkpoint(tmp_path, 3, parts(), {"again": True}, keep=2)
+    assert made.is_dir()
+    found, _ = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.state == {"again": True}
+    assert [p.name for p in checkpoints(tmp_path)] == ["step_000002", "step_000003"]
+
+
+def test_a_kill_while_a_step_is_saved_again_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 7, parts(), {"first": True})
+    rename, calls = os.rename, []
+
+    def killed(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path, 7, parts(), {"first": False})
+    assert not checkpoints(tmp_path)
+    found, complaints = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert (found.state, complaints) == ({"first": True}, [])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "3", "null", '{"step": 1e400}', "\x00", "{}"])
+@pytest.mark.parametrize("name", ["manifest.json", "state.json"])
+def test_odd_records_are_damage(tmp_path: Path, name: str, text: str) -> None:
+    made = save_checkpoint(tmp_path, 1, parts(), {})
+    (made / name).write_text(text)
+    if name == "state.json":
+        manifest = json.loads((made / "manifest.json").read_text())
+        manifest["files"][name] = digest(text.encode())
+        (made / "manifest.json").write_text(json.dumps(manifest))
+        if text == "{}":
+            return
+    if text == '{"step": 1e400}' and name == "state.json":
+        assert load_checkpoint(made).state == {"step": float("inf")}
+        return
+    with pytest.raises(CheckpointError):
+        load_checkpoint(made)
+
+
+def test_a_state_that_no_hash_covers_is_refused(tmp_path: Path) -> None:
+    made = save_checkpoint(tmp_path, 1, parts(), {"a": 1})
+    manifest = json.loads((made / "manifest.json").read_text())
+    del manifest["files"]["state.json"]
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    (made / "state.json").write_text('{"a": 2}')
+    with pytest.raises(CheckpointError, match=r"does not list state\.json"):
+        load_checkpoint(made)

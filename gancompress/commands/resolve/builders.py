@@ -6,14 +6,17 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from gancompress.errors import CheckpointError, ConfigError, closest
+from gancompress.commands.console import note
+from gancompress.errors import ConfigError, closest
+from gancompress.modules.copying import inside
+from gancompress.weights.matching import fit_weights
+from gancompress.weights.reading import descend, read_weight_file, tensors_at
 
 
 def load_builder(spec: str) -> Callable[[], Any]:
@@ -69,73 +72,40 @@ def build(spec: str) -> nn.Module:
         raise ConfigError(f"{spec}() failed: {where(error)}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{spec}() returned a {type(module).__name__}, not a torch.nn.Module")
-    return module
+    shells, plain = inside(module)
+    if shells:
+        note(f"{spec}() returned a {' of a '.join(shells)}: working on the network inside it")
+    return plain
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
     """Return the tensors of a safetensors or torch file: ``FILE``, or ``FILE:key`` when nested.
 
-    A torch file is read with ``weights_only=True``: nothing in it is executed.
+    Nothing that the file names is imported or run.
 
     Raises:
         CheckpointError: the file is missing, truncated, not weights only, or nested without a key.
     """
     file, key = _file_and_key(path)
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            found: Any = load_file(str(file))
-        else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from error
-    except Exception as error:  # the two readers raise many types for one fact: it is not weights
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{file} is damaged, truncated, or holds more than weights ({first[:160]}). "
-            "Write it again with safetensors, or torch.save(module.state_dict(), ...)"
-        ) from error
-    for part in key.split(".") if key else ():
-        if not isinstance(found, Mapping) or part not in found:
-            names = list(found) if isinstance(found, Mapping) else []
-            raise CheckpointError(f"{file} has no entry {part!r}.{closest(part, map(str, names))}")
-        found = found[part]
-    if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
-        keys = [str(k) for k, v in found.items() if isinstance(v, Mapping)] if found else []
-        hint = f" Choose one: {', '.join(f'{file}:{k}' for k in keys)}" if keys else ""
-        raise CheckpointError(f"{file} does not hold a flat table of tensors.{hint}")
-    return {str(name): tensor for name, tensor in found.items()}
+    return tensors_at(file, key)
 
 
 def load_weights(module: nn.Module, path: str) -> None:
-    """Load ``path`` into ``module``, every tensor or none.
+    """Load ``path`` into ``module``, every tensor or none; what had to be done is said.
+
+    Prefixes, tables in a training state and the two spellings of weight norms are seen through
+    where only one reading fits (`gancompress.weights.matching`).
 
     Raises:
         CheckpointError: names or shapes differ; the first of each kind are in the message.
     """
-    given, wanted = read_weights(path), module.state_dict()
-    faults = []
-    if missing := [n for n in wanted if n not in given]:
-        faults.append(f"{len(missing)} missing ({_some(missing)})")
-    if extra := [n for n in given if n not in wanted]:
-        faults.append(f"{len(extra)} unknown ({_some(extra)})")
-    shapes = [
-        f"{n}: file {tuple(given[n].shape)}, network {tuple(wanted[n].shape)}"
-        for n in wanted
-        if n in given and given[n].shape != wanted[n].shape
-    ]
-    if shapes:
-        faults.append(f"{len(shapes)} of another shape ({_some(shapes)})")
-    if faults:
-        raise CheckpointError(
-            f"{path} is not made for this {type(module).__name__}: {'; '.join(faults)}. "
-            "Check that the builder uses the sizes of the checkpoint"
-        )
-    bad = [n for n, t in given.items() if t.is_floating_point() and not torch.isfinite(t).all()]
-    if bad:
-        raise CheckpointError(f"{path} holds values that are not finite in {_some(bad)}")
-    module.load_state_dict(given)
+    file, key = _file_and_key(path)
+    read = read_weight_file(file)
+    value = descend(read.value, key, file)
+    state, notes = fit_weights(module, value, path, chosen=bool(key))
+    module.load_state_dict(state)
+    for text in (*read.notes, *notes):
+        note(f"weights of {file.name}: {text}")
 
 
 def _file_and_key(path: str) -> tuple[Path, str]:
@@ -144,10 +114,6 @@ def _file_and_key(path: str) -> tuple[Path, str]:
         stem, _, key = path.rpartition(":")
         return Path(stem), key
     return file, ""
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 def where(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +32,11 @@ from gancompress.models import (
 from gancompress.models.embedded import embedded_discriminator
 from gancompress.recipes.networks import NETWORKS, check_network
 from gancompress.recipes.schema import Recipe
+from gancompress.storage import read_json
 from gancompress.tasks.infer import inferred_task
 from gancompress.tasks.protocol import TASKS, Sources, Task
 from gancompress.training.checkpoint import latest_checkpoint
+from gancompress.training.run_files import CHECKPOINTS
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,14 @@ def discriminator_of(subject: Subject, request: Request) -> nn.Module | None:
 
 def _is_cut(model: Path) -> bool:
     try:
-        return bool(json.loads((model / "plan.json").read_bytes())["tensors"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return bool(read_json(model / "plan.json")["tensors"])
+    except (KeyError, TypeError) as error:
         raise CheckpointError(f"{model / 'plan.json'} is damaged ({error!r})") from error
 
 
 def _trained(discriminator: nn.Module, run: Path) -> nn.Module | None:
     """Load the discriminator of the newest checkpoint of ``run``, if it has one."""
-    found, complaints = latest_checkpoint(run / "ckpt")
+    found, complaints = latest_checkpoint(run / CHECKPOINTS)
     for complaint in complaints:
         note(f"passed over: {complaint}")
     if found is None or "discriminator" not in found.parts:

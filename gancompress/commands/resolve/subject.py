@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +18,11 @@ from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import in_form
 from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
 from gancompress.models.embedded import embedded_generator
+from gancompress.storage import read_json
+from gancompress.training.run_files import SUBJECT, numbered_runs
 
 EMBEDDED = "embedded"
 BIGGAN = "biggan"
-RECORD = "subject.json"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def is_biggan(folder: Path) -> bool:
 def is_saved(folder: Path) -> bool:
     """Return whether ``gancompress.save`` made ``folder``, outside of any run."""
     home = folder.parent if folder.name == "model" else folder
-    return (folder / "plan.json").is_file() and not (home / RECORD).is_file()
+    return (folder / "plan.json").is_file() and not (home / SUBJECT).is_file()
 
 
 WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pkl", ".pickle", ".h5", ".npz")
@@ -164,20 +164,37 @@ def read_record(run: Path) -> dict[str, Any]:
         CheckpointError: its record is damaged.
     """
     if not run.exists():
-        near = sorted(str(p) for p in Path("runs").glob("*")) if Path("runs").is_dir() else []
+        near = numbered_runs(Path("runs"))
         last = f" The last one: {near[-1]}" if near else ""
         raise ConfigError(
             f"{str(run)!r} is neither a run folder nor package.module:build_fn.{last}"
         )
-    if not (run / RECORD).is_file():
-        raise ConfigError(f"{run} is no run folder: it has no {RECORD}")
+    if not (run / SUBJECT).is_file():
+        raise ConfigError(f"{run} is no run folder: it has no {SUBJECT}")
+    found = read_json(run / SUBJECT)
     try:
-        found = json.loads((run / RECORD).read_bytes())
-        if not isinstance(found["model"], str) or not isinstance(found["input"], list):
-            raise TypeError("model must be text, and input a list")
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{run / RECORD} is damaged ({error!r})") from error
+        texts = [found["model"], *found["input"]]
+        if not isinstance(found["input"], list) or not all(isinstance(t, str) for t in texts):
+            raise TypeError("model must be text, and input a list of texts")
+        if found["input"]:
+            InputSampler.parse(found["input"])
+        if found["model"] == BIGGAN:
+            _refuse_huge(BigGANConfig.from_dict(found["config"]))
+    except (ConfigError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckpointError(f"{run / SUBJECT} is damaged ({error})") from error
     return found
+
+
+LARGEST = 2**32  # bytes of weights that a record may ask for: ten times the largest BigGAN
+
+
+def _refuse_huge(config: BigGANConfig) -> None:
+    """Refuse a configuration, read from a file, that would fill the memory before it fails."""
+    with torch.device("meta"):
+        network = BigGANGenerator(config)
+    size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+    if size > LARGEST:
+        raise ValueError(f"its network has {size:,} bytes of weights")
 
 
 def _from_saved(
@@ -199,8 +216,8 @@ def _from_saved(
 
 def _saved_class(folder: Path) -> str:
     try:
-        name = json.loads((folder / "config.json").read_bytes())["class"]
-    except (OSError, ValueError, KeyError, TypeError):
+        name = read_json(folder / "config.json")["class"]
+    except (CheckpointError, KeyError, TypeError):
         return "build_fn"
     return name if isinstance(name, str) and name.isidentifier() else "build_fn"
 
@@ -218,7 +235,7 @@ def _from_run(
 ) -> Subject:
     import gancompress as gc
 
-    if run.name == "model" and (run.parent / RECORD).is_file():
+    if run.name == "model" and (run.parent / SUBJECT).is_file():
         run = run.parent
     found = read_record(run)
     if found["model"] not in (EMBEDDED, BIGGAN):
