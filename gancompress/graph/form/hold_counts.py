@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import fx
 
-from gancompress.graph.form.literals import base_name
 from gancompress.graph.form import fixed_count_norms as counted
+from gancompress.graph.form.literals import base_name
 
 _SPREADS = {
     "var": counted.variance_of, "std": counted.deviation_of,
