@@ -36,6 +36,7 @@ _GREY = {"1", "L", "LA", "La"}
 _COLOUR = {"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr"}
 _DEEP = {"I;16", "I;16L", "I;16B", "I;16N"}
 _ORIENTATION = 0x0112
+_METADATA = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 _FIRST_BYTES = (
     (b"%!PS", "PostScript"),
     (b"%PDF", "a PDF"),
@@ -199,8 +200,9 @@ def _header(picture: Image, name: str) -> Header:
 def _orientation(picture: Image) -> int:
     from PIL import Image
 
-    # The base class: PNG's own method decodes the whole picture to find a late chunk. What
-    # such a chunk says is found with the pixels.
+    if picture.format == "PNG" and not _METADATA & picture.info.keys():
+        # It may come behind the pixels, and asking for it here would decode them all.
+        return 1
     found = Image.Image.getexif(picture).get(_ORIENTATION, 1)
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
@@ -221,7 +223,8 @@ def _pixels(picture: Image, found: Header, *, colour: bool, alpha: str) -> np.nd
     from PIL import ImageOps
 
     picture.load()
-    picture = ImageOps.exif_transpose(picture) if found.turned else picture
+    if _orientation(picture) > 1:
+        picture = ImageOps.exif_transpose(picture)
     keep = alpha == "keep"
     if found.bits > 8:
         plane = np.asarray(picture).astype(np.float32 if found.bits == 32 else np.uint16)
