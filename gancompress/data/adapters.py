@@ -343,6 +343,9 @@ def _count(source: Any, reader: SampleReader) -> int:
     targets = getattr(source, "targets", None)
     if targets is None:
         targets = [reader.parts(source[i], f"sample {i}")[1] for i in range(len(source))]
+    missing = next((i for i, label in enumerate(targets) if label is None), None)
+    if missing is not None:
+        raise DataError(f"{reader.where}: only some samples have labels (not sample {missing})")
     return max(reader.number(label, f"sample {i}") for i, label in enumerate(targets)) + 1
 
 

@@ -155,7 +155,9 @@ class ArrayDataset:
             labels, n_classes = checked_labels(labels, len(images), n_classes)
         if class_names is not None and labels is not None and len(class_names) != n_classes:
             raise DataError(f"{n_classes} classes have {len(class_names)} names")
-        self.images = images
+        # uint16 stays with numpy: torch neither indexes nor pickles it.
+        narrow = not isinstance(images, Tensor) or dtype != torch.uint16
+        self.images = images if narrow else images.numpy()
         self.labels = labels
         self.values = range_of(dtype, values, "images")
         self.class_names = tuple(class_names) if class_names and labels is not None else None
@@ -189,11 +191,9 @@ class ArrayDataset:
         """Return images (n, c, h, w) as stored and int64 labels (n,) or ``None``."""
         chosen = torch.as_tensor(indices)
         if isinstance(self.images, Tensor):
-            # 16 bits and more are indexed by numpy: torch has no such kernel for uint16.
-            narrow = self.images.dtype != torch.uint16
-            images = self.images[chosen] if narrow else _picked(self.images.numpy(), chosen)
+            images = self.images[chosen]
         else:
-            images = _picked(self.images, chosen)
+            images = tensor_of(self.images[chosen.numpy()])
         return images, None if self.labels is None else self.labels[chosen]
 
     def scaled(self, raw: Tensor) -> Tensor:
@@ -227,7 +227,3 @@ def _type_of(images: Any) -> torch.dtype:
     if isinstance(images, Tensor):
         return images.dtype
     return tensor_of(np.zeros(0, images.dtype)).dtype
-
-
-def _picked(images: np.ndarray, chosen: Tensor) -> Tensor:
-    return tensor_of(images[chosen.numpy()])

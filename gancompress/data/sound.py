@@ -94,7 +94,9 @@ class SoundFolder:
         frames, rates, wide = (table[good, i] for i in range(3))
         self.rate = int(rates[0]) if rate is None else rate
         self._refuse(good, rates, self.rate, "samples a second", "Resample it beforehand")
-        advice = f"Say channels={int(wide[0])}, or mix it down" if channels == 1 else "Leave it out"
+        advice = (
+            f"Say channels={int(wide.max())}, or mix it down" if channels == 1 else "Leave it out"
+        )
         self._refuse(good, wide, channels, "channels", advice)
         self.length = int(frames[0]) if length is None else length
         if length is None:
