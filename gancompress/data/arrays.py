@@ -156,8 +156,8 @@ class ArrayDataset:
         if class_names is not None and labels is not None and len(class_names) != n_classes:
             raise DataError(f"{n_classes} classes have {len(class_names)} names")
         # uint16 stays with numpy: torch neither indexes nor pickles it.
-        narrow = not isinstance(images, Tensor) or dtype != torch.uint16
-        self.images = images if narrow else images.numpy()
+        wide = isinstance(images, Tensor) and images.dtype == torch.uint16
+        self.images = images.numpy() if wide else images  # type: ignore[union-attr]
         self.labels = labels
         self.values = range_of(dtype, values, "images")
         self.class_names = tuple(class_names) if class_names and labels is not None else None

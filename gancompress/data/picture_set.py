@@ -66,7 +66,9 @@ class PictureSet:
         self.store, self.labels, self.frame = store, labels, frame or Frame()
         self.on_bad_sample = on_bad_sample
         self._names = tuple(class_names)
-        table, self.bad = survey(store, "picture", _described, on_bad=on_bad_sample)
+        table, self.bad = survey(
+            store, "picture", _described, width=len(_COLUMNS), on_bad=on_bad_sample
+        )
         found = {name: table[:, i] for i, name in enumerate(_COLUMNS)}
         good = np.flatnonzero(table[:, 0] != BAD)
         if not len(good):
@@ -81,9 +83,10 @@ class PictureSet:
         self.values = range_of(_DTYPES[self._bits], values, f"pictures of {store.where}")
         self.size = self._one_size(some, good)
         self.notes = (*notes, *self._said(some))
-        self._memory: dict[int, Tensor] = {}
         item = self.channels * self.size[0] * self.size[1] * self._bits // 8
         self._keep = item * len(store.files) <= CACHE_BYTES
+        self._memory: Tensor | None = None
+        self._kept = np.zeros(len(store.files) if self._keep else 0, bool)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -146,7 +149,7 @@ class PictureSet:
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers that are spawned decode for themselves: what is in memory stays here.
-        return {**self.__dict__, "_memory": {}}
+        return {**self.__dict__, "_memory": None, "_keep": False}
 
     def _framed(self, index: int) -> Tensor:
         if not 0 <= index < len(self):
@@ -182,7 +185,7 @@ class PictureSet:
         return np.roll(mates, -place).tolist()
 
     def _picture(self, index: int) -> Tensor:
-        if index in self._memory:
+        if self._memory is not None and self._kept[index]:
             return self._memory[index]
         name = self.store.name(index)
         array = decode(
@@ -197,7 +200,12 @@ class PictureSet:
         if tuple(picture.shape[1:]) != self.size:
             raise DataError(f"{name} is of another size than its header said; open the set again")
         if self._keep and get_worker_info() is None:
-            self._memory[index] = picture
+            if (
+                self._memory is None
+            ):  # one block: 100,000 small tensors cost three times their bytes
+                shape = (len(self.store.files), *picture.shape)
+                self._memory = torch.empty(shape, dtype=picture.dtype)
+            self._memory[index], self._kept[index] = picture, True
         return picture
 
     def _one_depth(

@@ -87,7 +87,7 @@ class SoundFolder:
     ) -> None:
         check_on_bad(on_bad_sample)
         self.store, self.channels, self._names = store, channels, tuple(class_names)
-        table, self.bad = survey(store, "sound", _described, on_bad=on_bad_sample)
+        table, self.bad = survey(store, "sound", _described, width=3, on_bad=on_bad_sample)
         good = np.flatnonzero(table[:, 0] != BAD)
         if not len(good):
             raise DataError(f"{store.where} holds no sound that can be read")

@@ -26,26 +26,28 @@ def check_on_bad(word: str) -> None:
 
 
 def survey(
-    store: Store, kind: str, describe: Callable[[Source, str], Sequence[int]], *, on_bad: str
+    store: Store,
+    kind: str,
+    describe: Callable[[Source, str], Sequence[int]],
+    *,
+    width: int,
+    on_bad: str,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Return what ``describe`` says of every file, (n, k) int64, and why bad files are bad.
+    """Return the ``width`` numbers that ``describe`` has for each file, and why bad ones are bad.
 
-    ``kind`` names the shape of a description in the index. Rows of bad files hold `BAD`.
+    ``kind`` names what they mean in the index. Rows of bad files hold `BAD`.
 
     Raises:
         DataError: a file is bad and ``on_bad`` is ``"error"``, or more than half of them are.
     """
     key, count = f"{kind}\0{store.where}", len(store.files)
     known = index.load(key) if count >= CACHE_FROM else {}
-    rows: list[np.ndarray | None] = _reused(store, known)
+    table = _reused(store, known, width)
+    new = np.flatnonzero(table[:, 0] == BAD).tolist()
     bad: dict[int, str] = {}
-    new = False
-    for i, row in enumerate(rows):
-        if row is not None:
-            continue
-        new = True
+    for i in new:
         try:
-            rows[i] = np.array(describe(store.source(i), store.name(i)), np.int64)
+            table[i] = describe(store.source(i), store.name(i))
         except DataError as error:
             if on_bad == ERROR:
                 raise
@@ -55,36 +57,29 @@ def survey(
                     f"more than half of the {count:,} files of {store.where} are bad, which "
                     f"on_bad_sample='skip' is not for. The first: {bad[min(bad)]}"
                 ) from error
-    width = max((len(row) for row in rows if row is not None), default=1)
-    table = np.full((count, width), BAD, np.int64)
-    for i, row in enumerate(rows):
-        if row is not None:
-            table[i] = row
     if new and count >= CACHE_FROM:
         arrays = {"blob": store.files.blob, "ends": store.files.ends}
         index.store(key, {**arrays, "stamps": store.stamps, "rows": table})
     return table, bad
 
 
-def _reused(store: Store, known: dict[str, np.ndarray]) -> list[np.ndarray | None]:
-    """Return the known row of each file that is unchanged, and ``None`` for the others."""
-    count = len(store.files)
+def _reused(store: Store, known: dict[str, np.ndarray], width: int) -> np.ndarray:
+    """Return (n, width) int64: the known rows of files that are unchanged, `BAD` for the others."""
+    found = np.full((len(store.files), width), BAD, np.int64)
     try:
         blob, ends, stamps, table = (known[k] for k in ("blob", "ends", "stamps", "rows"))
-        old = Names(blob, ends)
-        fits = stamps.shape == (len(old), 2) and len(table) == len(old) and table.ndim == 2
-        if not fits or table.dtype != np.int64:
-            return [None] * count
     except KeyError:
-        return [None] * count
-    good = (table[:, 0] != BAD) & (stamps[:, 0] >= 0)
+        return found
+    old = Names(blob, ends)
+    if stamps.shape != (len(old), 2) or table.shape != (len(old), width) or table.dtype != np.int64:
+        return found
     if store.files.same(blob, ends):
-        same = good & (stamps == store.stamps).all(axis=1)
-        return [table[i] if same[i] else None for i in range(count)]
-    rows = {old[i]: i for i in np.flatnonzero(good).tolist()}
-    found: list[np.ndarray | None] = []
+        same = (stamps == store.stamps).all(axis=1) & (stamps[:, 0] >= 0)
+        found[same] = table[same]
+        return found
+    rows = {name: i for i, name in enumerate(old)}
     for i, name in enumerate(store.files):
         j = rows.get(name)
-        same = j is not None and bool((stamps[j] == store.stamps[i]).all())
-        found.append(table[j] if same else None)
+        if j is not None and stamps[j, 0] >= 0 and (stamps[j] == store.stamps[i]).all():
+            found[i] = table[j]
     return found
