@@ -22,7 +22,7 @@ from gancompress.commands.resolve.subject import Subject, in_its_form, read_reco
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.commands.results import Finished, close
 from gancompress.commands.run_start import check_same, new_folder, unfinished, write_record
-from gancompress.data.arrays import Dataset
+from gancompress.data.arrays import Dataset, class_names_of
 from gancompress.errors import ConfigError
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.load import load_recipe
@@ -98,6 +98,7 @@ def work(
         "init_from": init_from,
         "discriminator": discriminator,
         "max_steps": max_steps,
+        "classes": None if dataset is None else list(class_names_of(dataset) or ()) or None,
     }
     if folder is not None:
         check_same(folder, chosen, record)

@@ -92,11 +92,11 @@ class Frame:
         tensor = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
         if self.size is None or tuple(tensor.shape[1:]) == self.size:
             return tensor
-        low, high = tensor.min().item(), tensor.max().item()
+        wide = tensor.to(torch.float32)  # torch has no arithmetic for uint16
         resized = torch.nn.functional.interpolate(
-            tensor.to(torch.float32)[None], self.size, mode="bicubic", antialias=True
+            wide[None], self.size, mode="bicubic", antialias=True
         )[0]
-        resized = resized.clamp_(low, high)
+        resized = resized.clamp_(wide.min(), wide.max())
         return resized if tensor.is_floating_point() else resized.round_().to(tensor.dtype)
 
 

@@ -205,10 +205,9 @@ class Framed(ArrayDataset):
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self):
             raise IndexError(f"indices outside 0..{len(self) - 1}")
         images, labels = super().raw(chosen % count)
-        framed = torch.stack([self.frame.apply(i.permute(1, 2, 0).numpy()) for i in images])
-        mirrored = (chosen >= count).nonzero()[:, 0]
-        framed[mirrored] = framed[mirrored].flip(-1)
-        return framed, labels
+        framed = [self.frame.apply(image.permute(1, 2, 0).numpy()) for image in images]
+        mirrored = (chosen >= count).tolist()
+        return torch.stack([f.flip(-1) if m else f for f, m in zip(framed, mirrored)]), labels
 
 
 def reframed(dataset: ArrayDataset, frame: Frame) -> ArrayDataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +25,10 @@ from gancompress.data.layouts import (
 from gancompress.data.ranges import Range, range_of, span, tensor_of
 from gancompress.errors import DataError
 
-_DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError)
+_DAMAGED = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def open_npz(
@@ -88,7 +92,7 @@ def open_npy(
     kind = layout_of(rows.shape, layout, str(path))
     if classes is not None:
         named(None, classes, str(path))
-    if rows.dtype.kind not in "buif" or rows.shape[0] == 0:
+    if rows.dtype.kind not in "buif" or 0 in rows.shape:
         raise DataError(
             f"{path} must hold numbers, one image a row; found {rows.shape} {rows.dtype}"
         )

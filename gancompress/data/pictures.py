@@ -164,6 +164,7 @@ def _header(picture: Image, name: str) -> Header:
             f"{name} is {width}x{height}, more than {MAX_PIXELS:,} pixels; cut it into tiles"
         )
     try:
+        # A second picture in a JPEG is a thumbnail or a depth map that viewers do not show.
         frames = 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))
         orientation = _orientation(picture)
     except Exception as error:
@@ -183,7 +184,10 @@ def _header(picture: Image, name: str) -> Header:
             f"{name} is of kind {mode!r} ({picture.format}), whose range or colours are not "
             "defined; save it as PNG of 8 or 16 bits"
         )
-    if orientation >= 5 and picture.format != "TIFF":  # Pillow turns TIFF by itself
+    if picture.format == "TIFF":  # Pillow turns its size in some versions
+        tags: Any = getattr(picture, "tag_v2", {})
+        width, height = tags.get(256, width), tags.get(257, height)
+    if orientation >= 5:
         width, height = height, width
     return Header(
         height=height,
@@ -192,7 +196,7 @@ def _header(picture: Image, name: str) -> Header:
         bits=16 if deep else 32 if mode == "F" else 8,
         alpha=alpha,
         turned=orientation > 1,
-        reduced=not deep and "16" in raw and mode != "F",
+        reduced=not deep and ";16" in raw and mode != "F" and not raw.startswith("BGR"),
         cmyk=mode == "CMYK",
     )
 
@@ -203,7 +207,10 @@ def _orientation(picture: Image) -> int:
     if picture.format == "PNG" and not _METADATA & picture.info.keys():
         # It may come behind the pixels, and asking for it here would decode them all.
         return 1
-    found = Image.Image.getexif(picture).get(_ORIENTATION, 1)
+    try:
+        found = Image.Image.getexif(picture).get(_ORIENTATION, 1)
+    except Exception:  # a damaged block of metadata turns no picture: viewers show it as it is
+        return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 

@@ -82,14 +82,14 @@ def list_folder(
     for entry in _entries(folder):
         if entry.is_dir():
             if hidden(entry.name):
-                if _holds(Path(entry.path), suffixes, depth=1):
+                if holds(Path(entry.path), suffixes, depth=1):
                     listing.left_out.append(entry.name)
                 continue
             inside: list[str] = []
             for deep in _entries(Path(entry.path)):
                 if deep.is_dir():
                     known = entry.name in listing.deeper or hidden(deep.name)
-                    if not known and (found := _holds(Path(deep.path), suffixes, depth=2)):
+                    if not known and (found := holds(Path(deep.path), suffixes, depth=2)):
                         listing.deeper[entry.name] = os.path.relpath(found, folder)
                 elif _counts(deep, suffixes, read, listing):
                     stamps[f"{entry.name}/{deep.name}"] = _stamp(deep)
@@ -132,7 +132,7 @@ def _stamp(entry: os.DirEntry[str]) -> Stamp:
     return found.st_size, found.st_mtime_ns
 
 
-def _holds(folder: Path, suffixes: Collection[str], *, depth: int) -> Path | None:
+def holds(folder: Path, suffixes: Collection[str], *, depth: int) -> Path | None:
     """Return the first folder below ``folder``, itself included, that holds such a file."""
     try:
         with os.scandir(folder) as entries:
@@ -146,6 +146,6 @@ def _holds(folder: Path, suffixes: Collection[str], *, depth: int) -> Path | Non
         return None
     if depth:
         for inner in sorted(deeper):
-            if found := _holds(inner, suffixes, depth=depth - 1):
+            if found := holds(inner, suffixes, depth=depth - 1):
                 return found
     return None

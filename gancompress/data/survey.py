@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ def survey(
     Raises:
         DataError: a file is bad and ``on_bad`` is ``"error"``, or more than half of them are.
     """
-    key, count = f"{kind}\0{store.where}", len(store.files)
+    key, count = f"{kind}\0{os.path.abspath(store.where)}", len(store.files)
     known = index.load(key) if count >= CACHE_FROM else {}
     table = _reused(store, known, width)
     new = np.flatnonzero(table[:, 0] == BAD).tolist()

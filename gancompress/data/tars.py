@@ -20,6 +20,7 @@ from gancompress.data import index
 from gancompress.data.index import Names
 from gancompress.data.picture_set import PictureSet
 from gancompress.data.pictures import SUFFIXES
+from gancompress.data.stores import holds
 from gancompress.data.survey import CACHE_FROM
 from gancompress.data.zips import MAX_MEMBER, label_names
 from gancompress.errors import ConfigError, DataError
@@ -58,7 +59,9 @@ def shards_of(path: str | Path) -> list[Path]:
     if text.lower().endswith(".tar") and Path(path).is_file():
         return [Path(path)]
     if Path(path).is_dir():
-        return sorted(p for p in Path(path).glob("*.tar") if p.is_file())
+        shards = sorted(p for p in Path(path).glob("*.tar") if p.is_file())
+        # An archive that was unpacked where it lies is no shard: its pictures are there.
+        return [] if shards and holds(Path(path), SUFFIXES, depth=1) else shards
     return []
 
 

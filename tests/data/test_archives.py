@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gancompress.data.arrays import class_names_of
+from gancompress.data.arrays import class_names_of, notes_of
 from gancompress.data.folders import open_images
 from gancompress.errors import ConfigError, DataError
 
@@ -200,3 +200,13 @@ def test_links_and_packed_tars_are_refused(tmp_path: Path) -> None:
     tarred(tmp_path / "d.tar.gz", shard(0), "w:gz")
     with pytest.raises(DataError, match="compressed"):
         open_images(tmp_path / "d.tar.gz")
+
+
+def test_an_archive_beside_what_it_held_is_no_shard(tmp_path: Path) -> None:
+    tarred(tmp_path / "all.tar", shard(0))
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(png(0))
+    data = open_images(tmp_path)
+    assert class_names_of(data) == ("a", "b")
+    assert any("1 .tar" in note for note in notes_of(data))

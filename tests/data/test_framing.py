@@ -122,3 +122,25 @@ def test_arrays_are_framed_too(tmp_path: Path) -> None:
         4,
         4,
     )
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float16, np.float32])
+def test_every_type_is_framed(tmp_path: Path, kind: type) -> None:
+    top = 1 if kind in (np.float16, np.float32) else np.iinfo(kind).max
+    x = (np.random.default_rng(0).random((2, 3, 8, 8)) * top).astype(kind)
+    np.save(tmp_path / "d.npy", x)
+    values = (0, top)
+    plain = open_images(tmp_path / "d.npy", values=values).batch([0])[0]
+    images, _ = open_images(tmp_path / "d.npy", values=values, flip=True).batch([0, 2])
+    assert torch.equal(images[0], plain[0])
+    assert torch.equal(images[1], plain[0].flip(-1))
+    small = open_images(tmp_path / "d.npy", values=values, size=4, flip=True).batch([2])[0]
+    assert float((small.mean() - plain.mean()).abs()) < 0.05
+
+
+def test_pictures_of_16_bits_are_framed(tmp_path: Path) -> None:
+    Image.fromarray(np.tile(np.arange(8, dtype=np.uint16) * 9000, (8, 1))).save(tmp_path / "a.png")
+    plain = open_images(tmp_path).batch([0])[0]
+    images, _ = open_images(tmp_path, flip=True, crop=4, size=2).batch([0, 1])
+    assert torch.equal(images[1], images[0].flip(-1))
+    assert float((images[0].mean() - plain[..., 2:6, 2:6].mean()).abs()) < 0.02

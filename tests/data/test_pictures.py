@@ -291,3 +291,14 @@ def test_colour_of_16_bits_is_said(tmp_path: Path) -> None:
     data = open_images(tmp_path)
     assert data.batch([0])[0].unique().tolist() == pytest.approx([unit(128)], abs=0.01)
     assert any("upper 8" in note for note in data.notes)
+
+
+def test_damaged_metadata_turns_nothing(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 4), (255, 255, 255)).save(tmp_path / "a.jpg", exif=b"Exif\0\0nonsense")
+    assert read(tmp_path).shape == (3, 4, 8)
+
+
+def test_a_phone_picture_with_a_second_one_in_it(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (16, 8), (v, v, v)) for v in (255, 0))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    assert (read(tmp_path) > 0.95).all()
