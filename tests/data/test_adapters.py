@@ -15,7 +15,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from gancompress.data import adapters
+from gancompress.data import streams
 from gancompress.data.adapters import adapt
 from gancompress.data.arrays import class_names_of
 from gancompress.data.embedded import embedded
@@ -147,7 +147,7 @@ def test_a_stream_that_ends_early() -> None:
 
 
 def test_a_stream_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapters, "MEMORY", 1000)
+    monkeypatch.setattr(streams, "MEMORY", 1000)
     with pytest.raises(DataError, match=r"goes on.*limit="):
         adapt(Stream(plane, 10**9))
 
