@@ -80,6 +80,18 @@ def notes_of(dataset: Dataset) -> tuple[str, ...]:
     return tuple(getattr(dataset, "notes", ()))
 
 
+def described(dataset: Dataset) -> dict[str, Any]:
+    """Return what a run keeps of its data: count, shape, class names in label order, notes."""
+    return {
+        "images": len(dataset),
+        "channels": dataset.channels,
+        "size": list(size_of(dataset)),
+        "n_classes": dataset.n_classes,
+        "classes": class_names_of(dataset),
+        "notes": list(notes_of(dataset)),
+    }
+
+
 def square(size: tuple[int, int]) -> int:
     """Return the side of a square (height, width).
 

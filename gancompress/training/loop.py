@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancompress.data.arrays import Dataset
+from gancompress.data.arrays import Dataset, described
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError, DivergedError, StorageError
 from gancompress.modules.copying import duplicate
@@ -162,6 +162,8 @@ def train(
         if run is not None:
             run.begin(recipe, resume=resume is not None)
             stack.push(run.leave)
+            if dataset is not None:
+                run.write_json("data.json", described(dataset))
             found = starting_point(run, resume, log)
         if discriminator is None and recipe.adversarial.weight > 0:
             log.event("no_discriminator", "no discriminator: the distillers alone teach")

@@ -212,6 +212,8 @@ def test_class_names_are_shown_and_kept(here: Path, capsys: pytest.CaptureFixtur
     assert "transparency laid over white" in said
     names = ["bird 9", "bird 10", "bird 120", "bird 180"]
     assert json.loads((here / "birds" / "subject.json").read_text())["classes"] == names
+    kept = json.loads((here / "birds" / "data.json").read_text())
+    assert (kept["classes"], kept["images"], kept["size"]) == (names, 32, [8, 8])
 
 
 def test_screen_ends_with_table_picture_and_next_command(
