@@ -23,6 +23,7 @@ from gancompress import __version__
 from gancompress.commands.console import emit, stdout
 
 EXTRAS = {
+    "data": ["h5py", "soundfile"],
     "metrics": ["torch_fidelity"],
     "report": ["matplotlib", "jinja2"],
     "onnx": ["onnx", "onnxscript", "onnxruntime"],

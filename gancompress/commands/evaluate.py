@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gancompress.commands.console import emit, note, stdout
+from gancompress.commands.resolve.participants import say_data
 from gancompress.commands.resolve.subject import resolve, resolved_device
 from gancompress.commands.resolve.try_forward import probe
 
@@ -31,6 +32,8 @@ def evaluate(
     subject = resolve(what, model, weights=weights, inputs=inputs, output=output, device=device)
     size = footprint(subject.generator, probe(subject))
     reference: dict[str, Any] = {} if data is None else {"reference": open_images(data)}
+    if reference:
+        say_data(reference["reference"])
     note(f"drawing {number} samples, seed {seed}")
     home = resolved_device(device)
     found = measure(

@@ -18,7 +18,7 @@ from gancompress.commands.console import emit, note, stdout
 from gancompress.commands.resolve.subject import Subject, resolve
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.errors import ConfigError, GraphError, TargetError
-from gancompress.metrics.extras import require
+from gancompress.extras import require
 
 BATCHES = (1, 3, 8)
 """Batch sizes on which an exported file must agree with the generator."""

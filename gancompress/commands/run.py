@@ -111,7 +111,7 @@ def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path,
         TargetError: the target is out of reach; nothing has been written then.
         StorageError: it cannot be made.
     """
-    record = request.record(who.subject.origin)
+    record = request.record(who.subject.origin) | {"classes": who.class_names()}
     if (folder := request.folder) is not None:
         check_same(folder, recipe, record)
         return folder, True

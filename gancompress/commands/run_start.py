@@ -136,7 +136,8 @@ def check_same(run: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
         f"{key}: {mine!r} now, {theirs!r} then"
         for mine, theirs, key in (
             *((getattr(recipe, k), getattr(started, k), k) for k in type(recipe).model_fields),
-            *((record.get(k), found.get(k), k) for k in record),
+            # Runs from before class names were kept can be resumed all the same.
+            *((record.get(k), found.get(k), k) for k in record if k != "classes" or k in found),
         )
         if mine != theirs
     ]

@@ -1,18 +1,27 @@
-"""Images held in memory, with random access by index."""
+"""What the loop asks of data, and images held in memory or mapped from a file."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gancompress.data.ranges import FULL, Range, range_of, tensor_of, to_unit
 from gancompress.errors import DataError
+
+MAX_CHANNELS = 32
 
 
 class Dataset(Protocol):
-    """What the training loop and the metrics ask of a set of images (ours)."""
+    """What the training loop and the metrics ask of a set of images (ours).
+
+    A data set may also have ``size`` (height and width, for rectangles), ``class_names`` (one for
+    each label) and ``notes`` (lines that say how the files were read). Read them by `size_of`,
+    `class_names_of` and `notes_of`, which know what holds without.
+    """
 
     @property
     def n_classes(self) -> int | None:
@@ -26,7 +35,11 @@ class Dataset(Protocol):
 
     @property
     def resolution(self) -> int:
-        """Height and width in pixels."""
+        """Height and width in pixels of square images.
+
+        Raises:
+            DataError: the images are rectangles; ``size`` has both sides.
+        """
         ...
 
     def __len__(self) -> int: ...
@@ -36,33 +49,131 @@ class Dataset(Protocol):
         ...
 
 
+class RawDataset(Dataset, Protocol):
+    """A data set that hands out the numbers of its files, to be scaled where they are used."""
+
+    def raw(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return images (n, c, h, w) as stored (uint8, uint16 or floats) and labels or ``None``."""
+        ...
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        """Return float32 images in [-1, 1] of what `raw` returned, on the device of ``raw``."""
+        ...
+
+
+def size_of(dataset: Dataset) -> tuple[int, int]:
+    """Return height and width in pixels."""
+    size = getattr(dataset, "size", None)
+    return (
+        (dataset.resolution, dataset.resolution) if size is None else (int(size[0]), int(size[1]))
+    )
+
+
+def class_names_of(dataset: Dataset) -> tuple[str, ...] | None:
+    """Return the name of each label in order, or ``None`` when nothing names them."""
+    names = getattr(dataset, "class_names", None)
+    return tuple(str(name) for name in names) if names else None
+
+
+def notes_of(dataset: Dataset) -> tuple[str, ...]:
+    """Return the lines that say how the files were read."""
+    return tuple(getattr(dataset, "notes", ()))
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """Return what a run keeps of its data: count, shape, class names in label order, notes."""
+    return {
+        "images": len(dataset),
+        "channels": dataset.channels,
+        "size": list(size_of(dataset)),
+        "n_classes": dataset.n_classes,
+        "classes": class_names_of(dataset),
+        "notes": list(notes_of(dataset)),
+    }
+
+
+def square(size: tuple[int, int]) -> int:
+    """Return the side of a square (height, width).
+
+    Raises:
+        DataError: it is a rectangle.
+    """
+    if size[0] != size[1]:
+        raise DataError(
+            f"the images are rectangles of {size[0]}x{size[1]} (height x width), not squares; "
+            "read both sides from .size"
+        )
+    return size[0]
+
+
+def checked_labels(labels: Tensor, count: int, n_classes: int | None) -> tuple[Tensor, int]:
+    """Return labels (count,) as int64 and the number of classes.
+
+    Raises:
+        DataError: another count, or values outside the classes.
+    """
+    if labels.shape != (count,):
+        raise DataError(f"{count} images need as many labels; found {tuple(labels.shape)}")
+    labels = labels.to(torch.int64)
+    least, most = int(labels.min()), int(labels.max())
+    n_classes = most + 1 if n_classes is None else n_classes
+    if least < 0 or most >= n_classes:
+        raise DataError(f"labels must lie in 0..{n_classes - 1}; found {least}..{most}")
+    return labels, n_classes
+
+
 class ArrayDataset:
-    """A ``Dataset`` over uint8 images (n, c, h, w) and int64 labels (n,) in memory (ours).
+    """A ``Dataset`` over images (n, c, h, w) and int64 labels (n,) in memory or mapped (ours).
+
+    Args:
+        images: uint8 or uint16, or floats with ``values``; 1 to 32 channels. A numpy array may be
+            a memory map: only what a batch asks for is read.
+        labels: integers (n,), or ``None``.
+        n_classes: number of classes; default: the largest label + 1.
+        values: numbers that stand for black and white; default: the full range of the type.
+        class_names: a name for each class.
+        notes: lines that say how the files were read.
 
     Raises:
         DataError: shapes, types or label values do not fit.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor | None = None, n_classes: int | None = None
+        self,
+        images: Tensor | np.ndarray,
+        labels: Tensor | None = None,
+        n_classes: int | None = None,
+        *,
+        values: Range | None = None,
+        class_names: Sequence[str] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
+        dtype, shape = _type_of(images), tuple(images.shape)
+        if (dtype not in FULL and values is None) or len(shape) != 4:
             raise DataError(
-                "images must be uint8 of shape (n, channels, side, side); "
-                f"found {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+                "images must be uint8 or uint16 of shape (n, channels, height, width), or floats "
+                f"with values=(black, white); found {str(dtype).removeprefix('torch.')} {shape}"
             )
         if len(images) == 0:
             raise DataError("the data set holds no image")
+        if not 1 <= shape[1] <= MAX_CHANNELS or 0 in shape:
+            raise DataError(
+                f"images need 1 to {MAX_CHANNELS} channels and some pixels; found {shape} "
+                "(n, channels, height, width)"
+            )
+        if class_names is not None and n_classes is None:
+            n_classes = len(class_names)
         if labels is not None:
-            if labels.shape != (len(images),):
-                raise DataError(f"{len(images)} images need as many labels; found {labels.shape}")
-            labels = labels.to(torch.int64)
-            least, most = int(labels.min()), int(labels.max())
-            n_classes = most + 1 if n_classes is None else n_classes
-            if least < 0 or most >= n_classes:
-                raise DataError(f"labels must lie in 0..{n_classes - 1}; found {least}..{most}")
-        self.images = images
+            labels, n_classes = checked_labels(labels, len(images), n_classes)
+        if class_names is not None and labels is not None and len(class_names) != n_classes:
+            raise DataError(f"{n_classes} classes have {len(class_names)} names")
+        # uint16 stays with numpy: torch neither indexes nor pickles it.
+        wide = isinstance(images, Tensor) and images.dtype == torch.uint16
+        self.images = images.numpy() if wide else images  # type: ignore[union-attr]
         self.labels = labels
+        self.values = range_of(dtype, values, "images")
+        self.class_names = tuple(class_names) if class_names and labels is not None else None
+        self.notes = tuple(notes)
         self._n_classes = n_classes if labels is not None else None
 
     @property
@@ -76,17 +187,35 @@ class ArrayDataset:
         return self.images.shape[1]
 
     @property
-    def resolution(self) -> int:
+    def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self.images.shape[3]
+        return int(self.images.shape[2]), int(self.images.shape[3])
+
+    @property
+    def resolution(self) -> int:
+        """Height and width in pixels of square images."""
+        return square(self.size)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+    def raw(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return images (n, c, h, w) as stored and int64 labels (n,) or ``None``."""
+        chosen = torch.as_tensor(indices)
+        if isinstance(self.images, Tensor):
+            images = self.images[chosen]
+        else:
+            images = tensor_of(self.images[chosen.numpy()])
+        return images, None if self.labels is None else self.labels[chosen]
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        """Return float32 images in [-1, 1]."""
+        return to_unit(raw, self.values, "images")
+
+    def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Return float32 images (n, c, h, w) in [-1, 1] and int64 labels (n,) or ``None``."""
-        images = self.images[indices].to(torch.float32).div_(127.5).sub_(1.0)
-        return images, None if self.labels is None else self.labels[indices]
+        images, labels = self.raw(indices)
+        return self.scaled(images), labels
 
 
 def padded(images: np.ndarray | Tensor, resolution: int) -> Tensor:
@@ -104,3 +233,9 @@ def padded(images: np.ndarray | Tensor, resolution: int) -> Tensor:
             f"{resolution}x{resolution}"
         )
     return torch.nn.functional.pad(tensor, [gap // 2] * 4)
+
+
+def _type_of(images: Any) -> torch.dtype:
+    if isinstance(images, Tensor):
+        return images.dtype
+    return tensor_of(np.zeros(0, images.dtype)).dtype

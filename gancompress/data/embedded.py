@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gancompress import assets
 from gancompress.data.arrays import ArrayDataset, padded
+from gancompress.data.fashion import CLASSES
 
 RESOLUTION = 32
 N_CLASSES = 10
@@ -23,4 +24,4 @@ def embedded_images() -> tuple[Tensor, Tensor]:
 def embedded() -> ArrayDataset:
     """Return the embedded images as a data set of 10 classes."""
     images, labels = embedded_images()
-    return ArrayDataset(images, labels, N_CLASSES)
+    return ArrayDataset(images, labels, N_CLASSES, class_names=CLASSES)

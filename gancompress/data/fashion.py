@@ -53,7 +53,10 @@ def fashion(folder: str | Path, *, train: bool = True, resolution: int = 32) -> 
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DataError(f"{folder}: images {images.shape} do not fit labels {labels.shape}")
     return ArrayDataset(
-        padded(images[:, None], resolution), torch.as_tensor(labels.astype(np.int64)), 10
+        padded(images[:, None], resolution),
+        torch.as_tensor(labels.astype(np.int64)),
+        len(CLASSES),
+        class_names=CLASSES,
     )
 
 

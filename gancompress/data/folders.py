@@ -1,172 +1,158 @@
-"""Images of the user's own: a folder of pictures, an .npz, or the idx files of Fashion-MNIST."""
+"""Images of the user's own: a folder of pictures, an archive, arrays in a file, or idx files."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from gancompress.data.arrays import ArrayDataset, Dataset
+from gancompress.data.arrays import Dataset
+from gancompress.data.classes import Arrangement, Listing, arrange, read_classes
 from gancompress.data.fashion import fashion, is_fashion_folder
+from gancompress.data.framing import Frame
+from gancompress.data.hdf5 import HDF5_SUFFIXES, open_hdf5
+from gancompress.data.layouts import reframed
+from gancompress.data.npz import open_npy, open_npz
+from gancompress.data.picture_set import PictureSet
+from gancompress.data.pictures import SUFFIXES
+from gancompress.data.ranges import checked_range
+from gancompress.data.stores import FolderStore, list_folder
+from gancompress.data.tars import open_tars, shards_of
+from gancompress.data.zips import open_zip
 from gancompress.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
-CACHE_BYTES = 2**30
+VIDEO = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
+SOUND = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".m4a")
 
 
-def open_images(path: str | Path) -> Dataset:
-    """Return the data set at ``path``: an image folder, an ``.npz`` with x (and y), or idx files.
+def open_images(
+    path: str | Path,
+    *,
+    size: object = None,
+    crop: object = None,
+    flip: bool = False,
+    alpha: str = "white",
+    values: object = None,
+    classes: str | Path | Sequence[str] | None = None,
+    split: str | None = None,
+    layout: str | None = None,
+    on_bad_sample: str = "error",
+) -> Dataset:
+    """Return the data set at ``path``, which docs/data.md describes kind by kind (ours).
+
+    A folder of pictures (each folder in it a class), a ``.zip`` or ``.tar`` of them, the idx files
+    of Fashion-MNIST, or arrays in ``.npz``, ``.npy``, ``.h5``. What was done to the files is told
+    by the ``notes`` of the result.
+
+    Args:
+        path: a file, a folder, or tar shards such as ``shard-{0000..0012}.tar``.
+        size: height and width of the result: ``64``, ``"64x48"`` or a pair.
+        crop: ``"center"``, or height and width of the central part to cut; before ``size``.
+        flip: add the mirrored pictures, as indices after all others.
+        alpha: ``"white"`` or ``"black"`` to lay transparency over, ``"keep"`` for a channel of its
+            own, ``"refuse"``.
+        values: (black, white), the numbers that become -1 and 1; needed for floats.
+        classes: a classes file, or names: fixes which folders are classes, and their order.
+        split: a part such as ``"train"`` of a folder or of an array file.
+        layout: ``"nchw"`` or ``"nhwc"`` where an array could be read both ways.
+        on_bad_sample: ``"error"``, or ``"skip"`` for pictures that cannot be read.
 
     Raises:
         DataError: nothing of the kind is there, or the files do not fit together.
+        ConfigError: an option is none, or a package that reads this kind is not installed.
     """
+    frame, range_ = Frame.of(size, crop, flip), checked_range(values)
+    names = read_classes(classes)
+    pictures: dict[str, Any] = {
+        "frame": frame,
+        "alpha": alpha,
+        "values": range_,
+        "on_bad_sample": on_bad_sample,
+    }
+    arrays: dict[str, Any] = {"values": range_, "layout": layout, "classes": names}
+    if shards := shards_of(path):
+        return open_tars(shards, names, **pictures)
     path = Path(path)
     if not path.exists():
         raise DataError(f"no data at {str(path)!r}")
     if path.is_dir():
-        return fashion(path) if is_fashion_folder(path) else ImageFolder(path)
-    if path.suffix == ".npz":
-        return read_npz(path)
+        path = path if split is None else _part(path, split)
+        if is_fashion_folder(path):
+            return reframed(fashion(path), frame)
+        return ImageFolder(path, classes=names, **pictures)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return reframed(open_npz(path, split=split, **arrays), frame)
+    if split is not None:
+        raise DataError(f"{path} has no parts; split={split!r} is for folders and .npz files")
+    if suffix == ".npy":
+        return reframed(open_npy(path, **arrays), frame)
+    if suffix in HDF5_SUFFIXES:
+        return reframed(open_hdf5(path, **arrays), frame)
+    if suffix == ".zip":
+        return open_zip(path, names, **pictures)
     raise DataError(
-        f"{str(path)!r} is neither a folder of images nor an .npz file with x (and y for labels)"
+        f"{str(path)!r} is neither a folder of images nor a file of them "
+        "(.npz, .npy, .h5, .hdf5, .zip, .tar)" + _instead(suffix)
     )
 
 
-def read_npz(path: Path) -> ArrayDataset:
-    """Return the images ``x`` and labels ``y`` of an ``.npz`` file.
-
-    ``x`` is uint8 of shape (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3; ``y`` integers
-    (n,), optional. Nothing pickled is read.
+class ImageFolder(PictureSet):
+    """Pictures below a folder; each folder in it is a class, see `gancompress.data.classes`.
 
     Raises:
-        DataError: the file is damaged, or holds other shapes or types.
-    """
-    try:
-        # Opened here: numpy leaves a damaged file open.
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            if "x" not in file:
-                raise DataError(f"{path} has no array 'x'; it holds {', '.join(file) or 'nothing'}")
-            x, y = file["x"], file.get("y")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    if x.dtype != np.uint8:
-        raise DataError(
-            f"{path}: x must be uint8 (0..255); found {x.dtype}"
-            + (f" in [{x.min():.3g}, {x.max():.3g}]" if x.size and x.dtype.kind in "fiu" else "")
-        )
-    if x.ndim == 3:
-        x = x[:, None]
-    elif x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
-        x = x.transpose(0, 3, 1, 2)
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise DataError(f"{path}: x has shape {x.shape}; expected (n, 1 or 3, side, side)")
-    if y is not None and y.dtype.kind not in "iu":
-        raise DataError(f"{path}: y must be integer labels; found {y.dtype}")
-    labels = None if y is None else torch.from_numpy(y.astype(np.int64))
-    return ArrayDataset(torch.from_numpy(np.array(x)), labels)
-
-
-class ImageFolder:
-    """A ``Dataset`` over picture files, read on demand and kept as far as memory allows (ours).
-
-    With subfolders, each is a class, numbered in order of name; without, there are no labels. All
-    pictures must be squares of one size, all grey or all colour: checked from their headers here,
-    before any training.
-
-    Raises:
-        DataError: no pictures, an unreadable one, or sizes that differ; the file is named.
+        DataError: no pictures, folders that are no classes, or files that do not fit together.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, *, classes: dict[str, str] | None = None, **options: Any
+    ) -> None:
         self.folder = Path(folder)
-        classes = sorted(p for p in self.folder.iterdir() if p.is_dir() and _pictures(p))
-        loose = _pictures(self.folder)
-        if classes and loose:
-            raise DataError(
-                f"{self.folder} holds pictures ({loose[0].name}) beside class folders "
-                f"({classes[0].name}/): move them into a class, or elsewhere"
-            )
-        self.classes = tuple(p.name for p in classes)
-        self.files = [f for c in classes for f in _pictures(c)] if classes else loose
-        if not self.files:
-            raise DataError(f"{self.folder} holds no picture ({', '.join(SUFFIXES)})")
-        counts = [len(_pictures(c)) for c in classes]
-        each = torch.arange(len(classes)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
-        self.labels = each if classes else None
-        self._channels, self._resolution = self._survey()
-        self._cache: dict[int, Tensor] = {}
-        self._room = CACHE_BYTES // (self._channels * self._resolution**2)
-
-    @property
-    def n_classes(self) -> int | None:
-        """Number of class folders, or ``None``."""
-        return len(self.classes) or None
-
-    @property
-    def channels(self) -> int:
-        """1 when all pictures are grey, otherwise 3."""
-        return self._channels
-
-    @property
-    def resolution(self) -> int:
-        """Height and width in pixels."""
-        return self._resolution
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Return float32 images (n, c, h, w) in [-1, 1] and int64 labels (n,) or ``None``.
-
-        Raises:
-            DataError: a file is damaged; it is named.
-        """
-        chosen = torch.as_tensor(indices)
-        images = torch.stack([self._image(int(i)) for i in chosen])
-        labels = None if self.labels is None else self.labels[chosen]
-        return images.to(torch.float32).div_(127.5).sub_(1.0), labels
-
-    def _image(self, index: int) -> Tensor:
-        if index in self._cache:
-            return self._cache[index]
-        file = self.files[index]
-        from PIL import Image
-
-        try:
-            with Image.open(file) as picture:
-                array = np.array(picture.convert("L" if self._channels == 1 else "RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{file} is damaged: {error}. Repair or remove it") from error
-        image = torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1)
-        if len(self._cache) < self._room:
-            self._cache[index] = image
-        return image
-
-    def _survey(self) -> tuple[int, int]:
-        from PIL import Image
-
-        first: tuple[int, int] | None = None
-        grey = True
-        for file in self.files:
-            try:
-                with Image.open(file) as picture:
-                    size, mode = picture.size, picture.mode
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise DataError(f"{file} is no readable picture: {error}. Remove it") from error
-            first = first or size
-            grey = grey and mode in ("L", "1")
-            if size != first or size[0] != size[1]:
-                raise DataError(
-                    f"{file} is {size[0]}x{size[1]}; expected squares of one size, the first is "
-                    f"{first[0]}x{first[1]}. Crop and resize them beforehand"
-                )
-        assert first is not None
-        return (1 if grey else 3), first[0]
+        listing, stamps = list_folder(self.folder, SUFFIXES)
+        found = arrange(listing, classes)
+        if not found.files:
+            raise DataError(_nothing(self.folder, listing, found))
+        store = FolderStore(self.folder, found.files, stamps)
+        each = torch.arange(len(found.names))
+        labels = each.repeat_interleave(torch.tensor(found.counts, dtype=torch.int64))
+        super().__init__(
+            store, labels if found.names else None, found.names, notes=found.notes, **options
+        )
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+def _part(folder: Path, split: str) -> Path:
+    parts = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    if split not in parts:  # by comparing names: "../other" is no part
+        raise DataError(
+            f"{folder} has no part {split!r}; it holds {', '.join(parts[:9]) or 'none'}"
+        )
+    return folder / split
+
+
+def _nothing(folder: Path, listing: Listing, found: Arrangement) -> str:
+    films = sum(listing.others.get(s, 0) for s in VIDEO)
+    sounds = sum(listing.others.get(s, 0) for s in SOUND)
+    said = f" ({'; '.join(found.notes)})" if found.notes else ""
+    if films:
+        return (
+            f"{folder} holds {films:,} films and no picture. Films are not read: write their "
+            "frames as pictures, for example ffmpeg -i film.mp4 frames/%06d.png"
+        )
+    if sounds:
+        return (
+            f"{folder} holds {sounds:,} sound files and no picture. Sound is opened by "
+            "gancompress.data.sound.open_sound"
+        )
+    return f"{folder} holds no picture ({', '.join(SUFFIXES)}){said}"
+
+
+def _instead(suffix: str) -> str:
+    if suffix in VIDEO:
+        return ". Films are not read: write their frames as pictures into a folder"
+    if suffix in SOUND:
+        return ". Sound is opened by gancompress.data.sound.open_sound"
+    if suffix in SUFFIXES:
+        return ". One picture is no data set: give its folder"
+    return ""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import CheckpointError, DataError
-from gancompress.metrics.extras import require
+from gancompress.extras import require
 from gancompress.metrics.reference import TEACHER_SEED, Images, set_name
 from gancompress.metrics.sampling import Sampler, draw
 from gancompress.weights.reading import read_weight_file

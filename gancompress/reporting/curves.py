@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gancompress.errors import DataError
-from gancompress.metrics.extras import require
+from gancompress.extras import require
 
 COLOURS = ("#3366aa", "#cc5533", "#338855", "#8855aa", "#997722", "#227788", "#aa3366", "#555555")
 MARKERS = "osD^vPX*"

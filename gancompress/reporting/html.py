@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from gancompress.errors import DataError, StorageError
-from gancompress.metrics.extras import require
+from gancompress.extras import require
 from gancompress.reporting.pictures import png
 from gancompress.reporting.tables import Table
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancompress.data.arrays import Dataset
+from gancompress.data.arrays import Dataset, size_of
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import stream
 from gancompress.errors import ConfigError, DataError, GancompressError
@@ -112,7 +112,7 @@ def refuse_noise_for_pictures(sampler: InputSampler, images: Tensor) -> None:
 
 def _check_data(images: Tensor, dataset: Dataset, sampler: InputSampler) -> None:
     made = tuple(images.shape[1:])
-    given = (dataset.channels, dataset.resolution, dataset.resolution)
+    given = (dataset.channels, *size_of(dataset))
     if made != given:
         raise DataError(
             f"the generator makes images {made} (channels, height, width); the data has {given}. "

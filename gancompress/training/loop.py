@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gancompress.data.arrays import Dataset
+from gancompress.data.arrays import Dataset, described
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import derived_seed
 from gancompress.errors import ConfigError
@@ -118,6 +118,8 @@ def train(
             facts = {RECORD: arithmetic.record()}
             run.begin(recipe, resume=resume is not None, facts=facts)
             stack.push(run.leave)
+            if dataset is not None:
+                run.write_json("data.json", described(dataset))
             found = starting_point(run, resume, log)
         log.event(RECORD, arithmetic.describe(), **arithmetic.record())
         if people.remark:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import gancompress as gc
 from gancompress.cli import main
@@ -194,6 +195,26 @@ def test_prune_leaves_a_verified_smaller_model(
     assert type(small) is own_nets.Generator
     assert sum(p.numel() for p in small.parameters()) == summary["size"]["small"]["params"]
     assert small(torch.zeros(3, 8), torch.zeros(3, dtype=torch.int64)).shape == (3, 1, 8, 8)
+
+
+def test_class_names_are_shown_and_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i, name in enumerate(["10", "9", "heron", "tench"]):
+        name = f"bird {name}" if i < 2 else f"bird {60 * i}"
+        (here / "pictures" / name).mkdir(parents=True)
+        for k in range(8):
+            picture = Image.new("LA", (8, 8), (30 * i + k, 255))
+            picture.save(here / "pictures" / name / f"{k}.png")
+    (here / "pictures" / "__MACOSX").mkdir()
+    capsys.readouterr()
+    assert main([*WORDS, "--data", "pictures", "--out", "birds"]) == 0
+    said = capsys.readouterr().err
+    assert "4 classes: 0 bird 9, 1 bird 10, 2 bird 120, 3 bird 180" in said
+    assert "labels in their order" in said
+    assert "transparency laid over white" in said
+    names = ["bird 9", "bird 10", "bird 120", "bird 180"]
+    assert json.loads((here / "birds" / "subject.json").read_text())["classes"] == names
+    kept = json.loads((here / "birds" / "data.json").read_text())
+    assert (kept["classes"], kept["images"], kept["size"]) == (names, 32, [8, 8])
 
 
 def test_screen_ends_with_table_picture_and_next_command(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gancompress.data.folders import ImageFolder, open_images, read_npz
+from gancompress.data.folders import ImageFolder, open_images
+from gancompress.data.npz import read_npz
 from gancompress.errors import DataError
 
 
@@ -23,11 +24,10 @@ def test_class_folders(tmp_path: Path) -> None:
     for name, value in (("b", 10), ("a", 20)):
         for i in range(3):
             picture(tmp_path / name / f"{i}.png", value=value)
-    (tmp_path / "empty").mkdir()
     data = open_images(tmp_path)
     assert isinstance(data, ImageFolder)
     assert (len(data), data.n_classes, data.channels, data.resolution) == (6, 2, 3, 8)
-    assert data.classes == ("a", "b")
+    assert data.classes == data.class_names == ("a", "b")
     for _ in range(2):  # from the file, then from memory
         images, labels = data.batch(torch.tensor([5, 0]))
         assert labels is not None
@@ -47,13 +47,17 @@ def test_a_flat_grey_folder_has_no_labels(tmp_path: Path) -> None:
     assert images.shape == (2, 1, 8, 8)
 
 
-def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gancompress.data.folders.CACHE_BYTES", 2 * 3 * 8 * 8)
+@pytest.mark.parametrize(("room", "kept"), [(4, 0), (5, 5)])
+def test_memory_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, kept: int
+) -> None:
+    monkeypatch.setattr("gancompress.data.picture_set.CACHE_BYTES", room * 3 * 8 * 8)
     for i in range(5):
         picture(tmp_path / f"{i}.png", value=i)
     data = ImageFolder(tmp_path)
     images, _ = data.batch(torch.arange(5))
-    assert len(data._cache) == 2
+    assert data._kept.sum() == kept
+    assert (data._memory is None) == (kept == 0)
     again, _ = data.batch(torch.arange(5))
     assert torch.equal(images, again)
 
@@ -112,8 +116,11 @@ def test_npz_layouts(tmp_path: Path, shape: tuple[int, ...], channels: int) -> N
     [
         ({"z": np.zeros(3)}, "no array 'x'"),
         ({"x": np.zeros((2, 8, 8), np.float32) + 7}, r"uint8.*found float32 in \[7, 7\]"),
-        ({"x": np.zeros((2, 8, 9), np.uint8)}, "side, side"),
-        ({"x": np.zeros((2, 5, 8, 8), np.uint8)}, r"\(2, 5, 8, 8\)"),
+        ({"x": np.zeros((2, 9), np.uint8)}, r"\(2, 9\)"),
+        ({"x": np.zeros((2, 40, 50, 60), np.uint8)}, r"\(2, 40, 50, 60\).*1 to 32 channels"),
+        ({"x": np.zeros((2, 5, 8, 9), np.uint8)}, r"\(2, 5, 8, 9\).*layout"),
+        ({"x": np.zeros((2, 8, 8)), "images": np.zeros((2, 8, 8))}, "x and images"),
+        ({"x_train": np.zeros((2, 8, 8)), "x_test": np.zeros((2, 8, 8))}, "split='train'"),
         ({"x": np.zeros((0, 8, 8), np.uint8)}, "no image"),
         ({"x": np.zeros((2, 8, 8), np.uint8), "y": np.zeros(3, np.int64)}, "as many labels"),
         ({"x": np.zeros((2, 8, 8), np.uint8), "y": np.array([0.5, 1])}, "integer labels"),

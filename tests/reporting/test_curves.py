@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gancompress.errors import ConfigError, DataError
-from gancompress.metrics.extras import require
+from gancompress.extras import require
 from gancompress.reporting.curves import Point, curves, pareto, pareto_front, read_metrics
 
 RECORDS = [{"step": i, "g_loss": 1.0 / (i + 1), "note": "x"} for i in range(20)]

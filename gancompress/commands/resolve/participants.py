@@ -19,7 +19,7 @@ from gancompress.commands.resolve.subject import (
     resolve,
     sampler_for,
 )
-from gancompress.data.arrays import Dataset
+from gancompress.data.arrays import Dataset, class_names_of, notes_of
 from gancompress.data.embedded import embedded
 from gancompress.data.folders import open_images
 from gancompress.errors import CheckpointError, ConfigError
@@ -47,6 +47,11 @@ class Participants:
     discriminator: nn.Module | None
     dataset: Dataset | None
     task: Task
+
+    def class_names(self) -> list[str] | None:
+        """Return the names of the data's classes, in the order of their labels."""
+        names = None if self.dataset is None else class_names_of(self.dataset)
+        return None if not names else list(names)
 
     def data_is_read(self, recipe: Recipe) -> bool:
         """Return whether the run shows its data to a discriminator that learns."""
@@ -182,7 +187,9 @@ def dataset_of(subject: Subject, recipe: Recipe, data: str | None) -> Dataset | 
     if data is None and subject.run is not None and (data := subject.origin.get("data")):
         note(f"no --data: the images of {subject.run}, {data}")
     if data is not None:
-        return open_images(data)
+        dataset = open_images(data)
+        say_data(dataset)
+        return dataset
     if subject.spec == EMBEDDED:
         return embedded()
     if recipe.network == "biggan-fashion32" and recipe.kind == "train":
@@ -192,3 +199,13 @@ def dataset_of(subject: Subject, recipe: Recipe, data: str | None) -> Dataset | 
         raise ConfigError("training needs images: --data FOLDER or --data FILE.npz")
     note("no --data: the teacher's own images are the only source")
     return None
+
+
+def say_data(dataset: Dataset) -> None:
+    """Say on stderr how the files were read, and which label each class has."""
+    for line in notes_of(dataset):
+        note(f"data: {line}")
+    if names := class_names_of(dataset):
+        shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:20]))
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        note(f"data: {len(names)} classes: {shown}{more}")
