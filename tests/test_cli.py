@@ -53,7 +53,12 @@ def test_verbs_and_flags_are_frozen() -> None:
     wanted |= {alias: wanted[name] for alias, name in ALIASES.items()}
     assert found == wanted
     completion = {"--install-completion", "--show-completion"}
-    assert long_flags(root) - completion - {"--help"} == {"--version", "--debug", "--quiet"}
+    assert long_flags(root) - completion - {"--help"} == {
+        "--version",
+        "--debug",
+        "--quiet",
+        "--plugin",
+    }
 
 
 def test_exit_codes_are_frozen() -> None:
