@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sized
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
 from gancompress.training.recovery import Recovery
+from gancompress.training.run_files import DATA
 from gancompress.training.run_folder import RunFolder
 from gancompress.training.samples import Range, sample_images, save_grid
 from gancompress.training.saves import Saves
@@ -115,17 +117,10 @@ def train(
         # Start, or go on.
         found: Checkpoint | None = None
         if run is not None:
-            facts = {RECORD: arithmetic.record()}
-            run.begin(recipe, resume=resume is not None, facts=facts)
+            run.begin(recipe, resume=resume is not None, facts={RECORD: arithmetic.record()})
             stack.push(run.leave)
-            if dataset is not None:
-                run.write_json("data.json", described(dataset))
             found = starting_point(run, resume, log)
-        log.event(RECORD, arithmetic.describe(), **arithmetic.record())
-        if people.remark:
-            log.event("loss", people.remark)
-        if discriminator is None and recipe.adversarial.weight > 0:
-            log.event("no_discriminator", "no discriminator: the distillers alone teach")
+        say_start(recipe, task, people, discriminator, run, log)
         state = start_state(recipe, task, people, found, total, log)
         update = Steps(recipe, task, people.teacher, device, arithmetic)
         recovery = Recovery(state.snapshot(total))
@@ -174,6 +169,25 @@ def train(
     return TrainResult(
         state.ema.eval(), state.plan, log.history, run and run.path, exit_code, state.verified
     )
+
+
+def say_start(
+    recipe: Recipe,
+    task: Task,
+    people: Participants,
+    discriminator: nn.Module | None,
+    run: RunFolder | None,
+    log: Log,
+) -> None:
+    """Tell, before the first step, what was decided, and keep how the data was read."""
+    data = getattr(task, "dataset", None) or getattr(task, "data", None)
+    if run is not None and isinstance(data, Sized) and hasattr(data, "channels"):
+        run.write_json(DATA, described(data))
+    log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
+    if people.remark:
+        log.event("loss", people.remark)
+    if discriminator is None and recipe.adversarial.weight > 0:
+        log.event("no_discriminator", "no discriminator: the distillers alone teach")
 
 
 def start_state(
