@@ -39,13 +39,13 @@ def warn_of_forgotten(
     parameters: Collection[torch.Tensor], given: Sequence[torch.optim.Optimizer]
 ) -> None:
     """Warn of optimisers in use that hold parameters which a cut replaced, and were not given."""
-    ids, known = {id(p) for p in parameters}, {id(o) for o in given}
+    known, moved = {id(o) for o in given}, {id(p) for p in parameters}
     # By type, not isinstance: lazy proxies among all objects would be loaded by it.
     found = [o for o in gc.get_objects() if issubclass(type(o), torch.optim.Optimizer)]
     for optimizer in found:
         if id(optimizer) in known:
             continue
-        lost = [p for g in optimizer.param_groups for p in g["params"] if id(p) in ids]
+        lost = [p for g in optimizer.param_groups for p in g["params"] if id(p) in moved]
         held = len(lost)
         # One that was made and never used may be what another replaced: it trains nothing.
         if any(p in optimizer.state or p.grad is not None for p in lost):

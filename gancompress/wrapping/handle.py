@@ -267,9 +267,10 @@ class Masked:
             training=self.graph.trains != "same",
         )  # fmt: skip
         before = list(self.generator.parameters())
+        held = {id(p) for o in optimizers for g in o.param_groups for p in g["params"]}
         self._operate(plan, optimizers, copies, check)
-        left = {id(p) for p in self.generator.parameters()}
-        warn_of_forgotten([p for p in before if id(p) not in left], optimizers)
+        held |= {id(p) for p in self.generator.parameters()}
+        warn_of_forgotten([p for p in before if id(p) not in held], optimizers)
         return plan
 
     def _operate(
