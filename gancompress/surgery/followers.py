@@ -38,18 +38,20 @@ def average_in(copy: object, generator: nn.Module) -> nn.Module:
 def warn_of_forgotten(
     parameters: Collection[torch.Tensor], given: Sequence[torch.optim.Optimizer]
 ) -> None:
-    """Warn of optimisers that hold parameters which a cut replaces, and were not given (ours)."""
-    ids, known = {id(p) for p in parameters}, {id(o) for o in given}
+    """Warn of optimisers in use that hold parameters which a cut replaced, and were not given."""
+    known, moved = {id(o) for o in given}, {id(p) for p in parameters}
     # By type, not isinstance: lazy proxies among all objects would be loaded by it.
     found = [o for o in gc.get_objects() if issubclass(type(o), torch.optim.Optimizer)]
     for optimizer in found:
         if id(optimizer) in known:
             continue
-        held = sum(id(p) in ids for g in optimizer.param_groups for p in g["params"])
-        if held:
+        lost = [p for g in optimizer.param_groups for p in g["params"] if id(p) in moved]
+        held = len(lost)
+        # One that was made and never used may be what another replaced: it trains nothing.
+        if any(p in optimizer.state or p.grad is not None for p in lost):
             warnings.warn(
                 f"shrink() was not given the optimizer ({type(optimizer).__name__}) that holds "
                 f"{held} of the parameters which it has replaced: its next steps move tensors that "
                 "the generator no longer uses. Pass it, shrink([optimizer]), or make a new one",
-                stacklevel=4,
+                stacklevel=3,
             )

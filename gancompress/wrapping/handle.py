@@ -272,7 +272,11 @@ class Masked:
             self.generator, self.graph.example, seed=len(self.cut_errors),
             training=self.graph.trains != "same",
         )  # fmt: skip
+        before = list(self.generator.parameters())
+        held = {id(p) for o in optimizers for g in o.param_groups for p in g["params"]}
         self._operate(plan, optimizers, copies, check)
+        held |= {id(p) for p in self.generator.parameters()}
+        warn_of_forgotten([p for p in before if id(p) not in held], optimizers)
         return plan
 
     def _operate(
@@ -283,7 +287,6 @@ class Masked:
         check: CutCheck | None = None,
     ) -> None:
         copies = [average_in(c, self.generator) for c in copies]
-        before = list(self.generator.parameters())
         old_masks = [self._masks, *(find_masks(c) for c in copies)]
         if any(set(m) != set(self._masks) for m in old_masks):
             raise GraphError("copies must be deep copies of the wrapped generator, with its masks")
@@ -302,8 +305,6 @@ class Masked:
             history = plan if self.history is None else self.history.then(plan)
         self._graph, self._masks, self.history = graph, new_masks[0], history
         self.cut_errors += errors
-        left = {id(p) for p in self.generator.parameters()}
-        warn_of_forgotten([p for p in before if id(p) not in left], optimizers)
 
     def prune(self, plan: Plan | None = None, *, check: bool = True) -> nn.Module:
         """Return a plain, smaller module without gates, verified against the masked one (ours).

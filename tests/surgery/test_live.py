@@ -421,6 +421,8 @@ def test_an_optimiser_that_was_not_given_is_said() -> None:
     net, x = build("plain"), inputs("plain")
     masked = gc.wrap(net, x, target="params=2x")
     mine, other = torch.optim.Adam(net.parameters()), torch.optim.Adam(nn.Linear(2, 2).parameters())
+    loss(net, x).backward()
+    mine.step()
     masked.advance(1.0)
     with pytest.warns(UserWarning, match=r"not given the optimizer \(Adam\)") as caught:
         masked.shrink([other])
