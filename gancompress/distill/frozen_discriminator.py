@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from gancompress.distill.maths import widen
 from gancompress.distill.protocol import Context
 from gancompress.distill.tap_pairs import find_taps
-from gancompress.distill.taps import Taps, tap_path, tensors_in
+from gancompress.distill.taps import Taps, tap_path
 from gancompress.errors import ConfigError, DataError
+from gancompress.modules.nested import tensors_of
 from gancompress.modules.undisturbed import look
 
 
@@ -39,7 +40,7 @@ class FrozenDiscriminator:
         self.network = copy.deepcopy(context.discriminator).requires_grad_(False)
         self.network.eval()
         self.who = who
-        images = next(tensors_in(look(context.teacher, context.example)))
+        images = next(iter(tensors_of(look(context.teacher, context.example))))
         arguments = self._arguments(images, context.labels())
         found = {tap: size for size, tap in find_taps(self.network, arguments).items()}
         if taps is not None:
@@ -80,7 +81,7 @@ class FrozenDiscriminator:
         ]
         try:
             with torch.enable_grad(), Taps(self.network, list(self.sizes)) as taps:
-                score = next(tensors_in(self.network(*self._arguments(images, labels))))
+                score = next(iter(tensors_of(self.network(*self._arguments(images, labels)))))
                 features = taps.take()
                 total = widen(score).reshape(score.shape[0], -1).mean(1).sum()
                 # Only the part behind the first tap is differentiated here.

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gancompress.errors import GraphError
+from gancompress.modules.nested import tensors_of
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -23,18 +24,7 @@ def all_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     for sub in module.modules():
         for store in (sub._parameters, sub._buffers, vars(sub)):
             for value in store.values():
-                yield from _tensors_in(value)
-
-
-def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif type(value) in (list, tuple):
-        for v in value:
-            yield from _tensors_in(v)
-    elif type(value) is dict:
-        for v in value.values():
-            yield from _tensors_in(v)
+                yield from tensors_of(value)
 
 
 def copy_with(module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError, GancompressError
 from gancompress.modules.discriminator import logits_of
 from gancompress.modules.undisturbed import BufferGuard, evaluating
+from gancompress.modules.user_line import failing_line
 from gancompress.training.order import stream
 
 PROBE = 2
@@ -118,12 +117,8 @@ def _run(module: nn.Module, arguments: tuple[Any, ...], what: str) -> Any:
     except GancompressError as error:
         raise type(error)(f"{what}: {error}") from error
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = str(Path(__file__).resolve().parent.parent)
-        theirs = [
-            f for f in frames if not f.filename.startswith(own) and "torch/" not in f.filename
-        ]
-        place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+        line = failing_line(error)
+        place = f" at {line}" if line else ""
         raise DataError(f"{what}: {type(error).__name__}: {error}{place}") from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import CheckpointError, ConfigError, closest
+from gancompress.modules.user_line import failing_line
 
 
 def load_builder(spec: str) -> Callable[[], Any]:
@@ -152,10 +152,7 @@ def _some(names: list[str], limit: int = 3) -> str:
 
 def where(error: BaseException) -> str:
     """Say ``error`` in one line, with the last place in the user's own code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).resolve().parent.parent)
-    called = [f for f in frames if not f.filename.startswith((ours, "<frozen"))]
-    theirs = [f for f in called if f"{os.sep}site-packages{os.sep}" not in f.filename] or called
-    place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+    line = failing_line(error)
+    place = f" at {line}" if line else ""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}{place}"

@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gancompress.errors import GraphError
-from gancompress.graph import form as runtime
+from gancompress.graph.form import module as runtime
 from gancompress.graph.form.export_mode import placeholders
 from gancompress.graph.form.hold_counts import hold_counts
 from gancompress.graph.form.literals import drop_assertions, plant_literals

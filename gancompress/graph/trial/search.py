@@ -23,7 +23,8 @@ from gancompress.graph.tracer import scalars_of, steady_name, unsteady
 from gancompress.graph.trial.arithmetic import Findings, by_arithmetic, free_atoms, trial_plan
 from gancompress.graph.trial.silenced import Step, StepsMode, silenced
 from gancompress.modules.copying import named_tensors
-from gancompress.modules.dispatch import Watch, tensors_in
+from gancompress.modules.dispatch import Watch
+from gancompress.modules.nested import tensors_of
 from gancompress.modules.user_line import failing_line
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class CheckMode(Watch):
                 text = f"{op.name} fixes the number of groups in Python"
                 raise Mismatch(self.index, text, (dim,))
         step = self.steps[self.index]
-        tensors = tensors_in(out)
+        tensors = tensors_of(out)
         for tensor, dims, old, now in zip(tensors, op.outputs, op.shapes, step.shapes, strict=True):
             off = list(dims)
             if len(dims) == tensor.dim() == len(now):
