@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from gancompress.errors import GraphError
+from gancompress.graph.form.constants import read_live
 from gancompress.graph.form.module import refreshed
 from gancompress.graph.trial.workbench import moving_nothing
 from gancompress.modules.copying import copy_with
@@ -73,7 +74,14 @@ def computed_weights(holder: nn.Module) -> dict[str, bool]:
 
 def _plain(generator: nn.Module) -> nn.Module:
     """Return a copy in which computed weights are plain parameters."""
-    copy = copy_with(generator, lambda t: t if isinstance(t, nn.Parameter) else clone(t))
+    stores = {p.untyped_storage()._cdata for p in generator.parameters()}
+
+    def replace(t: torch.Tensor) -> torch.Tensor:
+        # A view of a parameter that an attribute holds moves with it, and must stay one.
+        view = not t.is_meta and t.untyped_storage()._cdata in stores
+        return t if view or isinstance(t, nn.Parameter) else clone(t)
+
+    copy = copy_with(generator, replace)
     copy.eval()
     for sub in list(copy.modules()):
         values: dict[str, torch.Tensor] = {}
@@ -121,6 +129,7 @@ def export_mode(
             'form="graph" the generator can still be pruned'
         ) from error
     assert isinstance(made, fx.GraphModule)
+    read_live(made, copy)
     for node, leaf in zip(
         placeholders(made.graph), pytree.tree_leaves((args, kwargs)), strict=True
     ):

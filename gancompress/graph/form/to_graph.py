@@ -20,6 +20,7 @@ from gancompress.graph.form.export_mode import clone, computed_weights, export_m
 from gancompress.graph.form.literals import plant_literals
 from gancompress.graph.form.merge_modes import merge_modes
 from gancompress.graph.form.module import GraphForm
+from gancompress.graph.form.regions import own_sizes
 from gancompress.graph.form.rewrite import (
     check_inputs,
     compute_weights,
@@ -81,6 +82,7 @@ def to_graph(
     computed = computed_weights(holder)
     made = {mode: export_mode(generator, args, kw, max(rows, 2), mode) for mode in (True, False)}
     merge_modes(made[True], made[False], set(dict(holder.named_modules(remove_duplicate=False))))
+    own_sizes(made[True])
     fit(made[True], holder, computed)
     follow_device(made[True].graph)
     compute_weights(made[True].graph, computed)
