@@ -33,7 +33,8 @@ _PLUMBING = {"torch", "functorch", "torchgen", "numpy", "einops", "opt_einsum", 
 # Names that Python gives to what was typed: a prompt, a notebook of old, `python -` and a doctest.
 _TYPED = ("<stdin", "<python-input", "<ipython-input", "<console", "<doctest")
 _TEXT = "<string>"  # of `python -c`, and of what exec() is given
-_GENERATED = {"__init__", "__eq__", "__new__", "__repr__", "__create_fn__", "__hash__", "__lt__"}
+_GENERATED = {"__init__", "__eq__", "__new__", "__repr__", "__create_fn__", "__hash__", "__lt__",
+              "<lambda>"}  # fmt: skip
 _CELL = re.compile(r"[\\/]ipykernel_\d+[\\/]")
 
 
