@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -82,12 +82,14 @@ class ChannelGraph:
         keep: Sequence[tuple[np.ndarray, Reason]] = (),
         form: str = "module",
         exact: bool = True,
+        follow: Set[AttributeKey] = frozenset(),
     ) -> None:
         self.slots, self.shapes, self.trainable = dict(slots), dict(shapes), frozenset(trainable)
         self.solution, self.ops, self.reads = solution, list(ops), list(reads)
         self.outputs, self.uses, self.attributes = dict(outputs), list(uses), dict(attributes)
         self.fake, self.batch, self.form, self.exact = fake, batch, form, exact
         self.sequences, self.example, self.keep = dict(sequences), example, list(keep)
+        self.follow = frozenset(follow)
         self.groups: list[Group] = collect_groups(self.slots, solution)
         self._by_name = {g.name: g for g in self.groups}
         self._position = {g.name: i for i, g in enumerate(self.groups)}

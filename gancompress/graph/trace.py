@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import nn
 
 from gancompress.errors import GraphError
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
-from gancompress.graph.attributes import number_at, numbers_in
+from gancompress.graph.attributes import number_at, numbers_in, tensor_numbers
 from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import in_form
 from gancompress.graph.groups import ChannelGraph
@@ -19,7 +19,7 @@ from gancompress.graph.record import DataMode, RecordMode
 from gancompress.graph.sizes import SizeUse, SizeWatch, plant
 from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import Tracer
-from gancompress.graph.trial.arithmetic import Findings
+from gancompress.graph.trial.arithmetic import by_arithmetic
 from gancompress.graph.trial.search import probe
 from gancompress.graph.trial.workbench import Workbench
 from gancompress.modules.copying import named_tensors, refuse_shells
@@ -35,6 +35,7 @@ def trace(
     keep: Sequence[tuple[np.ndarray, Reason]] = (),
     trial: bool = True,
     exact: bool = True,
+    follow: Set[AttributeKey] = frozenset(),
 ) -> ChannelGraph:
     """Run ``generator`` once (on a copy, in eval mode) and return its channel groups (ours).
 
@@ -51,6 +52,7 @@ def trace(
         exact: a cut must not change the output. Without, numbers and norms over all channels may
             change with the widths, and channels that nothing silences may go: for a network that
             learns on after the cut, such as a discriminator. Only the shapes must fit.
+        follow: attributes that an earlier cut of the same network changed: they count channels.
 
     Raises:
         GraphError: the forward fails on the example, or the module cannot be copied, is wrapped,
@@ -64,21 +66,23 @@ def trace(
     for fake in (True, False):
         bench = Workbench(generator, args, kw, fake, exact)
         try:
-            tracer, uses, attributes = _record(bench)
+            tracer, uses, attributes = _record(bench, follow)
         except GraphError:
             raise
         except Exception as error:
             # Control flow that depends on data cannot run on fake tensors: run it for real.
             problem = error
             continue
-        return _settle(bench, tracer, uses, attributes, keep, trial)
+        return _settle(bench, tracer, uses, attributes, keep, trial, follow)
     raise GraphError(
         f"the forward of {type(generator).__name__} fails on the example: "
         f"{type(problem).__name__}: {problem}. Check the example inputs by calling the generator."
     ) from problem
 
 
-def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:
+def _record(
+    bench: Workbench, follow: Set[AttributeKey]
+) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:
     """One recorded run."""
     tracer, uses = Tracer(bench.exact), []
     twin = bench.copy()
@@ -89,8 +93,10 @@ def _record(bench: Workbench) -> tuple[Tracer, list[SizeUse], dict[AttributeKey,
             for p in sub.parameters():
                 for dim in tracer.dims(p):
                     tracer.space.freeze_dim(dim, reason)
-    plant(twin)
+    plant(twin, follow)
     attributes = _planted(twin)
+    for path, name, value in tensor_numbers(bench.generator):
+        attributes[(path, name, None)] = value
     tracer.watch_modules(twin)
     args, kwargs = bench.inputs()
     for t in tensors_of((args, kwargs)):
@@ -163,7 +169,7 @@ def _planted(twin: nn.Module) -> dict[AttributeKey, int]:
     found: dict[AttributeKey, int] = {}
     for sub in twin.modules():
         for _, value in numbers_in(sub):
-            for v in value if type(value) in (tuple, list) else (value,):
+            for v in value if isinstance(value, (tuple, list, np.ndarray)) else (value,):
                 if isinstance(v, TracedInt):
                     found.update(dict.fromkeys(v.attributes, int(v)))
     return found
@@ -176,6 +182,7 @@ def _settle(
     attributes: dict[AttributeKey, int],
     keep: Sequence[tuple[np.ndarray, Reason]],
     trial: bool,
+    follow: Set[AttributeKey],
 ) -> ChannelGraph:
     """Solve, freeze what cannot be silenced or is unused, and let the probe veto the rest."""
     _tie_tiles(tracer)
@@ -195,8 +202,9 @@ def _settle(
         if unheard:
             extra += unheard
             continue
-        graph = _graph(bench, tracer, solution, uses, attributes, keep)
-        found = probe(bench, graph) if trial else Findings()
+        graph = _graph(bench, tracer, solution, uses, attributes, keep, follow)
+        # What Python computes out of sizes must be followed after a cut as before it.
+        found = probe(bench, graph) if trial else by_arithmetic(graph)
         if not found:
             return graph
         for rows, reason in found.ties:
@@ -213,6 +221,7 @@ def _graph(
     uses: list[SizeUse],
     attributes: dict[AttributeKey, int],
     keep: Sequence[tuple[np.ndarray, Reason]],
+    follow: Set[AttributeKey],
 ) -> ChannelGraph:
     return ChannelGraph(
         slots=tracer.slots,
@@ -231,6 +240,7 @@ def _graph(
         example=bench.example,
         keep=keep,
         exact=bench.exact,
+        follow=follow,
         form="graph" if isinstance(bench.generator, GraphForm) else "module",
     )
 

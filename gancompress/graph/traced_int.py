@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,8 +67,9 @@ def _arithmetic(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
     op = getattr(operator, name)
 
     def method(self: TracedInt, other: Any) -> Any:
-        if type(other) not in (int, TracedInt):
+        if not isinstance(other, numbers.Integral) or isinstance(other, bool):
             return NotImplemented
+        other = other if isinstance(other, TracedInt) else int(other)
         left, right = (other, self) if swapped else (self, other)
         (ka, fa), (kb, fb) = _parts(left), _parts(right)
         return TracedInt.of(op(int(left), int(right)), ka | kb, lambda env: op(fa(env), fb(env)))

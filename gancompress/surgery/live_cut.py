@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gancompress.graph.atoms import Reason
-from gancompress.graph.attribute_changes import set_attributes
+from gancompress.graph.attribute_changes import followed, set_attributes
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.graph.trace import trace
@@ -59,9 +59,14 @@ def _trace_again(small: nn.Module, old: ChannelGraph, plan: Plan) -> ChannelGrap
     args, kwargs = old.example
     # Attributes that only a trial cut shows to follow a group must be found again.
     trial = any(use.operator == "assert" for use in old.uses)
-    new = trace(small, args, kwargs, trial=trial, exact=old.exact)
+    follow = followed(old, plan.attributes)
+    new = trace(small, args, kwargs, trial=trial, exact=old.exact, follow=follow)
     kept = _kept_before(old, new, plan)
-    return trace(small, args, kwargs, trial=trial, keep=kept, exact=old.exact) if kept else new
+    if not kept:
+        return new
+    return trace(
+        small, args, kwargs, trial=trial, keep=kept, exact=old.exact, follow=follow
+    )
 
 
 def _kept_before(
