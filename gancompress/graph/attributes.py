@@ -49,7 +49,9 @@ def is_number(value: Any) -> bool:
     if isinstance(value, (int, np.integer)):
         return not isinstance(value, bool)
     if isinstance(value, np.ndarray):
-        return value.ndim == 1 and 0 < value.size <= _ITEMS and value.dtype.kind in "iu"
+        return value.ndim == 1 and 0 < value.size <= _ITEMS and (
+            value.dtype.kind in "iu" or all(isinstance(v, int) for v in value)  # planted
+        )
     if type(value) not in (tuple, list, torch.Size) or not value:
         return False
     return all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in value)
@@ -202,7 +204,9 @@ def _of_kind(old: Any, value: Any) -> Any:
     if isinstance(old, np.ndarray):
         return np.asarray(value, dtype=old.dtype)
     if isinstance(old, torch.Tensor):
-        return old.new_full((), value)
+        made = torch.full((), value, dtype=old.dtype)
+        mode = getattr(old, "fake_mode", None)  # a fake one knows its value only if it was real
+        return made.to(old.device) if mode is None else mode.from_tensor(made)
     if isinstance(old, torch.Size):
         return torch.Size(value)
     if type(old) in (tuple, list) and type(value) in (tuple, list):

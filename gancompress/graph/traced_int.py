@@ -50,6 +50,10 @@ class TracedInt(int):
         except ZeroDivisionError:
             return -1
 
+    def item(self) -> TracedInt:
+        """Return the number, as a NumPy integer does."""
+        return self
+
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedInt:
         return self
 
@@ -77,7 +81,7 @@ def _arithmetic(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
     return method
 
 
-for _name in ("add", "sub", "mul", "floordiv", "mod"):
+for _name in ("add", "sub", "mul", "floordiv", "mod", "lshift", "rshift"):
     setattr(TracedInt, f"__{_name}__", _arithmetic(_name, swapped=False))
     setattr(TracedInt, f"__r{_name}__", _arithmetic(_name, swapped=True))
 

@@ -75,6 +75,11 @@ def failing_line(error: BaseException) -> str:
     return ""
 
 
+def failing_stack(error: BaseException) -> list[int]:
+    """Return the line numbers of a traceback that are the user's, the innermost last."""
+    return [n for frame, n in traceback.walk_tb(error.__traceback__) if _line(frame, n)]
+
+
 def line_in(stack: str) -> str:
     """Return the innermost line of a printed stack that is the user's."""
     for file, number, name in reversed(re.findall(r'File "(.+)", line (\d+), in (.+)', stack)):

@@ -89,7 +89,7 @@ def test_norm_keeps_the_module_whole_and_not_the_graph(name: str) -> None:
     net = norm_net(name).eval()
     found = gc.inspect(net, latents())
     held = {r.layer: r.reason for r in found.rows if r.status == "kept"}
-    assert "test_counted.py" in held["conv"]
+    assert "test_fixed_count_norms.py" in held["conv"]
     assert 'form="graph"' in found.graph.hint
 
     masked = gc.wrap(net, latents(), form="graph")
