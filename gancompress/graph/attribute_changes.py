@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from gancompress.graph.attributes import write_number
@@ -62,7 +63,8 @@ def set_attributes(module: nn.Module, changes: Iterable[Change]) -> None:
     for path, name, value in changes:
         write_number(module, path, name, value)
     for sub in module.modules():
-        _restate(sub)
+        if not isinstance(sub, torch.jit.ScriptModule):
+            _restate(sub)
 
 
 def _weight_of(sub: nn.Module) -> Any:

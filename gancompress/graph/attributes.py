@@ -26,6 +26,8 @@ _COUNTERS = {"num_batches_tracked", "n_averaged"}
 
 def numbers_in(sub: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield name and value of each integer, and each sequence of integers, of one module."""
+    if isinstance(sub, torch.jit.ScriptModule):
+        return
     for name, value in {**_class_numbers(sub), **vars(sub)}.items():
         if name.startswith("_") or name == "training":
             continue
@@ -38,6 +40,8 @@ def numbers_in(sub: nn.Module) -> Iterator[tuple[str, Any]]:
 def tensor_numbers(module: nn.Module) -> Iterator[tuple[str, str, int]]:
     """Yield path, name and value of each integer that is kept as a tensor without dimensions."""
     for path, sub in module.named_modules():
+        if isinstance(sub, torch.jit.ScriptModule):
+            continue
         for store in (vars(sub), sub._buffers):
             for name, value in store.items():
                 if not name.startswith("_") and name not in _COUNTERS and _is_scalar(value):

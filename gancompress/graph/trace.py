@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from gancompress.errors import GraphError
@@ -87,12 +88,7 @@ def _record(
     tracer, uses = Tracer(bench.exact), []
     twin = bench.copy()
     tracer.add_parameters(twin, dict(named_tensors(twin)))
-    for sub in twin.modules():
-        if isinstance(sub, nn.RNNBase):
-            reason = Reason(type(sub).__name__, "", "packs its gates into flat weights")
-            for p in sub.parameters():
-                for dim in tracer.dims(p):
-                    tracer.space.freeze_dim(dim, reason)
+    _keep_packed(twin, tracer)
     plant(twin, follow)
     attributes = _planted(twin)
     for path, name, value in tensor_numbers(bench.generator):
@@ -133,6 +129,21 @@ def _record(
                 "Compute the weight into a local variable instead."
             )
     return tracer, uses, attributes
+
+
+def _keep_packed(twin: nn.Module, tracer: Tracer) -> None:
+    """Keep the weights that only their own module can read: flat ones, and compiled ones."""
+    for path, sub in twin.named_modules():
+        if isinstance(sub, nn.RNNBase):
+            reason = Reason(type(sub).__name__, "", "packs its gates into flat weights")
+        elif isinstance(sub, torch.jit.ScriptModule):
+            text = f"{path} is a TorchScript module, whose weights cannot be cut: pass its original"
+            reason = Reason("torch.jit", "", text)
+        else:
+            continue
+        for tensor in (*sub.parameters(), *sub.buffers()):
+            for dim in tracer.dims(tensor):
+                tracer.space.freeze_dim(dim, reason)
 
 
 def _state_norms(

@@ -64,6 +64,12 @@ def to_graph(
     refuse_shells(generator)
     if isinstance(generator, GraphForm):
         return generator
+    for path, sub in generator.named_modules():
+        if isinstance(sub, torch.jit.ScriptModule) and any(True for _ in sub.parameters()):
+            raise GraphError(
+                f"{path} is a TorchScript module, whose weights torch.export does not take: put the "
+                'module there that it was made from, or leave form="graph" out'
+            )
     args, kw = call_arguments(example, kwargs)
     rows = _rows(args, kw)
     leaves = [t for t in pytree.tree_leaves((args, kw)) if isinstance(t, torch.Tensor)]
