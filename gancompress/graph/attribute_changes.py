@@ -24,7 +24,9 @@ def attribute_changes(graph: ChannelGraph, alive: np.ndarray) -> list[Change]:
     Two sources: attributes seen to size a tensor while tracing, and the group counts of grouped
     convolutions and group norms.
     """
-    new = solve_attributes(graph.uses, graph.attributes, lambda dim: count_alive(dim, alive), graph.follow)
+    new = solve_attributes(
+        graph.uses, graph.attributes, lambda dim: count_alive(dim, alive), graph.follow
+    )
     changes: dict[tuple[str, str], Any] = {}
     for (path, name, index), value in new.items():
         if index is not None:

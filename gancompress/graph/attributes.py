@@ -53,8 +53,12 @@ def is_number(value: Any) -> bool:
     if isinstance(value, (int, np.integer)):
         return not isinstance(value, bool)
     if isinstance(value, np.ndarray):
-        return value.ndim == 1 and 0 < value.size <= _ITEMS and (
-            value.dtype.kind in "iu" or all(isinstance(v, int) for v in value)  # planted
+        return (
+            value.ndim == 1
+            and 0 < value.size <= _ITEMS
+            and (
+                value.dtype.kind in "iu" or all(isinstance(v, int) for v in value)  # planted
+            )
         )
     if type(value) not in (tuple, list, torch.Size) or not value:
         return False

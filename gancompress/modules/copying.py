@@ -114,6 +114,14 @@ def require_module(given: object) -> None:
     raise GraphError(f"expected a torch.nn.Module, not {name}: {advice}")
 
 
+def shell_around(module: nn.Module) -> str:
+    """Return the attribute under which a module that only compiles or distributes holds another.
+
+    Empty for any other module.
+    """
+    return next((_SHELLS[k.__name__] for k in type(module).__mro__ if k.__name__ in _SHELLS), "")
+
+
 def refuse_shells(generator: nn.Module) -> None:
     """Refuse what is no module, and modules that only wrap the one with the channels."""
     require_module(generator)
@@ -123,9 +131,9 @@ def refuse_shells(generator: nn.Module) -> None:
             "was made from, and script it again afterwards"
         )
     kind = type(generator).__name__
-    if kind in _SHELLS:
+    if inside := shell_around(generator):
         raise GraphError(
-            f"the generator is inside a {kind}: pass generator.{_SHELLS[kind]}, and compile or "
+            f"the generator is inside a {kind}: pass generator.{inside}, and compile or "
             "distribute it again afterwards"
         )
     if any(getattr(m, "is_gancompress_gate", False) for m in generator.modules()):

@@ -64,9 +64,7 @@ def _trace_again(small: nn.Module, old: ChannelGraph, plan: Plan) -> ChannelGrap
     kept = _kept_before(old, new, plan)
     if not kept:
         return new
-    return trace(
-        small, args, kwargs, trial=trial, keep=kept, exact=old.exact, follow=follow
-    )
+    return trace(small, args, kwargs, trial=trial, keep=kept, exact=old.exact, follow=follow)
 
 
 def _kept_before(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import CheckpointError, ConfigError, closest
+from gancompress.modules.copying import shell_around
 from gancompress.modules.user_line import failing_line
 
 
@@ -69,6 +70,11 @@ def build(spec: str) -> nn.Module:
         raise ConfigError(f"{spec}() failed: {where(error)}") from error
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{spec}() returned a {type(module).__name__}, not a torch.nn.Module")
+    if inside := shell_around(module):
+        raise ConfigError(
+            f"{spec}() returned a network inside a {type(module).__name__}: return what is in it "
+            f"(its .{inside}); what is compiled or distributed can be so again after the cut"
+        )
     return module
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import builtins
 import contextlib
 import sys
-from types import FunctionType, ModuleType
 from collections.abc import Iterator
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch

@@ -114,7 +114,10 @@ def _conflicts(graph: ChannelGraph, counts: Sequence[Count]) -> Findings:
     found = Findings()
     freezes: dict[int, tuple[np.ndarray, Reason]] = {}
     for count in counts:
-        env = {**graph.attributes, **solve_attributes(graph.uses, graph.attributes, count, graph.follow)}
+        env = {
+            **graph.attributes,
+            **solve_attributes(graph.uses, graph.attributes, count, graph.follow),
+        }
         for use in graph.uses:
             if not use.value.attributes or use.demand(count)(env):
                 continue

@@ -274,9 +274,7 @@ def _further(after: Exception, before: Exception) -> bool:
 
     Modules that check a width one after another may do so by the same line of one helper.
     """
-    one, two = (
-        (int(_tag(e, "index") or 0), int(_tag(e, "calls") or 0)) for e in (after, before)
-    )
+    one, two = ((int(_tag(e, "index") or 0), int(_tag(e, "calls") or 0)) for e in (after, before))
     if one != two:
         return one > two
     pairs = zip(_tag(after, "stack"), _tag(before, "stack"), strict=False)
