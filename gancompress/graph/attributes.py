@@ -66,7 +66,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_config(value: Any) -> bool:
-    """Whether ``value`` is a dict, a short list or an object with attributes that may hold sizes."""
+    """Whether ``value`` is a dict, a short list or an object that may hold sizes."""
     if isinstance(value, (nn.Module, torch.Tensor, np.ndarray, type, str, bytes)):
         return False
     if isinstance(value, (tuple, list)):

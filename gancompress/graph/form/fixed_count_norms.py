@@ -30,7 +30,7 @@ def mean_of(
 def variance_of(
     x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int, batch: int = 1
 ) -> Tensor:
-    """Return the variance of ``x`` over ``dims``, of ``count * batch`` values: those not there are zero.
+    """Return the variance of ``x`` over ``dims``, ``count * batch`` values; none there is zero.
 
     The sum of ``x * (x - mean)`` is that of ``(x - mean) ** 2``, and zeros add nothing to it.
     """

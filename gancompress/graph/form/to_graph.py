@@ -67,8 +67,8 @@ def to_graph(
     for path, sub in generator.named_modules():
         if isinstance(sub, torch.jit.ScriptModule) and any(True for _ in sub.parameters()):
             raise GraphError(
-                f"{path} is a TorchScript module, whose weights torch.export does not take: put the "
-                'module there that it was made from, or leave form="graph" out'
+                f"{path} is a TorchScript module, whose weights torch.export does not take: put "
+                'the module there that it was made from, or leave form="graph" out'
             )
     args, kw = call_arguments(example, kwargs)
     rows = _rows(args, kw)
