@@ -93,3 +93,19 @@ def test_a_wrong_graph_of_ours_would_be_seen() -> None:
     assert second_opinion(net, x, graph=graph).kinds == {"boundary": 3}
     slots[("b.weight", 1)] = slots[("b.weight", 1)][::-1]
     assert second_opinion(net, x, graph=graph).kinds["index"] == 6
+
+
+def test_inspect_tells_the_second_opinion_when_asked() -> None:
+    from gancompress import inspect
+
+    net, x = _Wrong().eval(), torch.randn(1, 3, 5, 5)
+    assert inspect(net, x).second_opinion is None
+    found = inspect(net, x, second_opinion=True)
+    told = found.to_dict()["second_opinion"]
+    assert (told["built"], told["channels"], told["agreed"]) == (True, 9, 6)
+    assert told["differences"][0]["layer"] == "b.weight"
+    assert set(told["why"]) == {"boundary"}
+    assert "6 of 9 channels" in str(found)
+    module, args, kwargs = MOTIFS["dict_io"].build()
+    found = inspect(module, args, kwargs, second_opinion=True)
+    assert "torch-pruning cannot build its graph" in str(found)
