@@ -45,7 +45,10 @@ WAYS: dict[str, tuple[Any, Any]] = {
     "size": (torch.Size([32, 2]), lambda n: n.numbers[0]),
     "dict": ({"z": 6, "ngf": 8}, lambda n: n.numbers["ngf"] * 4),
     "by_resolution": ({2: 32, 4: 12}, lambda n: n.numbers[2]),
-    "config": (SimpleNamespace(ngf=8, deep={"by": 4}), lambda n: n.numbers.ngf * n.numbers.deep["by"]),
+    "config": (
+        SimpleNamespace(ngf=8, deep={"by": 4}),
+        lambda n: n.numbers.ngf * n.numbers.deep["by"],
+    ),
     "named": (Sizes(16, 3), lambda n: 2 * n.numbers.width),
     "nested": ([[8, 3], [2, 4]], lambda n: n.numbers[0][0] * n.numbers[1][1]),
     "numpy": (np.int64(16), lambda n: n.numbers * 2),

@@ -275,7 +275,7 @@ def _(x: Tensor) -> Tensor:
 
 
 def test_operators_of_others_have_their_own_rules() -> None:
-    net, x = Between(rolled).eval(), torch.randn(2, 3, 4, 4)
+    net, x = Between(lambda h: rolled(h)).eval(), torch.randn(2, 3, 4, 4)
     row = gc.inspect(net, x).rows[0]
     assert row.prunable == 0
     assert "roll has no rule" in row.reason

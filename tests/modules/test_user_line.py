@@ -45,10 +45,9 @@ def test_whose_file(file: str, users: bool) -> None:
 
 def test_the_running_the_failing_and_the_printed_line_are_one() -> None:
     assert user_frame().startswith("test_user_line.py:")
-    try:
+    with pytest.raises(RuntimeError) as caught:
         torch.ones(2).view(3)
-    except RuntimeError as error:
-        assert failing_line(error).startswith("test_user_line.py:")
+    assert failing_line(caught.value).startswith("test_user_line.py:")
     stack = f'  File "/home/me/net.py", line 7, in forward\n  File "{torch.__file__}", line 2, in f'
     assert line_in(stack) == "net.py:7 in forward"
     cell = '  File "/tmp/ipykernel_17/8.py", line 3, in forward'
