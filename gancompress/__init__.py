@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gancompress.graph.form.to_graph import to_graph as to_graph
     from gancompress.graph.plan import Plan as Plan
     from gancompress.graph.plan import random_plan as random_plan
+    from gancompress.graph.second_opinion import second_opinion as second_opinion
     from gancompress.graph.trace import trace as trace
     from gancompress.inspection import inspect as inspect
     from gancompress.plugins.loading import load_plugin as load_plugin
@@ -31,6 +32,7 @@ _HOMES = {
     "to_graph": "gancompress.graph.form.to_graph",
     "Plan": "gancompress.graph.plan",
     "random_plan": "gancompress.graph.plan",
+    "second_opinion": "gancompress.graph.second_opinion",
     "cut": "gancompress.surgery.cut",
     "verify": "gancompress.surgery.verify",
     "inspect": "gancompress.inspection",
@@ -54,6 +56,7 @@ __all__ = [
     "random_plan",
     "report",
     "save",
+    "second_opinion",
     "to_graph",
     "trace",
     "train",

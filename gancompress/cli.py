@@ -37,6 +37,7 @@ from gancompress.commands.flags import (
     Quiet,
     RecipeName,
     Resume,
+    SecondOpinion,
     Seed,
     Version,
     Weights,
@@ -160,6 +161,7 @@ def inspect(
     weights: Weights = None,
     inputs: Inputs = None,
     form: Form = "module",
+    second_opinion: SecondOpinion = False,
     json: Json = False,
 ) -> None:
     """Say of each layer whether its channels can go and, if not, why."""

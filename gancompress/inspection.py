@@ -12,6 +12,8 @@ from torch import nn
 from gancompress.graph.atoms import Dim
 from gancompress.graph.form.to_graph import in_form
 from gancompress.graph.groups import ChannelGraph, Cost
+from gancompress.graph.second_opinion import SecondOpinion
+from gancompress.graph.second_opinion import second_opinion as compare
 from gancompress.graph.trace import trace
 from gancompress.modules.nested import call_arguments
 from gancompress.surgery.numeric_check import refuse_nan, vetted_trace
@@ -48,16 +50,20 @@ class Inspection:
     smallest: Cost
     predictions: dict[str, Cost]
     graph: ChannelGraph
+    second_opinion: SecondOpinion | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: layers, cost, smallest reachable cost, predictions by keep ratio."""
-        return {
+        found: dict[str, Any] = {
             "layers": [asdict(r) for r in self.rows],
             "cost": asdict(self.cost),
             "smallest": asdict(self.smallest),
             "predictions": {k: asdict(v) for k, v in self.predictions.items()},
             "groups": {g.name: g.size for g in self.graph.groups},
         }
+        if self.second_opinion is not None:
+            found["second_opinion"] = self.second_opinion.to_dict()
+        return found
 
     def __str__(self) -> str:
         lines = [f"{'layer':<32} {'kind':<16} {'channels':>8} {'can go':>7}  group or reason"]
@@ -73,6 +79,7 @@ class Inspection:
             ratio = self.cost.params / max(cost.params, 1)
             lines.append(f"{name:<24}{cost.params:>14,}{cost.macs:>18,}{ratio:>12.2f}x")
         lines += ["", self.graph.hint] if self.graph.hint else []
+        lines += ["", str(self.second_opinion)] if self.second_opinion is not None else []
         return "\n".join(lines)
 
     def __rich__(self) -> Any:
@@ -105,7 +112,9 @@ class Inspection:
             ratio = self.cost.params / max(cost.params, 1)
             sizes.add_row(name, f"{cost.params:,}", f"{cost.macs:,}", f"{ratio:.2f}x")
         hint = [Text(""), Text(self.graph.hint)] if self.graph.hint else []
-        return Stack(table, Text(""), sizes, *hint)
+        other = self.second_opinion
+        opinion = [Text(""), Text(str(other))] if other is not None else []
+        return Stack(table, Text(""), sizes, *hint, *opinion)
 
 
 def _lines(path: str, width: int = 24) -> list[str]:
@@ -124,6 +133,7 @@ def inspect(
     kwargs: Mapping[str, Any] | None = None,
     *,
     form: str = "module",
+    second_opinion: bool = False,
 ) -> Inspection:
     """Say for each convolution, linear and norm whether its channels can go, else why not (ours).
 
@@ -132,13 +142,14 @@ def inspect(
         example: inputs of one call, as for `trace`.
         kwargs: keyword arguments beside a tuple.
         form: ``"graph"`` for what can go in the graph form (see `to_graph`).
+        second_opinion: compare the groups with torch-pruning's (see `gancompress.second_opinion`).
 
     Raises:
         GraphError: the forward fails on the example, or has no graph form.
     """
     if form != "module":  # its export and comparison would blame the graph
         refuse_nan(generator, call_arguments(example, kwargs))
-    generator = in_form(generator, example, kwargs, form)
+    given, generator = generator, in_form(generator, example, kwargs, form)
     graph = vetted_trace(generator, trace(generator, example, kwargs))
     price = {
         kind: dict(zip(graph.widths, graph.marginal(graph.widths, kind), strict=True))
@@ -156,7 +167,8 @@ def inspect(
         for share in (0.75, 0.5, 0.25)
     }
     smallest = graph.cost(dict.fromkeys(graph.widths, 1))
-    return Inspection(rows, graph.cost(), smallest, predictions, graph)
+    opinion = compare(given, example, kwargs, graph=graph) if second_opinion else None
+    return Inspection(rows, graph.cost(), smallest, predictions, graph, opinion)
 
 
 def _counts(sub: nn.Module) -> bool:

@@ -123,6 +123,10 @@ Form = Annotated[
     str,
     _text(("--form",), "module|graph", "graph: as if sizes in its Python could change.", HOW),
 ]
+SecondOpinion = Annotated[
+    bool,
+    _switch("--second-opinion", "Say where torch-pruning would group channels otherwise.", HOW),
+]
 Number = Annotated[int, _text(("--n",), "N", "How many images.", HOW, 1)]
 InputSeed = Annotated[int, _text(("--seed",), "N", "Seed of the inputs.", HOW, 0)]
 PLUGGABLE = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}

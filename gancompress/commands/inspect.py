@@ -16,6 +16,7 @@ def inspect(
     weights: str | None,
     inputs: Sequence[str] | None,
     form: str,
+    second_opinion: bool,
     json: bool,
 ) -> None:
     """Print one row per convolution, linear and norm layer of the generator."""
@@ -23,7 +24,7 @@ def inspect(
 
     subject = resolve(what, model, weights=weights, inputs=inputs)
     example = probe(subject)
-    found = gc.inspect(subject.generator, example, form=form)
+    found = gc.inspect(subject.generator, example, form=form, second_opinion=second_opinion)
     if json:
         emit("inspect", {"model": subject.spec, "form": form, **found.to_dict()})
         return

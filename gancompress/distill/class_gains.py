@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.distill.maths import widen
-from gancompress.distill.taps import tap_path, tensors_in
+from gancompress.distill.taps import tap_path
 from gancompress.errors import ConfigError
+from gancompress.modules.nested import tensors_of
 from gancompress.modules.undisturbed import evaluating, look, traceless
 
 
@@ -55,10 +56,10 @@ class _Watch:
     readers: list[_Reader] = field(default_factory=list)
 
     def produced(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        self.output = next(tensors_in(output), None)
+        self.output = next(iter(tensors_of(output)), None)
 
     def called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = [*tensors_in(args), *tensors_in(kwargs)]
+        given = [*tensors_of(args), *tensors_of(kwargs)]
         if self.output is not None and len(given) > 1 and any(x is self.output for x in given):
             self.readers.append(_Reader(self.paths[module], args, dict(kwargs)))
 
@@ -133,7 +134,7 @@ def _probe(
     kwargs = {name: noise if x is tap else x for name, x in reader.kwargs.items()}
 
     def slope() -> Tensor | None:
-        output = next(tensors_in(traceless(norm, args, kwargs)), None)
+        output = next(iter(tensors_of(traceless(norm, args, kwargs))), None)
         if output is None or output.shape != tap.shape:
             return None
         a, b = widen(noise).flatten(2), widen(output).flatten(2)

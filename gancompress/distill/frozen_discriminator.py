@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from gancompress.distill.maths import widen
 from gancompress.distill.protocol import Context
 from gancompress.distill.tap_pairs import find_taps
-from gancompress.distill.taps import Taps, tap_path, tensors_in
+from gancompress.distill.taps import Taps, tap_path
 from gancompress.errors import ConfigError, GancompressError
 from gancompress.modules.discriminator import call_of
+from gancompress.modules.nested import tensors_of
 from gancompress.modules.undisturbed import look
 
 
@@ -39,7 +40,7 @@ class FrozenDiscriminator:
         self.network = copy.deepcopy(context.discriminator).requires_grad_(False)
         self.network.eval()
         self.who = who
-        images = next(tensors_in(look(context.teacher, context.example)))
+        images = next(iter(tensors_of(look(context.teacher, context.example))))
         try:
             self.call = call_of(context.discriminator, images, context.labels())
         except GancompressError as error:

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gancompress.distill.taps import Taps, tap_path, tensors_in
+from gancompress.distill.taps import Taps, tap_path
 from gancompress.errors import ConfigError
+from gancompress.modules.nested import tensors_of
 from gancompress.modules.undisturbed import look
 
 Pairs = tuple[tuple[str, str], ...]
@@ -40,7 +41,7 @@ class _Witness:
         self.open.pop()
         path = self.paths[module]
         self.counts[path] = self.counts.get(path, 0) + 1
-        tensors = list(tensors_in(output))
+        tensors = tensors_of(output)
         if len(tensors) == 1:
             self.calls.append(_Call(path, len(self.open), tuple(tensors[0].shape)))
 
@@ -65,7 +66,7 @@ def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ..
     finally:
         for handle in handles:
             handle.remove()
-    final = next(tensors_in(output), None)
+    final = next(iter(tensors_of(output)), None)
     if final is None:
         raise ConfigError(f"{type(module).__name__} returns no tensor on the example inputs")
     batch = final.shape[0]

@@ -13,20 +13,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gancompress.errors import ConfigError, closest
+from gancompress.modules.nested import tensors_of
 
 _INDEXED = re.compile(r"^(?P<path>.+)\[(?P<index>\d+)\]$")
-
-
-def tensors_in(output: object) -> Iterator[Tensor]:
-    """Yield the tensors of a module's output, through tuples, lists and mappings (ours)."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from tensors_in(value)
-    elif isinstance(output, (tuple, list)):
-        for value in output:
-            yield from tensors_in(value)
 
 
 class _Tap:
@@ -41,7 +30,7 @@ class _Tap:
     def record(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         if self.deaf:
             return
-        found = list(tensors_in(output))
+        found = tensors_of(output)
         if self.index is None and len(found) == 1:
             self.calls.append(found[0])
         elif self.index is not None and self.index < len(found):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from gancompress.graph.attributes import write_number
 from gancompress.graph.groups import ChannelGraph, count_alive
 from gancompress.graph.sizes import solve_attributes
+from gancompress.graph.traced_int import AttributeKey
 
 Change = tuple[str, str, Any]
 """(module path, attribute name, new value)."""
@@ -22,7 +24,9 @@ def attribute_changes(graph: ChannelGraph, alive: np.ndarray) -> list[Change]:
     Two sources: attributes seen to size a tensor while tracing, and the group counts of grouped
     convolutions and group norms.
     """
-    new = solve_attributes(graph.uses, graph.attributes, lambda dim: count_alive(dim, alive))
+    new = solve_attributes(
+        graph.uses, graph.attributes, lambda dim: count_alive(dim, alive), graph.follow
+    )
     changes: dict[tuple[str, str], Any] = {}
     for (path, name, index), value in new.items():
         if index is not None:
@@ -37,12 +41,32 @@ def attribute_changes(graph: ChannelGraph, alive: np.ndarray) -> list[Change]:
     return [(path, name, value) for (path, name), value in changes.items()]
 
 
+def followed(graph: ChannelGraph, changes: Sequence[Change]) -> frozenset[AttributeKey]:
+    """Return the attributes that count channels, as all cuts so far show (ours).
+
+    Args:
+        graph: of the network before the last cut.
+        changes: what that cut changed.
+    """
+    found = set(graph.follow)
+    for path, name, value in changes:
+        if not isinstance(value, (tuple, list)):
+            found.add((path, name, None))
+            continue
+        old = graph.sequences.get((path, name), ())
+        found |= {
+            (path, name, i) for i, (a, b) in enumerate(zip(old, value, strict=False)) if a != b
+        }
+    return frozenset(found)
+
+
 def set_attributes(module: nn.Module, changes: Iterable[Change]) -> None:
     """Write attribute changes into a sliced module, then let torch's own modules restate sizes."""
     for path, name, value in changes:
         write_number(module, path, name, value)
     for sub in module.modules():
-        _restate(sub)
+        if not isinstance(sub, torch.jit.ScriptModule):
+            _restate(sub)
 
 
 def _weight_of(sub: nn.Module) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -92,6 +92,7 @@ class ChannelGraph:
         passes: Sequence[bool] = (False,),
         starts: Sequence[int] = (0,),
         trains: str = "fails",
+        follow: Set[AttributeKey] = frozenset(),
     ) -> None:
         self.slots, self.shapes, self.trainable = dict(slots), dict(shapes), frozenset(trainable)
         self.solution, self.ops, self.reads = solution, list(ops), list(reads)
@@ -99,6 +100,7 @@ class ChannelGraph:
         self.fake, self.batch, self.form, self.exact = fake, batch, form, exact
         self.passes, self.starts, self.trains = list(passes), list(starts), trains
         self.sequences, self.example, self.keep = dict(sequences), example, list(keep)
+        self.follow = frozenset(follow)
         self.groups: list[Group] = collect_groups(self.slots, solution)
         self._by_name = {g.name: g for g in self.groups}
         self._position = {g.name: i for i, g in enumerate(self.groups)}

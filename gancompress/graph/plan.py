@@ -12,6 +12,7 @@ import numpy as np
 from gancompress.errors import CheckpointError, GraphError
 from gancompress.graph.attribute_changes import Change, attribute_changes
 from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.layers import kept_of_layer
 
 FORMAT = 1
 
@@ -40,15 +41,24 @@ class Plan:
     ) -> Plan:
         """Work out the surgery for ``keep`` (groups left out keep everything).
 
-        ``relative``: the graph is of a network that was cut since it was built.
+        Args:
+            graph: from `gancompress.trace`.
+            keep: kept channels by name of a group, or of a layer that writes or carries one, as
+                `wrap` takes them in ``include``.
+            relative: the graph is of a network that was cut since it was built.
 
         Raises:
-            GraphError: unknown group, no channel left, or an index outside the group.
+            GraphError: unknown name, no channel left, or an index outside the group.
         """
         full = {}
-        for name, kept in keep.items():
+        for given, indices in keep.items():
+            name, kept = given, indices
+            if name not in graph.widths:
+                name, kept = kept_of_layer(graph, given, indices)
             group = graph[name]
             chosen = sorted({int(i) for i in kept})
+            if full.get(name, chosen) != chosen:
+                raise GraphError(f"the plan names group {name!r} twice, once as {given!r}")
             if not chosen:
                 raise GraphError(f"plan keeps no channel of group {name!r}; at least 1 must stay")
             if chosen[0] < 0 or chosen[-1] >= group.size:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import nn
 from gancompress.graph.atoms import Slot
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.trace import trace
-from gancompress.modules.copying import copy_with
+from gancompress.modules.copying import all_tensors, copy_with
 from gancompress.modules.nested import call_arguments
 
 Member = tuple[Slot, int]
@@ -65,14 +65,25 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class CrossCheck:
-    """Result of `crosscheck`.
+class Difference:
+    """Channels of one layer on which both differ in the same way."""
+
+    layer: str
+    kind: str
+    channels: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class SecondOpinion:
+    """Where torch-pruning's groups and ours differ; made by `second_opinion`, prints as text.
 
     Attributes:
         built: whether torch-pruning could build a graph; `problem` says why not.
         channels: how many output channels were compared.
         agreed: how many of them have the same members in both graphs.
         disagreements: the others, at most one a channel.
+        kinds: how many of each class; `EXPLAINED` says what a class means.
     """
 
     built: bool
@@ -82,21 +93,63 @@ class CrossCheck:
     problem: str = ""
     kinds: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def differences(self) -> list[Difference]:
+        """The disagreements by layer and class, each with the first one's detail."""
+        found: dict[tuple[str, str], list[Disagreement]] = {}
+        for d in self.disagreements:
+            found.setdefault((d.layer, d.kind), []).append(d)
+        return [
+            Difference(layer, kind, len(same), same[0].detail)
+            for (layer, kind), same in found.items()
+        ]
 
-def crosscheck(
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, JSON-ready: counts, differences by layer, and why."""
+        return {
+            "by": "torch-pruning",
+            "built": self.built,
+            "problem": self.problem,
+            "channels": self.channels,
+            "agreed": self.agreed,
+            "differences": [asdict(d) for d in self.differences],
+            "why": {kind: EXPLAINED[kind] for kind in self.kinds},
+        }
+
+    def __str__(self) -> str:
+        if not self.built:
+            return (
+                f"second opinion: torch-pruning cannot build its graph of it ({self.problem}). "
+                "Nothing was compared"
+            )
+        lines = [
+            f"second opinion: torch-pruning groups {self.agreed:,} of {self.channels:,} channels "
+            "as we do"
+        ]
+        for kind in self.kinds:
+            lines += ["", f"{kind}: {EXPLAINED[kind]}."]
+            lines += [
+                f"  {d.layer}: {d.channels:,} channels ({d.detail})"
+                for d in self.differences
+                if d.kind == kind
+            ]
+        return "\n".join(lines)
+
+
+def second_opinion(
     generator: nn.Module,
     example: Any,
     kwargs: Mapping[str, Any] | None = None,
     *,
     graph: ChannelGraph | None = None,
-) -> CrossCheck:
-    """Compare our groups with torch-pruning's on one generator (ours).
+) -> SecondOpinion:
+    """Compare our channel groups with torch-pruning's on one generator (ours).
 
     Args:
         generator: any module; it is not touched.
         example: inputs of one call, as for `trace`.
         kwargs: keyword arguments beside a tuple.
-        graph: our graph, when it is there already.
+        graph: our graph, when it is there already (that of the graph form fits as well).
 
     Raises:
         GraphError: our own trace fails. A failure of torch-pruning is a result, not an error.
@@ -106,7 +159,10 @@ def crosscheck(
     try:
         theirs = list(_their_groups(generator, args, kw))
     except Exception as error:
-        return CrossCheck(built=False, problem=f"{type(error).__name__}: {error}")
+        told = " ".join(str(error).split())[:300]
+        return SecondOpinion(False, problem=f"{type(error).__name__}: {told}")
+    if not theirs:
+        return SecondOpinion(False, problem="it finds no layer of its table")
     ours = _our_members(graph)
     known = {slot for _, members in theirs for group in members.values() for slot, _ in group}
     found: list[Disagreement] = []
@@ -121,7 +177,7 @@ def crosscheck(
     kinds: dict[str, int] = {}
     for d in found:
         kinds[d.kind] = kinds.get(d.kind, 0) + 1
-    return CrossCheck(True, channels, channels - len(found), tuple(found), kinds=kinds)
+    return SecondOpinion(True, channels, channels - len(found), tuple(found), kinds=kinds)
 
 
 def _our_members(graph: ChannelGraph) -> dict[Member, frozenset[Member]]:
@@ -178,7 +234,9 @@ def _their_groups(
     def forward(module: nn.Module, inputs: Any) -> Any:
         return module(*inputs, **kwargs)
 
-    with warnings.catch_warnings(), torch.enable_grad():
+    devices = {t.device for t in all_tensors(twin) if t.is_cuda}
+    fork = torch.random.fork_rng(devices=sorted(devices, key=str))
+    with warnings.catch_warnings(), torch.enable_grad(), fork:
         warnings.simplefilter("ignore")
         dependencies = torch_pruning.DependencyGraph().build_dependency(
             twin, args, forward_fn=forward, verbose=False

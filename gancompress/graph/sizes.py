@@ -10,18 +10,20 @@ asks of a tensor (`x.shape[1] // 8`) is followed in the same way: it changes by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from gancompress.graph.atoms import dim_size
-from gancompress.graph.attributes import numbers_in, write_number
+from gancompress.graph.attributes import numbers_in, put_number
 from gancompress.graph.traced_int import AttributeKey, DimKey, Env, TracedInt, leaf, sized
+from gancompress.modules.nested import tensors_of
 from gancompress.modules.user_line import user_frame
 
 
@@ -45,18 +47,17 @@ class SizeUse:
         sizes = {k: count(k.dim) for k in self.value.keys if isinstance(k, DimKey)}
         return lambda env: self.value.at({**env, **sizes} if sizes else env) == wanted
 
-    def multiple(self, old: Env) -> int:
+    def multiple(self, old: Env, follow: Set[AttributeKey] = frozenset()) -> int:
         """Return the number of which the count must be a multiple: 8 where it is ``8 * self.ch``.
 
         1 where ``value`` is no multiple of a single attribute.
         """
         other = math.prod(f.size for f in self.dim if f.atoms is None)
-        steps = [
-            share.numerator // math.gcd(share.numerator, self.times * other)
-            for key in self.value.attributes
-            if (share := self._share(key, old)) and share.denominator == 1 and share > 1
-        ]
-        return min(steps, default=1)
+        for key in by_width(self.value.attributes, old, follow):
+            share = self._share(key, old)
+            if share is not None and share.denominator == 1:
+                return share.numerator // math.gcd(share.numerator, self.times * other)
+        return 1
 
     def in_proportion(self, key: Any, size: int) -> bool:
         """Whether ``value`` is a fixed share of what ``key`` stands for, now ``size``."""
@@ -161,7 +162,7 @@ class SizeWatch(TorchFunctionMode):
             return
         if name in _SPATIAL:
             return
-        tensors = [t for t in _flatten(out) if isinstance(t, torch.Tensor)]
+        tensors = tensors_of(out)
         sizes, offset = args[1:] if name in _SHAPED else (), 0
         if name == "unflatten":
             sizes = kwargs.get("sizes", args[-1])
@@ -260,45 +261,67 @@ _CREATED = {
 }  # fmt: skip
 
 
-def _flatten(x: Any) -> Iterator[Any]:
-    if isinstance(x, (tuple, list)):
-        for v in x:
-            yield from _flatten(v)
-    else:
-        yield x
+def plant(module: nn.Module, follow: Set[AttributeKey] = frozenset()) -> None:
+    """Replace the integers that every submodule of a (copied) module keeps by `TracedInt`.
 
+    Args:
+        module: changed in place.
+        follow: attributes that counted channels before; these are followed down to 1.
+    """
 
-def plant(module: nn.Module) -> None:
-    """Replace the integers that every submodule of a (copied) module keeps by `TracedInt`."""
+    def traced(key: AttributeKey, value: Any) -> Any:
+        return leaf(key, int(value)) if value > 1 or key in follow else value
+
     for path, sub in module.named_modules():
         ours = type(sub).__module__.startswith("torch.nn")
-        for name, value in numbers_in(sub):
+        for name, value in list(numbers_in(sub)):
             if ours and name not in ("num_heads", "unflattened_size"):
                 continue
             key = (path, name)
-            if type(value) is int and value > 1:
-                write_number(module, *key, leaf((*key, None), value))
-            elif isinstance(value, (tuple, list)) and all(type(v) is int for v in value):
-                made = [leaf((*key, i), v) if v > 1 else v for i, v in enumerate(value)]
-                write_number(module, *key, made if isinstance(value, list) else tuple(made))
+            if not isinstance(value, (tuple, list, np.ndarray)):
+                put_number(module, *key, traced((*key, None), value))
+                continue
+            made = [traced((*key, i), v) for i, v in enumerate(value)]
+            if isinstance(value, np.ndarray):
+                items = np.empty(len(made), object)
+                items[:] = made
+                put_number(module, *key, items)
+            else:
+                put_number(module, *key, type(value)(made))
 
 
 def solve_attributes(
-    uses: Sequence[SizeUse], old: Env, count: Callable[[Any], int]
+    uses: Sequence[SizeUse],
+    old: Env,
+    count: Callable[[Any], int],
+    follow: Set[AttributeKey] = frozenset(),
 ) -> dict[AttributeKey, int]:
     """Return new attribute values that make every expression equal its dimension's new size.
 
     An attribute whose uses contradict each other keeps its value; the probe then names the groups.
     """
     env: dict[AttributeKey, int] = dict(old)
-    for key in sorted({k for u in uses for k in u.value.attributes}, key=str):
+    for key in by_width({k for u in uses for k in u.value.attributes}, old, follow):
         mine = [u for u in uses if key in u.value.keys]
         demands = [u.demand(count) for u in mine]
-        # Most are the size itself; the rest are searched for.
-        first = min(mine[0].expected(count), old[key])
-        for candidate in (env[key], first, *range(old[key], 0, -1)):
+        # What is in proportion stays so: the next cut can follow it again. Most are the size
+        # itself; the rest are searched for.
+        shares = (Fraction(old[key] * u.expected(count), u.value.at(old) or 1) for u in mine)
+        likely = [int(s) for s in shares if s.denominator == 1 and 0 < s <= old[key]]
+        for candidate in (env[key], *likely, *range(old[key], 0, -1)):
             trial = {**env, key: candidate}
             if all(met(trial) for met in demands):
                 env = trial
                 break
     return {k: v for k, v in env.items() if v != old[k]}
+
+
+def by_width(
+    keys: Iterable[AttributeKey], old: Env, follow: Set[AttributeKey]
+) -> list[AttributeKey]:
+    """Return attributes in the order in which they are taken for widths (ours).
+
+    First those that counted channels before, then the largest: of ``self.mult * self.ngf`` one
+    number changes, and it must be the same one in every cut.
+    """
+    return sorted(keys, key=lambda k: (k not in follow, -old[k], str(k)))

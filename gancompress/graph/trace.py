@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gancompress.errors import GraphError
 from gancompress.graph.atoms import Factor, Reason, Solution, opaque
-from gancompress.graph.attributes import number_at, numbers_in
+from gancompress.graph.attributes import number_at, numbers_in, tensor_numbers
 from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import in_form
 from gancompress.graph.groups import ChannelGraph
@@ -19,7 +20,7 @@ from gancompress.graph.record import DataMode, RecordMode
 from gancompress.graph.sizes import SizeUse, SizeWatch, plant
 from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import Tracer
-from gancompress.graph.trial.arithmetic import Findings
+from gancompress.graph.trial.arithmetic import by_arithmetic
 from gancompress.graph.trial.search import probe
 from gancompress.graph.trial.train_mode import in_train
 from gancompress.graph.trial.workbench import Workbench, switch
@@ -41,6 +42,7 @@ def trace(
     trial: bool = True,
     exact: bool = True,
     train: bool = False,
+    follow: Set[AttributeKey] = frozenset(),
 ) -> ChannelGraph:
     """Run ``generator`` once (on a copy, in eval mode) and return its channel groups (ours).
 
@@ -62,6 +64,7 @@ def trace(
             change with the widths, and channels that nothing silences may go: for a network that
             learns on after the cut, such as a discriminator. Only the shapes must fit.
         train: trace train() with eval() in any case.
+        follow: attributes that an earlier cut of the same network changed: they count channels.
 
     Raises:
         GraphError: the forward fails on the example, or the module cannot be copied, is wrapped,
@@ -75,18 +78,27 @@ def trace(
     for fake in (True, False):
         bench = Workbench(generator, args, kw, fake, exact)
         try:
-            tracer, uses, attributes = _record(bench, train)
+            tracer, uses, attributes = _record(bench, follow, train)
         except GraphError:
             raise
         except Exception as error:
             # Control flow that depends on data cannot run on fake tensors: run it for real.
             problem = error
             continue
-        graph = _settle(bench, tracer, uses, attributes, keep, trial)
+        graph = _settle(bench, tracer, uses, attributes, keep, trial, follow)
         if not train:
             graph.trains = in_train(bench, graph, trial)
         if graph.trains == "breaks":
-            return trace(generator, args, kw, keep=keep, trial=trial, exact=exact, train=True)
+            return trace(
+                generator,
+                args,
+                kw,
+                keep=keep,
+                trial=trial,
+                exact=exact,
+                train=True,
+                follow=follow,
+            )
         return graph
     raise GraphError(
         f"the forward of {type(generator).__name__} fails on the example: "
@@ -94,19 +106,18 @@ def trace(
     ) from problem
 
 
-def _record(bench: Workbench, train: bool) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:
+def _record(
+    bench: Workbench, follow: Set[AttributeKey], train: bool
+) -> tuple[Tracer, list[SizeUse], dict[AttributeKey, int]]:
     """Record a run; more of them where state is carried on, or for ``train``."""
     tracer, uses = Tracer(bench.exact), []
     twin = bench.copy()
     tracer.add_parameters(twin, dict(named_tensors(twin)))
-    for sub in twin.modules():
-        if isinstance(sub, nn.RNNBase):
-            reason = Reason(type(sub).__name__, "", "packs its gates into flat weights")
-            for p in sub.parameters():
-                for dim in tracer.dims(p):
-                    tracer.space.freeze_dim(dim, reason)
-    plant(twin)
+    _keep_packed(twin, tracer)
+    plant(twin, follow)
     attributes = _planted(twin)
+    for path, name, value in tensor_numbers(bench.generator):
+        attributes[(path, name, None)] = value
     tracer.watch_modules(twin)
 
     def prefix(dim: tuple[Factor, ...], n: int) -> tuple[Factor, ...]:
@@ -193,6 +204,21 @@ def _shown(tracer: Tracer, start: int) -> list[tuple[str, list[tuple[int, ...]]]
     return [(op.name, op.shapes) for op in ops]
 
 
+def _keep_packed(twin: nn.Module, tracer: Tracer) -> None:
+    """Keep the weights that only their own module can read: flat ones, and compiled ones."""
+    for path, sub in twin.named_modules():
+        if isinstance(sub, nn.RNNBase):
+            reason = Reason(type(sub).__name__, "", "packs its gates into flat weights")
+        elif isinstance(sub, torch.jit.ScriptModule):
+            text = f"{path} is a TorchScript module, whose weights cannot be cut: pass its original"
+            reason = Reason("torch.jit", "", text)
+        else:
+            continue
+        for tensor in (*sub.parameters(), *sub.buffers()):
+            for dim in tracer.dims(tensor):
+                tracer.space.freeze_dim(dim, reason)
+
+
 def _state_norms(
     twin: nn.Module, tracer: Tracer, uses: list[SizeUse], attributes: dict[AttributeKey, int]
 ) -> None:
@@ -227,7 +253,7 @@ def _planted(twin: nn.Module) -> dict[AttributeKey, int]:
     found: dict[AttributeKey, int] = {}
     for sub in twin.modules():
         for _, value in numbers_in(sub):
-            for v in value if type(value) in (tuple, list) else (value,):
+            for v in value if isinstance(value, (tuple, list, np.ndarray)) else (value,):
                 if isinstance(v, TracedInt):
                     found.update(dict.fromkeys(v.attributes, int(v)))
     return found
@@ -240,6 +266,7 @@ def _settle(
     attributes: dict[AttributeKey, int],
     keep: Sequence[tuple[np.ndarray, Reason]],
     trial: bool,
+    follow: Set[AttributeKey],
 ) -> ChannelGraph:
     """Solve, freeze what cannot be silenced or is unused, and let the probe veto the rest."""
     _tie_tiles(tracer)
@@ -259,8 +286,9 @@ def _settle(
         if unheard:
             extra += unheard
             continue
-        graph = _graph(bench, tracer, solution, uses, attributes, keep)
-        found = probe(bench, graph) if trial else Findings()
+        graph = _graph(bench, tracer, solution, uses, attributes, keep, follow)
+        # What Python computes out of sizes must be followed after a cut as before it.
+        found = probe(bench, graph) if trial else by_arithmetic(graph)
         if not found:
             return graph
         for rows, reason in found.ties:
@@ -277,6 +305,7 @@ def _graph(
     uses: list[SizeUse],
     attributes: dict[AttributeKey, int],
     keep: Sequence[tuple[np.ndarray, Reason]],
+    follow: Set[AttributeKey],
 ) -> ChannelGraph:
     return ChannelGraph(
         slots=tracer.slots,
@@ -295,6 +324,7 @@ def _graph(
         example=bench.example,
         keep=keep,
         exact=bench.exact,
+        follow=follow,
         form="graph" if isinstance(bench.generator, GraphForm) else "module",
         passes=bench.passes,
         starts=tracer.starts,

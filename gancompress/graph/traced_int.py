@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,6 +50,10 @@ class TracedInt(int):
         except ZeroDivisionError:
             return -1
 
+    def item(self) -> TracedInt:
+        """Return the number, as a NumPy integer does."""
+        return self
+
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedInt:
         return self
 
@@ -66,8 +71,9 @@ def _arithmetic(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
     op = getattr(operator, name)
 
     def method(self: TracedInt, other: Any) -> Any:
-        if type(other) not in (int, TracedInt):
+        if not isinstance(other, numbers.Integral) or isinstance(other, bool):
             return NotImplemented
+        other = other if isinstance(other, TracedInt) else int(other)
         left, right = (other, self) if swapped else (self, other)
         (ka, fa), (kb, fb) = _parts(left), _parts(right)
         return TracedInt.of(op(int(left), int(right)), ka | kb, lambda env: op(fa(env), fb(env)))
@@ -75,7 +81,7 @@ def _arithmetic(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
     return method
 
 
-for _name in ("add", "sub", "mul", "floordiv", "mod"):
+for _name in ("add", "sub", "mul", "floordiv", "mod", "lshift", "rshift"):
     setattr(TracedInt, f"__{_name}__", _arithmetic(_name, swapped=False))
     setattr(TracedInt, f"__r{_name}__", _arithmetic(_name, swapped=True))
 

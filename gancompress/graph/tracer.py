@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from gancompress.graph.atoms import AtomSpace, Dim, Dims, Factor, Reason, Slot, dim_size, opaque
-from gancompress.modules.dispatch import tensors_in
 from gancompress.modules.nested import tensors_of
 from gancompress.modules.user_line import user_frame
 
@@ -213,8 +212,8 @@ class Op:
         for a in schema.arguments[len(args) :]:
             self.args.append(kwargs.get(a.name, a.default_value if a.has_default_value() else None))
         self.out = out
-        self.outs = tensors_in(out)
-        self.ins = tensors_in(self.args)
+        self.outs = tensors_of(out)
+        self.ins = tensors_of(self.args)
         self.where = user_frame()
         self.counts: list[tuple[int, Dim]] = []
         self.pins: list[np.ndarray] = []

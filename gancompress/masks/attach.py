@@ -12,6 +12,7 @@ from gancompress.errors import GraphError
 from gancompress.graph.atoms import Slot
 from gancompress.graph.groups import ChannelGraph, Group
 from gancompress.masks.mask import ChannelMask, Gate, GatePart, OutputGate
+from gancompress.masks.own_class import answer_with_users_class, refuse_endless_super
 
 SITES = ("reader", "output")
 
@@ -28,7 +29,8 @@ def attach(
     has it; dead channels are still gated at their readers.
 
     Raises:
-        GraphError: a tensor cannot be parametrized, or a group has no writer layer to hook.
+        GraphError: a tensor cannot be parametrized, a group has no writer layer to hook, or a
+            class calls ``super(type(self), self)``.
     """
     plan: dict[str, list[tuple[Group, int, bool]]] = {}
     for group in graph.groups:
@@ -37,6 +39,8 @@ def attach(
         for slot in (*group.readers, *group.silencers):
             learned = site == "reader" and slot in group.readers
             plan.setdefault(slot[0], []).append((group, slot[1], learned))
+    for name in plan:
+        refuse_endless_super(_owner(generator, name)[0], name.rpartition(".")[0])
     registered: set[str] = set()
     owners = _owners(generator)
     for name, rows in plan.items():
@@ -80,6 +84,7 @@ def _register(owner: nn.Module, key: str, gate: Gate) -> None:
     if parametrize.is_parametrized(owner):
         _own_class(owner)
     parametrize.register_parametrization(owner, key, gate, unsafe=True)
+    answer_with_users_class(owner)
 
 
 def _gates_of(owner: nn.Module) -> Iterator[Gate]:

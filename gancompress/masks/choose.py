@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from gancompress.errors import ConfigError, closest
-from gancompress.graph.groups import ChannelGraph, Group
+from gancompress.graph.groups import ChannelGraph
+from gancompress.graph.layers import layers_of
 
 
 def choose_groups(
@@ -26,7 +27,7 @@ def choose_groups(
         ConfigError: a pattern matches nothing (the nearest name is in the message), or nothing is
             left to mask.
     """
-    names = {g.name: {g.name, *_layers(graph, g)} for g in graph.groups}
+    names = {g.name: {g.name, *layers_of(graph, g)} for g in graph.groups}
     known = {n for each in names.values() for n in each}
     # What cannot lose channels anyway may be excluded, but not included.
     ran = known | set(graph.outputs)
@@ -45,21 +46,6 @@ def choose_groups(
             f"include={list(include)} and exclude={list(exclude)} leave no group to mask"
         )
     return chosen
-
-
-def _layers(graph: ChannelGraph, group: Group) -> Iterator[str]:
-    """Yield the layers that write or carry a group; parameters of the root by their own name."""
-    me = list(graph.widths).index(group.name)
-    for name, _ in group.slots:
-        path = f".{name}".partition(".parametrizations.")[0].lstrip(".")
-        path = path.rpartition(".")[0] if path == name else path
-        written = [f.atoms for dim in graph.outputs.get(path, ()) for f in dim]
-        if path and any(
-            atoms is not None and (graph.owners(atoms) == me).any() for atoms in written
-        ):
-            yield path
-        elif path not in graph.outputs or not path:
-            yield path or name
 
 
 def _any_match(names: Iterable[str], patterns: Sequence[str]) -> bool:

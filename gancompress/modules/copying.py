@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gancompress.errors import GraphError
+from gancompress.modules.nested import tensors_of
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -23,18 +24,7 @@ def all_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     for sub in module.modules():
         for store in (sub._parameters, sub._buffers, vars(sub)):
             for value in store.values():
-                yield from _tensors_in(value)
-
-
-def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif type(value) in (list, tuple):
-        for v in value:
-            yield from _tensors_in(v)
-    elif type(value) is dict:
-        for v in value.values():
-            yield from _tensors_in(v)
+                yield from tensors_of(value)
 
 
 def copy_with(module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
@@ -136,6 +126,14 @@ def require_module(given: object) -> None:
     raise GraphError(f"expected a torch.nn.Module, not {name}: {advice}")
 
 
+def shell_around(module: nn.Module) -> str:
+    """Return the attribute under which a module that only compiles or distributes holds another.
+
+    Empty for any other module.
+    """
+    return next((_SHELLS[k.__name__] for k in type(module).__mro__ if k.__name__ in _SHELLS), "")
+
+
 def refuse_shells(generator: nn.Module) -> None:
     """Refuse what is no module, and modules that only wrap the one with the channels."""
     require_module(generator)
@@ -145,9 +143,9 @@ def refuse_shells(generator: nn.Module) -> None:
             "was made from, and script it again afterwards"
         )
     kind = type(generator).__name__
-    if kind in _SHELLS:
+    if inside := shell_around(generator):
         raise GraphError(
-            f"the generator is inside a {kind}: pass generator.{_SHELLS[kind]}, and compile or "
+            f"the generator is inside a {kind}: pass generator.{inside}, and compile or "
             "distribute it again afterwards"
         )
     if any(getattr(m, "is_gancompress_gate", False) for m in generator.modules()):

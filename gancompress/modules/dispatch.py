@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+
+from gancompress.modules.nested import tensors_of
 
 
 class Watch(TorchDispatchMode):
@@ -23,18 +24,13 @@ class Watch(TorchDispatchMode):
             with self:
                 return parts(*args, **kwargs)
         out = func(*args, **kwargs)
-        if tensors_in(out):
+        if tensors_of(out):
             self.see(func, args, kwargs, out)
         return out
 
     def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
         """Take note of one operator; ``out`` holds at least one tensor."""
         raise NotImplementedError
-
-
-def tensors_in(x: Any) -> list[torch.Tensor]:
-    """Return the tensors in nested arguments, in order."""
-    return [t for t in tree_flatten(x)[0] if isinstance(t, torch.Tensor)]
 
 
 @functools.cache

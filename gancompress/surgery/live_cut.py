@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from gancompress.graph.atoms import Reason
-from gancompress.graph.attribute_changes import set_attributes
+from gancompress.graph.attribute_changes import followed, set_attributes
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.graph.trace import trace
@@ -62,12 +63,13 @@ def _trace_again(small: nn.Module, old: ChannelGraph, plan: Plan) -> ChannelGrap
     args, kwargs = old.example
     # Attributes that only a trial cut shows to follow a group must be found again.
     trial = any(use.operator == "assert" for use in old.uses)
-    train = old.trains == "traced"
-    new = trace(small, args, kwargs, trial=trial, exact=old.exact, train=train)
+    train, follow = old.trains == "traced", followed(old, plan.attributes)
+    again = partial(
+        trace, small, args, kwargs, trial=trial, exact=old.exact, train=train, follow=follow
+    )
+    new = again()
     kept = _kept_before(old, new, plan)
-    if not kept:
-        return new
-    return trace(small, args, kwargs, trial=trial, keep=kept, exact=old.exact, train=train)
+    return again(keep=kept) if kept else new
 
 
 def _kept_before(

@@ -63,7 +63,8 @@ def _plain_order(
 
 def _gated(module: nn.Module) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return the raw tensors behind our gates of one module, and its plain order of parameters."""
-    lists = module._modules.get("parametrizations")
+    children = dict(module._modules.items())  # that of a TorchScript module has no get()
+    lists = children.get("parametrizations")
     found: dict[str, torch.Tensor] = {}
     order: list[str] = []
     for name, plist in lists._modules.items() if lists is not None else ():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from gancompress.data.order import stream
 from gancompress.errors import ConfigError, DataError, GancompressError
 from gancompress.modules.discriminator import call_of, logits_of
 from gancompress.modules.undisturbed import BufferGuard, evaluating
+from gancompress.modules.user_line import failing_line
 
 PROBE = 2
 TOLERANCE = 1.01
@@ -161,12 +160,8 @@ def run_or_name(call: Callable[[], Any], what: str) -> Any:
     except GancompressError as error:
         raise type(error)(f"{what}: {error}") from error
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = str(Path(__file__).resolve().parent.parent)
-        theirs = [
-            f for f in frames if not f.filename.startswith(own) and "torch/" not in f.filename
-        ]
-        place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+        line = failing_line(error)
+        place = f" at {line}" if line else ""
         raise DataError(f"{what}: {type(error).__name__}: {error}{place}") from error
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 import gancompress as gc
 from gancompress.errors import GraphError
 from gancompress.graph.rules import RULES, apply_rule
+from gancompress.graph.rules.base import rule
 
 WIDE = 8
 Step = Callable[[Tensor], Tensor]
@@ -215,3 +220,85 @@ def test_every_rule_is_for_one_operator_only() -> None:
     gc.trace(Between(F.relu), torch.randn(2, 3, 4, 4))
     assert len(RULES) > 150
     assert apply_rule.__doc__
+
+
+def _registered(name: str) -> Callable[[Callable[[], None]], None]:
+    """Run a body with one rule that is taken away afterwards."""
+
+    def run(body: Callable[[], None]) -> None:
+        try:
+            body()
+        finally:
+            RULES.pop(name, None)
+
+    return run
+
+
+def test_a_foreign_rule_first_leaves_all_of_ours(tmp_path: Path) -> None:
+    code = (
+        "from gancompress.graph.rules.base import rule\n"
+        "@rule('an_operator_elsewhere')\n"
+        "def mine(op):\n    return op.dims(op.args[0])\n"
+        "import torch, gancompress as gc\n"
+        "from torch import nn\n"
+        "net = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 3, 1)).eval()\n"
+        "print(gc.trace(net, torch.randn(1, 3, 4, 4)).widths)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], text=True, capture_output=True, check=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(gc.__file__).parent.parent)}, timeout=300,
+    )  # fmt: skip
+    assert done.stdout.strip() == "{'0': 6}"
+
+
+def test_a_second_rule_is_refused_and_says_which_is_the_first() -> None:
+    def body() -> None:
+        rule("once_only")(lambda op: op.dims(op.args[0]))
+        with pytest.raises(ValueError, match=r"'once_only' has a rule already.*test_rules"):
+            rule("another_of_mine", "once_only")(lambda op: op.dims(op.args[0]))
+        assert "another_of_mine" not in RULES
+        with pytest.raises(ValueError, match=r"'relu|'convolution"):
+            rule("convolution")(lambda op: op.dims(op.args[0]))
+
+    _registered("once_only")(body)
+
+
+@torch.library.custom_op("gancompress_tests::roll", mutates_args=())
+def rolled(x: Tensor) -> Tensor:
+    """Named like an operator of torch, and another one."""
+    return x * 2
+
+
+@rolled.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def test_operators_of_others_have_their_own_rules() -> None:
+    net, x = Between(lambda h: rolled(h)).eval(), torch.randn(2, 3, 4, 4)
+    row = gc.inspect(net, x).rows[0]
+    assert row.prunable == 0
+    assert "roll has no rule" in row.reason
+
+    def body() -> None:
+        rule("gancompress_tests::roll")(lambda op: op.dims(op.args[0]))
+        assert gc.inspect(net, x).rows[0].prunable == WIDE
+        RULES["gancompress_tests::roll"] = lambda op: op.dims(op.args[0])[1:]
+        with pytest.raises(GraphError, match=r"rule .*test_rules.* describes outputs of shapes"):
+            gc.trace(net, x)
+
+    _registered("gancompress_tests::roll")(body)
+
+
+def test_one_tensor_over_and_over_is_free() -> None:
+    h = torch.randn(1, 1, 3, 3)
+    for joined in (lambda c: torch.cat([h] * c), lambda c: torch.stack([h[0]] * c)):
+
+        def step(x: Tensor, joined: Callable[[int], Tensor] = joined) -> Tensor:
+            return F.conv2d(x, joined(x.shape[1]), padding=1, groups=x.shape[1])
+
+        net, x = Between(step).eval(), torch.randn(2, 3, 4, 4)
+        graph = gc.trace(net, x)
+        assert graph.widths == {"a": WIDE}
+        small = gc.cut(net, gc.random_plan(graph, 0.5, 0), graph=graph)
+        assert small(x).shape == net(x).shape

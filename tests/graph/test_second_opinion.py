@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gancompress.graph.second_opinion import EXPLAINED, crosscheck
+from gancompress.graph.second_opinion import EXPLAINED, second_opinion
 from tests.motifs.zoo import MOTIFS
 
 from .nets import WIDTHS, Spec, example
@@ -39,7 +39,7 @@ SPECS = st.lists(st.tuples(BLOCK, st.sampled_from(WIDTHS)), min_size=1, max_size
 def test_groups_of_random_networks_agree(drawn: list[tuple[tuple[str, int], int]]) -> None:
     """They may differ in purpose (outputs, whole groups), never in which index goes with which."""
     spec: Spec = [(kind, width, option) for (kind, option), width in drawn]
-    checked = crosscheck(build(spec), example())
+    checked = second_opinion(build(spec), example())
     if checked.built:
         assert not {"index", "linked"} & set(checked.kinds), checked.disagreements
         assert set(checked.kinds) <= set(EXPLAINED)
@@ -48,7 +48,7 @@ def test_groups_of_random_networks_agree(drawn: list[tuple[tuple[str, int], int]
 def test_plain_layers_agree_channel_by_channel() -> None:
     for name in ("dcgan", "residual", "unet", "dense_esrgan", "volume", "spade"):
         module, args, kwargs = MOTIFS[name].build()
-        checked = crosscheck(module, args, kwargs)
+        checked = second_opinion(module, args, kwargs)
         assert checked.built, checked.problem
         assert set(checked.kinds) <= {"boundary"}, (name, checked.disagreements[:3])
         assert checked.agreed > 0
@@ -64,12 +64,12 @@ def test_each_class_shows_on_the_motif_that_has_it() -> None:
         "shared_parameter": "rider",
     }.items():
         module, args, kwargs = MOTIFS[name].build()
-        assert kind in crosscheck(module, args, kwargs).kinds, name
+        assert kind in second_opinion(module, args, kwargs).kinds, name
 
 
 def test_a_graph_that_torch_pruning_cannot_build_is_a_result() -> None:
     module, args, kwargs = MOTIFS["dict_io"].build()
-    checked = crosscheck(module, args, kwargs)
+    checked = second_opinion(module, args, kwargs)
     assert not checked.built
     assert checked.problem
 
@@ -90,6 +90,22 @@ def test_a_wrong_graph_of_ours_would_be_seen() -> None:
     net, x = _Wrong().eval(), torch.randn(1, 3, 5, 5)
     graph = trace(net, x)
     slots = graph.groups[0].slots
-    assert crosscheck(net, x, graph=graph).kinds == {"boundary": 3}
+    assert second_opinion(net, x, graph=graph).kinds == {"boundary": 3}
     slots[("b.weight", 1)] = slots[("b.weight", 1)][::-1]
-    assert crosscheck(net, x, graph=graph).kinds["index"] == 6
+    assert second_opinion(net, x, graph=graph).kinds["index"] == 6
+
+
+def test_inspect_tells_the_second_opinion_when_asked() -> None:
+    from gancompress import inspect
+
+    net, x = _Wrong().eval(), torch.randn(1, 3, 5, 5)
+    assert inspect(net, x).second_opinion is None
+    found = inspect(net, x, second_opinion=True)
+    told = found.to_dict()["second_opinion"]
+    assert (told["built"], told["channels"], told["agreed"]) == (True, 9, 6)
+    assert told["differences"][0]["layer"] == "b.weight"
+    assert set(told["why"]) == {"boundary"}
+    assert "6 of 9 channels" in str(found)
+    module, args, kwargs = MOTIFS["dict_io"].build()
+    found = inspect(module, args, kwargs, second_opinion=True)
+    assert "torch-pruning cannot build its graph" in str(found)

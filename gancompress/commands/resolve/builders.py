@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from gancompress.commands.console import note
 from gancompress.errors import ConfigError, closest
 from gancompress.modules.copying import inside
+from gancompress.modules.user_line import failing_line
 from gancompress.weights.matching import fit_weights
 from gancompress.weights.reading import descend, read_weight_file, tensors_at
 
@@ -118,10 +118,7 @@ def _file_and_key(path: str) -> tuple[Path, str]:
 
 def where(error: BaseException) -> str:
     """Say ``error`` in one line, with the last place in the user's own code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).resolve().parent.parent.parent)
-    called = [f for f in frames if not f.filename.startswith((ours, "<frozen"))]
-    theirs = [f for f in called if f"{os.sep}site-packages{os.sep}" not in f.filename] or called
-    place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+    line = failing_line(error)
+    place = f" at {line}" if line else ""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}{place}"

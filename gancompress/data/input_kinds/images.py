@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,8 @@ class StoredImages:
 
     def __init__(self, path: str) -> None:
         self._images: Any = open_images(path)
-        files = [Path(file) for file in getattr(self._images, "files", ())]
-        if len(files) == len(self._images):
-            # Below the folder that all have in common: a/1.png and b/1.png are two names.
-            top = Path(path)
-            self.names = [
-                os.path.relpath(f, top) if f.is_relative_to(top) else f.name for f in files
-            ]
-            self.names = [str(Path(name).with_suffix("")) for name in self.names]
-        else:
-            self.names = [str(i) for i in range(len(self._images))]
+        names = getattr(self._images, "names", None)
+        self.names = [str(Path(n).with_suffix("")) for n in names or range(len(self._images))]
         self.shape = tuple(self.read(torch.zeros(1, dtype=torch.int64)).shape[1:])
 
     def read(self, indices: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import sys
-import types
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +17,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from gancompress.errors import GraphError
+from gancompress.graph.form.constants import read_live
+from gancompress.graph.form.keywords import rename_keyword, renamed, restore_keyword
 from gancompress.graph.form.module import refreshed
+from gancompress.graph.form.symbols import numbers_stay_symbols
 from gancompress.graph.trial.workbench import moving_nothing
 from gancompress.modules.copying import copy_with
 from gancompress.modules.nested import tensors_of
@@ -73,7 +74,14 @@ def computed_weights(holder: nn.Module) -> dict[str, bool]:
 
 def _plain(generator: nn.Module) -> nn.Module:
     """Return a copy in which computed weights are plain parameters."""
-    copy = copy_with(generator, lambda t: t if isinstance(t, nn.Parameter) else clone(t))
+    stores = {p.untyped_storage()._cdata for p in generator.parameters()}
+
+    def replace(t: torch.Tensor) -> torch.Tensor:
+        # A view of a parameter that an attribute holds moves with it, and must stay one.
+        view = not t.is_meta and t.untyped_storage()._cdata in stores
+        return t if view or isinstance(t, nn.Parameter) else clone(t)
+
+    copy = copy_with(generator, replace)
     copy.eval()
     for sub in list(copy.modules()):
         values: dict[str, torch.Tensor] = {}
@@ -91,6 +99,7 @@ def _plain(generator: nn.Module) -> nn.Module:
             _forget(sub)
         for name, value in values.items():
             sub.register_parameter(name, nn.Parameter(value))
+        rename_keyword(sub)
     return copy
 
 
@@ -102,15 +111,14 @@ def export_mode(
     Raises:
         GraphError: export refuses, or the batch size is fixed; names the line.
     """
-    copy = _plain(generator)
+    copy, kwargs = _plain(generator), renamed(kwargs)
     copy.train(training)
     kind = type(generator).__name__
     try:
-        with _silence(), _Detached(), _symbolic_int(copy), moving_nothing():
-            made = torch.export.export(
-                copy, args, kwargs,
-                dynamic_shapes=_dynamic(copy, args, kwargs, rows), strict=False,
-            ).module()  # fmt: skip
+        try:
+            made = _export(copy, args, kwargs, rows)
+        except TypeError:  # int may be a dtype, which only the true one is
+            made = _export(copy, args, kwargs, rows, types=False)
     except Exception as error:
         first = next((s for s in str(error).splitlines() if s.strip()), type(error).__name__)
         line = failing_line(error)
@@ -121,6 +129,8 @@ def export_mode(
             'form="graph" the generator can still be pruned'
         ) from error
     assert isinstance(made, fx.GraphModule)
+    read_live(made, copy)
+    restore_keyword(made.graph)
     for node, leaf in zip(
         placeholders(made.graph), pytree.tree_leaves((args, kwargs)), strict=True
     ):
@@ -133,53 +143,15 @@ def export_mode(
     return made
 
 
+def _export(copy: nn.Module, args: Any, kwargs: Any, rows: int, types: bool = True) -> nn.Module:
+    with _silence(), _Detached(), numbers_stay_symbols(copy, types), moving_nothing():
+        shapes = _dynamic(copy, args, kwargs, rows)
+        return torch.export.export(copy, args, kwargs, dynamic_shapes=shapes, strict=False).module()
+
+
 def placeholders(graph: fx.Graph) -> list[fx.Node]:
     """Return the inputs of a graph, in order."""
     return [n for n in graph.nodes if n.op == "placeholder"]
-
-
-class _Whole(type):
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and isinstance(args[0], (torch.SymInt, torch.SymFloat)):
-            return torch.sym_int(args[0])
-        return int(*args, **kwargs)
-
-    def __instancecheck__(cls, x: Any) -> bool:
-        return isinstance(x, int)
-
-    def __subclasscheck__(cls, kind: type) -> bool:
-        return issubclass(kind, int)
-
-
-class _Int(int, metaclass=_Whole):
-    """``int`` for the user's code while it is exported: a batch size stays one."""
-
-
-@contextlib.contextmanager
-def _symbolic_int(module: nn.Module) -> Iterator[None]:
-    """Let ``int(windows.shape[0] / 16)`` (window attention) follow the batch, not fix it.
-
-    Python's own would. The name is put beside the generator's classes and their functions, where
-    it is found before the builtin, and taken away afterwards.
-    """
-    spaces: dict[int, dict[str, Any]] = {}
-    for kind in {c for sub in module.modules() for c in type(sub).__mro__}:
-        home = sys.modules.get(kind.__module__)
-        if home is None:
-            continue
-        functions = [f for f in vars(home).values() if isinstance(f, types.FunctionType)]
-        for space in (vars(home), *(f.__globals__ for f in functions)):
-            package = str(space.get("__name__", "torch")).partition(".")[0]
-            if package not in ("torch", "builtins", "gancompress"):
-                spaces[id(space)] = space
-    changed = [space for space in spaces.values() if "int" not in space]
-    for space in changed:
-        space["int"] = _Int
-    try:
-        yield
-    finally:
-        for space in changed:
-            del space["int"]
 
 
 class _Detached(TorchFunctionMode):

@@ -15,47 +15,52 @@ _NARROW = (torch.float16, torch.bfloat16)
 
 
 def mean_of(
-    x: Tensor, dims: Sequence[int], keepdim: bool, count: int, dtype: torch.dtype | None = None
+    x: Tensor,
+    dims: Sequence[int],
+    keepdim: bool,
+    count: int,
+    batch: int = 1,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return the sum of ``x`` over ``dims`` divided by ``count``."""
-    total = _wide(x).sum(list(dims), keepdim=keepdim) / count
+    """Return the sum of ``x`` over ``dims`` divided by ``count`` values of each of ``batch``."""
+    total = _wide(x).sum(list(dims), keepdim=keepdim) / (count * batch)
     return total.to(x.dtype if dtype is None else dtype)
 
 
 def variance_of(
-    x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int
+    x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int, batch: int = 1
 ) -> Tensor:
-    """Return the variance of ``x`` over ``dims``, of ``count`` values: those not there are zero.
+    """Return the variance of ``x`` over ``dims``, ``count * batch`` values; none there is zero.
 
     The sum of ``x * (x - mean)`` is that of ``(x - mean) ** 2``, and zeros add nothing to it.
     """
-    wide = _wide(x)
+    wide, count = _wide(x), count * batch
     mean = wide.sum(list(dims), keepdim=True) / count
     total = (wide * (wide - mean)).sum(list(dims), keepdim=keepdim)
     return (total / max(count - correction, 0.0)).to(x.dtype)
 
 
 def deviation_of(
-    x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int
+    x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int, batch: int = 1
 ) -> Tensor:
     """Return the standard deviation, as `variance_of`."""
-    return variance_of(x, dims, correction, keepdim, count).clamp(min=0).sqrt()
+    return variance_of(x, dims, correction, keepdim, count, batch).clamp(min=0).sqrt()
 
 
 def variance_and_mean_of(
-    x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int
+    x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int, batch: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Return `variance_of` and `mean_of`."""
-    spread = variance_of(x, dims, correction, keepdim, count)
-    return spread, mean_of(x, dims, keepdim, count)
+    spread = variance_of(x, dims, correction, keepdim, count, batch)
+    return spread, mean_of(x, dims, keepdim, count, batch)
 
 
 def deviation_and_mean_of(
-    x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int
+    x: Tensor, dims: Sequence[int], correction: float, keepdim: bool, count: int, batch: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Return `deviation_of` and `mean_of`."""
-    spread = deviation_of(x, dims, correction, keepdim, count)
-    return spread, mean_of(x, dims, keepdim, count)
+    spread = deviation_of(x, dims, correction, keepdim, count, batch)
+    return spread, mean_of(x, dims, keepdim, count, batch)
 
 
 def layer_norm_of(

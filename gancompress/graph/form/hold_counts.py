@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import fx
 
 from gancompress.graph.form import fixed_count_norms as counted
@@ -46,15 +47,15 @@ def _hold_mean(node: fx.Node, given: dict[str, Any]) -> None:
     x = given["self"]
     dims = _axes(x, given.get("dim"))
     keepdim = bool(given.get("keepdim"))
-    count = _count(x, dims)
-    if not count:
+    count = _count(node, x, dims)
+    if count is None:
         return
     centred = _square_of_deviation(x, dims)
     if centred is not None and given["dtype"] is None:
         # The mean of squared deviations: zeros would add to it, unlike to the variance.
-        _replace(node, counted.variance_of, centred, dims, 0, keepdim, count)
+        _replace(node, counted.variance_of, centred, dims, 0, keepdim, *count)
     else:
-        _replace(node, counted.mean_of, x, dims, keepdim, count, given["dtype"])
+        _replace(node, counted.mean_of, x, dims, keepdim, *count, given["dtype"])
 
 
 def _square_of_deviation(node: Any, dims: Sequence[int]) -> fx.Node | None:
@@ -70,7 +71,8 @@ def _square_of_deviation(node: Any, dims: Sequence[int]) -> fx.Node | None:
             isinstance(x, fx.Node)
             and isinstance(mean, fx.Node)
             and mean.target is counted.mean_of
-            and mean.args[:3] == (x, dims, True)
+            and mean.args[:2] == (x, dims)
+            and (mean.args[2] or len(dims) == len(_shape(x)))
         ):
             return x
     return None
@@ -79,16 +81,16 @@ def _square_of_deviation(node: Any, dims: Sequence[int]) -> fx.Node | None:
 def _hold_spread(node: fx.Node, function: Callable[..., Any], given: dict[str, Any]) -> None:
     x = given["self"]
     dims = _axes(x, given.get("dim"))
-    count = _count(x, dims)
+    count = _count(node, x, dims)
     correction = given.get("correction", int(given.get("unbiased", True)))
-    if count:
-        values = (1 if correction is None else correction, bool(given.get("keepdim")), count)
+    if count is not None:
+        values = (1 if correction is None else correction, bool(given.get("keepdim")), *count)
         _replace(node, function, x, dims, *values)
 
 
 def _hold_norm(node: fx.Node, name: str, given: dict[str, Any]) -> None:
     x, rank = given["input"], len(given["normalized_shape"])
-    count = _count(x, range(-rank, 0))
+    count = _fixed_count(x, range(-rank, 0))
     if not count:
         return
     if name == "layer_norm":
@@ -100,7 +102,7 @@ def _hold_norm(node: fx.Node, name: str, given: dict[str, Any]) -> None:
 
 def _hold_one_group(node: fx.Node, given: dict[str, Any]) -> None:
     x = given["input"]
-    count = _count(x, range(1, len(_shape(x))))
+    count = _fixed_count(x, range(1, len(_shape(x))))
     if count:
         values = (given["weight"], given["bias"], given["eps"], count)
         _replace(node, counted.one_group_norm_of, x, *values)
@@ -127,13 +129,53 @@ def _axes(x: fx.Node, given: Any) -> list[int]:
     return sorted(d % max(rank, 1) for d in listed)
 
 
-def _count(x: Any, dims: Sequence[int]) -> int:
+def _fixed_count(x: Any, dims: Sequence[int]) -> int:
     """Return how many values are reduced; 0 where that follows the batch, or is one."""
     shape = _shape(x)
     sizes = [shape[d] for d in dims]
     if not all(type(n) is int for n in sizes) or math.prod(sizes) == 1:
         return 0
     return math.prod(sizes)
+
+
+def _count(node: fx.Node, x: Any, dims: Sequence[int]) -> tuple[Any, ...] | None:
+    """Return the held count of what is reduced, and the batch size where that is part of it.
+
+    None where one value is reduced, or the count follows the batch in another way.
+    """
+    fixed = _fixed_count(x, dims)
+    shape = _shape(x)
+    if fixed:
+        return fixed, 1
+    symbols = [n for d in dims if isinstance(n := shape[d], torch.SymInt)]
+    if not symbols:
+        return None
+    total = math.prod(n for d in dims if type(n := shape[d]) is int)
+    rest = math.prod(s.node.expr for s in symbols)
+    factor, symbol = rest.as_coeff_Mul()  # type: ignore[attr-defined]
+    batch = _size_node(node, symbol)
+    if batch is None or not factor.is_Integer or total * int(factor) == 1:
+        return None
+    return total * int(factor), batch
+
+
+def _size_node(node: fx.Node, symbol: Any) -> fx.Node | None:
+    """Return a node before ``node`` that is the batch size ``symbol``; None: there is none."""
+    for known in node.graph.nodes:
+        if known is node:
+            return None
+        value = known.meta.get("val")
+        if isinstance(value, torch.SymInt) and value.node.expr == symbol:
+            return known
+        if not isinstance(value, torch.Tensor):
+            continue
+        for d, n in enumerate(value.shape):
+            if isinstance(n, torch.SymInt) and n.node.expr == symbol:
+                with node.graph.inserting_before(node):
+                    made = node.graph.call_function(torch.ops.aten.sym_size.int, (known, d))
+                made.meta["val"] = n
+                return made
+    return None
 
 
 def _replace(node: fx.Node, function: Callable[..., Any], *values: Any) -> None:

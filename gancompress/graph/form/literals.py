@@ -182,9 +182,31 @@ def _spell_out(graph: fx.Graph) -> None:
             start, stop = 0 if row[2] is None else row[2], _END if row[3] is None else row[3]
             edges = [min(max(e + n, 0), n) if e < 0 else e for e in (start, stop)]
             node.args = (x, row[1], *edges, row[4])
+        elif name in ("cat", "stack"):
+            _repeat_copies(graph, node, stacked=name == "stack")
         elif name in ("split", "chunk") and "val" in node.meta:
             at = int(node.args[2]) if len(node.args) > 2 else int(node.kwargs.get("dim", 0))  # type: ignore[arg-type]
             sizes = [t.shape[at] for t in node.meta["val"]]
             if all(type(n) is int for n in sizes):
                 node.target = ops.split_with_sizes.default
                 node.args, node.kwargs = (node.args[0], sizes, at), {}
+
+
+def _repeat_copies(graph: fx.Graph, node: fx.Node, stacked: bool) -> None:
+    """Write one tensor that is joined over and over as a repetition, whose number is a size."""
+    pieces: Any = node.args[0]
+    if len(pieces) < 2 or any(piece is not pieces[0] for piece in pieces):
+        return
+    x: fx.Node = pieces[0]
+    rank = len(x.meta["val"].shape) + stacked
+    at = int(node.args[1]) if len(node.args) > 1 else int(node.kwargs.get("dim", 0))  # type: ignore[arg-type]
+    at %= rank
+    if stacked:
+        with graph.inserting_before(node):
+            wide = graph.call_function(torch.ops.aten.unsqueeze.default, (x, at))
+        wide.meta = {**x.meta, "val": x.meta["val"].unsqueeze(at)}
+        x = wide
+    times = [1] * rank
+    times[at] = len(pieces)
+    node.target = torch.ops.aten.repeat.default
+    node.args, node.kwargs = (x, times), {}

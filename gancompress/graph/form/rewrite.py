@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -56,8 +57,7 @@ def _replace_context(node: fx.Node, made: fx.GraphModule, holder: nn.Module) -> 
     fit(part, part)
     follow_device(part.graph)
     numbers = plant_literals(part.graph, free_names(part))
-    child = free_names(holder)("part")
-    holder.add_module(child, GraphForm(part, part.graph, numbers, "Part"))
+    child = _home(node, part, holder, numbers)
     graph = node.graph
     with graph.inserting_before(node):
         module = graph.create_node("get_attr", child)
@@ -71,6 +71,24 @@ def _replace_context(node: fx.Node, made: fx.GraphModule, holder: nn.Module) -> 
     if not read.users:
         graph.erase_node(read)
         made.delete_submodule(str(read.target))  # it reads sizes that only its new form has
+
+
+def _home(
+    node: fx.Node, part: fx.GraphModule, holder: nn.Module, numbers: Mapping[str, int]
+) -> str:
+    """Hang a part below the module whose code it is, whose mode it shares; return its path."""
+    stack = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())
+    path = re.sub(r"@\d+", "", str(stack[-1][0]))
+    owner: Any = holder
+    for step in path.split(".") if path else ():
+        owner = None if owner is None else owner._modules.get(step)
+    if owner is None or isinstance(owner, torch.jit.ScriptModule):
+        owner, path = holder, ""
+    form = GraphForm(part, part.graph, numbers, "Part")
+    form.train(owner.training)
+    name = free_names(owner)("part")
+    owner.add_module(name, form)
+    return f"{path}.{name}" if path else name
 
 
 def _adopt(name: str, made: fx.GraphModule, holder: nn.Module) -> None:

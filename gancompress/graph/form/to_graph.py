@@ -20,6 +20,7 @@ from gancompress.graph.form.export_mode import clone, computed_weights, export_m
 from gancompress.graph.form.literals import plant_literals
 from gancompress.graph.form.merge_modes import merge_modes
 from gancompress.graph.form.module import GraphForm
+from gancompress.graph.form.regions import own_sizes
 from gancompress.graph.form.rewrite import (
     check_inputs,
     compute_weights,
@@ -63,6 +64,12 @@ def to_graph(
     refuse_shells(generator)
     if isinstance(generator, GraphForm):
         return generator
+    for path, sub in generator.named_modules():
+        if isinstance(sub, torch.jit.ScriptModule) and any(True for _ in sub.parameters()):
+            raise GraphError(
+                f"{path} is a TorchScript module, whose weights torch.export does not take: put "
+                'the module there that it was made from, or leave form="graph" out'
+            )
     args, kw = call_arguments(example, kwargs)
     rows = _rows(args, kw)
     leaves = [t for t in pytree.tree_leaves((args, kw)) if isinstance(t, torch.Tensor)]
@@ -81,6 +88,7 @@ def to_graph(
     computed = computed_weights(holder)
     made = {mode: export_mode(generator, args, kw, max(rows, 2), mode) for mode in (True, False)}
     merge_modes(made[True], made[False], set(dict(holder.named_modules(remove_duplicate=False))))
+    own_sizes(made[True])
     fit(made[True], holder, computed)
     follow_device(made[True].graph)
     compute_weights(made[True].graph, computed)
@@ -209,5 +217,6 @@ def _python_state(module: nn.Module) -> dict[str, Any]:
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    scale = float(a.abs().max()) if a.numel() and a.is_floating_point() else 1.0
+    finite = a[a.isfinite()].abs() if a.is_floating_point() else a.new_zeros(0)
+    scale = float(finite.max()) if finite.numel() else 1.0
     return torch.allclose(a, b, rtol=1e-5, atol=1e-5 * max(scale, 1e-6), equal_nan=True)

@@ -118,10 +118,13 @@ def unbind(op: Op) -> list[Dims]:
 
 @rule("cat", "concat", "concatenate")
 def cat(op: Op) -> Dims:
-    """Concatenate atom arrays along one dimension, tie the others."""
+    """Concatenate atom arrays along one dimension, tie the others; copies of one repeat it."""
     tensors = [t for t in op.args[0] if not (t.dim() == 1 and t.shape[0] == 0)]
     at = (op.args[1] or 0) % op.outs[0].dim()
     made: list[Dim] = list(op.dims(tensors[0]))
+    if _copies(tensors):
+        made[at] = (*_free(op, len(tensors)), *made[at])
+        return tuple(made)
     for other in tensors[1:]:
         for i, d in enumerate(op.dims(other)):
             if i != at:
@@ -135,6 +138,16 @@ def cat(op: Op) -> Dims:
         pairs = [(p, t.shape[at]) for p, t in zip(parts, tensors, strict=True) if t.shape[at]]
         made[at] = _join(op, *zip(*pairs, strict=True)) if pairs else parts[0]
     return tuple(made)
+
+
+def _copies(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether all are one tensor, over and over: ``[h] * c`` (a filter for each channel)."""
+    return len(tensors) > 1 and all(t is tensors[0] for t in tensors)
+
+
+def _free(op: Op, size: int) -> Dim:
+    """Return indices that all hold the same: they follow whatever meets them."""
+    return (Factor(size, op.space.new(size)),)
 
 
 def _zero_in_all(dim: Dim, parts: Sequence[Dim]) -> Dim:
@@ -162,14 +175,17 @@ def _join(op: Op, parts: Sequence[Dim], sizes: Sequence[int]) -> Dim:
 
 @rule("stack")
 def stack(op: Op) -> Dims:
-    """A new dimension, which holds no channels."""
+    """A new dimension, which holds no channels; of copies of one tensor it is free."""
     tensors = op.args[0]
     made = list(op.dims(tensors[0]))
+    at = (op.args[1] or 0) % op.outs[0].dim()
+    if _copies(tensors):
+        made.insert(at, _free(op, len(tensors)))
+        return tuple(made)
     for other in tensors[1:]:
         for i, d in enumerate(op.dims(other)):
             op.space.tie_dims(made[i], d, op.reason("stacked with it"))
             made[i] = made[i] or d
-    at = (op.args[1] or 0) % op.outs[0].dim()
     made.insert(at, opaque(len(tensors), "a stack"))
     return tuple(made)
 

@@ -82,7 +82,7 @@ def _proportions(graph: ChannelGraph, counts: Sequence[Count]) -> Findings:
         other = None if source is None else _channels(graph, source)
         if own is None or all(use.demand(c)(graph.attributes) for c in counts):
             continue
-        rows = use.multiple(graph.attributes)
+        rows = use.multiple(graph.attributes, graph.follow)
         if other is not None:
             units = math.gcd(own.size, other.size)
             text = f"{use.operator} is sized in proportion to other channels"
@@ -114,7 +114,10 @@ def _conflicts(graph: ChannelGraph, counts: Sequence[Count]) -> Findings:
     found = Findings()
     freezes: dict[int, tuple[np.ndarray, Reason]] = {}
     for count in counts:
-        env = {**graph.attributes, **solve_attributes(graph.uses, graph.attributes, count)}
+        env = {
+            **graph.attributes,
+            **solve_attributes(graph.uses, graph.attributes, count, graph.follow),
+        }
         for use in graph.uses:
             if not use.value.attributes or use.demand(count)(env):
                 continue

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from gancompress.graph.atoms import Dim, Factor, Reason
 from gancompress.graph.attribute_changes import Change, attribute_changes, set_attributes
@@ -23,8 +25,9 @@ from gancompress.graph.tracer import scalars_of, steady_name, unsteady
 from gancompress.graph.trial.arithmetic import Findings, by_arithmetic, free_atoms, trial_plan
 from gancompress.graph.trial.silenced import Step, StepsMode, silenced
 from gancompress.modules.copying import named_tensors
-from gancompress.modules.dispatch import Watch, tensors_in
-from gancompress.modules.user_line import failing_line
+from gancompress.modules.dispatch import Watch
+from gancompress.modules.nested import tensors_of
+from gancompress.modules.user_line import failing_line, failing_stack
 
 if TYPE_CHECKING:
     from gancompress.graph.trial.workbench import Workbench
@@ -73,7 +76,7 @@ class CheckMode(Watch):
                 text = f"{op.name} fixes the number of groups in Python"
                 raise Mismatch(self.index, text, (dim,))
         step = self.steps[self.index]
-        tensors = tensors_in(out)
+        tensors = tensors_of(out)
         for tensor, dims, old, now in zip(tensors, op.outputs, op.shapes, step.shapes, strict=True):
             off = list(dims)
             if len(dims) == tensor.dim() == len(now):
@@ -155,13 +158,15 @@ def _run(
     sliced = {id(tensors[n]): k for n, k in kept_indices(graph, alive).items()}
     twin = bench.copy(sliced)
     set_attributes(twin, [*attribute_changes(graph, alive), *changes])
-    check = CheckMode(graph, alive, steps)
+    check, calls = CheckMode(graph, alive, steps), _Calls(twin)
     try:
         bench.call(twin, check, begin=check.begin)
     except Exception as error:
         # The traceback holds the frames, and they the copy: keep the words only.
         error.__dict__["index"] = getattr(error, "index", min(check.index, len(graph.ops) - 1))
         error.__dict__["line"] = failing_line(error)
+        error.__dict__["calls"] = calls.count
+        error.__dict__["stack"] = failing_stack(error)
         return error.with_traceback(None)
     return None
 
@@ -252,9 +257,29 @@ def _attributes(
     return []
 
 
+class _Calls:
+    """Counts the modules that were entered."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.count = 0
+        for sub in module.modules():
+            if not isinstance(sub, torch.jit.ScriptModule):
+                sub.register_forward_pre_hook(self._enter)
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self.count += 1
+
+
 def _further(after: Exception, before: Exception) -> bool:
-    steps = int(_tag(after, "index") or 0) - int(_tag(before, "index") or 0)
-    return steps > 0 or (steps == 0 and _tag(after, "line") != _tag(before, "line"))
+    """Whether a run came further: by operators, by modules entered, by lines from the outside in.
+
+    Modules that check a width one after another may do so by the same line of one helper.
+    """
+    one, two = ((int(_tag(e, "index") or 0), int(_tag(e, "calls") or 0)) for e in (after, before))
+    if one != two:
+        return one > two
+    pairs = zip(_tag(after, "stack"), _tag(before, "stack"), strict=False)
+    return next((a > b for a, b in pairs if a != b), False)
 
 
 def _asserted(graph: ChannelGraph, group: Group, key: AttributeKey, error: Exception) -> SizeUse:

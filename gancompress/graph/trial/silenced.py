@@ -13,7 +13,8 @@ from torch import nn
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.tracer import scalars_of, steady_name, unsteady
 from gancompress.modules.copying import copy_with, named_tensors
-from gancompress.modules.dispatch import Watch, tensors_in
+from gancompress.modules.dispatch import Watch
+from gancompress.modules.nested import tensors_of
 
 
 def silenced(
@@ -64,5 +65,5 @@ class StepsMode(Watch):
         """Note one operator."""
         name = func._schema.name.split("::")[-1]
         if not unsteady(name, args):
-            shapes = [tuple(t.shape) for t in tensors_in(out)]
+            shapes = [tuple(t.shape) for t in tensors_of(out)]
             self.steps.append(Step(steady_name(name), shapes, scalars_of(func, args, kwargs)))
