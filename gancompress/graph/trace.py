@@ -26,7 +26,7 @@ from gancompress.graph.trial.train_mode import in_train
 from gancompress.graph.trial.workbench import Workbench, switch
 from gancompress.modules.copying import named_tensors, refuse_shells
 from gancompress.modules.nested import call_arguments, tensors_of
-from gancompress.modules.undisturbed import Snapshot
+from gancompress.modules.snapshot import Snapshot
 
 _CALLS = 4
 """Calls in a row at most; state that goes round in more of them is not followed further."""

@@ -16,7 +16,8 @@ from gancompress.errors import GraphError
 from gancompress.graph.plan import Plan
 from gancompress.modules.copying import all_tensors, copy_with
 from gancompress.modules.nested import map_tensors, tensors_of
-from gancompress.modules.undisturbed import Snapshot, generators, undisturbed
+from gancompress.modules.snapshot import Snapshot
+from gancompress.modules.undisturbed import generators, undisturbed
 from gancompress.modules.user_line import failing_line
 from gancompress.surgery.calm import Calm
 from gancompress.surgery.float64 import Float64

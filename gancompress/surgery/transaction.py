@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from gancompress.modules.undisturbed import Snapshot
+from gancompress.modules.snapshot import Snapshot
 
 
 @contextlib.contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sized
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -180,8 +180,8 @@ def say_start(
     log: Log,
 ) -> None:
     """Tell, before the first step, what was decided, and keep how the data was read."""
-    data = getattr(task, "dataset", None) or getattr(task, "data", None)
-    if run is not None and isinstance(data, Sized) and hasattr(data, "channels"):
+    data: Any = getattr(task, "dataset", None) or getattr(task, "data", None)
+    if run is not None and data is not None and hasattr(data, "resolution"):
         run.write_json(DATA, described(data))
     log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
     if people.remark:

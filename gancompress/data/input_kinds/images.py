@@ -19,7 +19,11 @@ class StoredImages:
     def __init__(self, path: str) -> None:
         self._images: Any = open_images(path)
         names = getattr(self._images, "names", None)
-        self.names = [str(Path(n).with_suffix("")) for n in names or range(len(self._images))]
+        self.names = (
+            [str(Path(str(n)).with_suffix("")) for n in names]
+            if names
+            else [str(i) for i in range(len(self._images))]
+        )
         self.shape = tuple(self.read(torch.zeros(1, dtype=torch.int64)).shape[1:])
 
     def read(self, indices: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def restore_keyword(graph: fx.Graph) -> None:
 
 def _renaming(kind: type[nn.Module]) -> type[nn.Module]:
     def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return kind.__call__(self, *args, **renamed(kwargs))
+        return kind.__call__(self, *args, **renamed(kwargs))  # type: ignore[call-arg]
 
     def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return kind.forward(self, *args, **renamed(kwargs, back=True))
