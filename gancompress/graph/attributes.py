@@ -45,7 +45,7 @@ def tensor_numbers(module: nn.Module) -> Iterator[tuple[str, str, int]]:
         for store in (vars(sub), sub._buffers):
             for name, value in store.items():
                 if not name.startswith("_") and name not in _COUNTERS and _is_scalar(value):
-                    yield path, name, int(value)
+                    yield path, name, int(value)  # type: ignore[arg-type]
 
 
 def is_number(value: Any) -> bool:
