@@ -270,6 +270,8 @@ def plant(module: nn.Module, follow: Set[AttributeKey] = frozenset()) -> None:
     """
 
     def traced(key: AttributeKey, value: Any) -> Any:
+        if isinstance(value, TracedInt):  # planted already, through another holder of the config
+            return value
         return leaf(key, int(value)) if value > 1 or key in follow else value
 
     for path, sub in module.named_modules():

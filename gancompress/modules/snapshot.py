@@ -166,7 +166,9 @@ def _dict_undo(store: dict[Any, Any], derived: Collection[str] = ()) -> Undo:
     keys, values = list(kind.keys(store)), list(kind.values(store))
 
     def undo(dry: bool) -> bool:
-        if same_items(list(kind.keys(store)), keys) and same_items(list(kind.values(store)), values):
+        if same_items(list(kind.keys(store)), keys) and same_items(
+            list(kind.values(store)), values
+        ):
             return False
         if dry and derived:
             before, now = dict(zip(keys, values, strict=True)), dict(kind.items(store))

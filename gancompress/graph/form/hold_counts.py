@@ -151,7 +151,7 @@ def _count(node: fx.Node, x: Any, dims: Sequence[int]) -> tuple[Any, ...] | None
     if not symbols:
         return None
     total = math.prod(n for d in dims if type(n := shape[d]) is int)
-    rest: Any = math.prod(s.node.expr for s in symbols)  # type: ignore[call-overload]
+    rest = math.prod(s.node.expr for s in symbols)  # type: ignore[call-overload]
     factor, symbol = rest.as_coeff_Mul()  # type: ignore[attr-defined]
     batch = _size_node(node, symbol)
     if batch is None or not factor.is_Integer or total * int(factor) == 1:

@@ -58,4 +58,4 @@ def _renaming(kind: type[nn.Module]) -> type[nn.Module]:
     ]
     forward.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     members = {"__call__": call, "forward": forward, "__module__": kind.__module__}
-    return type(kind)(kind.__name__, (kind,), members)
+    return type(kind)(kind.__name__, (kind,), members)  # type: ignore[call-arg]
