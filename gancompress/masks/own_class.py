@@ -43,7 +43,7 @@ def answer_with_users_class(module: nn.Module) -> None:
     members = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}
     members["__class__"] = property(_users_class, _set_class)
     members["__deepcopy__"] = _deepcopy
-    _set_class(module, type(kind)(kind.__name__, kind.__bases__, members))  # type: ignore[call-arg]  # type: ignore[call-arg]
+    _set_class(module, type(kind)(kind.__name__, kind.__bases__, members))  # type: ignore[call-arg]
 
 
 def _methods(kind: type) -> Iterator[FunctionType]:
