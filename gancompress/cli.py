@@ -12,38 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gancompress.commands.flags import (
-    PLUGGABLE,
-    Data,
-    Debug,
-    Device,
-    Discriminator,
-    DiscriminatorCall,
-    DiscriminatorWeights,
-    DryRun,
-    Form,
-    Goal,
-    InitFrom,
-    Inputs,
-    InputSeed,
-    Json,
-    MaxSteps,
-    Model,
-    Number,
-    Out,
-    Output,
-    Plugins,
-    Precision,
-    Quiet,
-    RecipeName,
-    Resume,
-    SecondOpinion,
-    Seed,
-    Version,
-    Weights,
-    What,
-    Words,
-)
+from gancompress.commands import flags
 from gancompress.errors import ConfigError
 
 app = typer.Typer(
@@ -58,10 +27,10 @@ app = typer.Typer(
 
 @app.callback()
 def _root(
-    version: Version = False,
-    debug: Debug = False,
-    quiet: Quiet = False,
-    plugin: Plugins = None,
+    version: flags.Version = False,
+    debug: flags.Debug = False,
+    quiet: flags.Quiet = False,
+    plugin: flags.Plugins = None,
 ) -> None:
     from gancompress.commands.console import set_quiet
     from gancompress.plugins.loading import load_plugin
@@ -88,9 +57,10 @@ def _run(kind: str, options: dict[str, Any]) -> None:
     from gancompress.commands.words import split_words
 
     options["what"], overrides = split_words(options.pop("words") or [], _flags(kind))
-    for key in ("target", "seed", "precision"):
+    # A task goes first: its options may follow as task.key=value.
+    for key in ("precision", "seed", "target", "task"):
         if (value := options.pop(key, None)) is not None:
-            overrides.append(f"{key}={value}")
+            overrides.insert(0, f"{key}={value}")
     _call(f"{kind}:{kind}", {"overrides": overrides, **options})
 
 
@@ -98,27 +68,39 @@ def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[
     """Make a verb that runs a recipe of ``kind``; ``without`` names the flags that it lacks."""
 
     def verb(
-        words: Words = None,
-        recipe: RecipeName = default,
-        model: Model = None,
-        weights: Weights = None,
-        discriminator: Discriminator = None,
-        discriminator_weights: DiscriminatorWeights = None,
-        discriminator_call: DiscriminatorCall = None,
-        data: Data = None,
-        inputs: Inputs = None,
-        output: Output = None,
-        target: Goal = None,
-        form: Form = "module",
-        out: Out = None,
-        resume: Resume = None,
-        init_from: InitFrom = None,
-        seed: Seed = None,
-        device: Device = "auto",
-        precision: Precision = None,
-        max_steps: MaxSteps = None,
-        dry_run: DryRun = False,
-        json: Json = False,
+        words: flags.Words = None,
+        recipe: flags.RecipeName = default,
+        model: flags.Model = None,
+        weights: flags.Weights = None,
+        discriminator: flags.Discriminator = None,
+        discriminator_weights: flags.DiscriminatorWeights = None,
+        discriminator_call: flags.DiscriminatorCall = None,
+        data: flags.Data = None,
+        inputs: flags.Inputs = None,
+        output: flags.Output = None,
+        task: flags.TaskName = None,
+        ab: flags.Side = None,
+        size: flags.Size = None,
+        crop: flags.Crop = None,
+        flip: flags.Flip = False,
+        classes: flags.Classes = None,
+        split: flags.Split = None,
+        values: flags.Values = None,
+        length: flags.Length = None,
+        on_bad_sample: flags.OnBad = "error",
+        reverse: flags.Reverse = None,
+        reverse_weights: flags.ReverseWeights = None,
+        target: flags.Goal = None,
+        form: flags.Form = "module",
+        out: flags.Out = None,
+        resume: flags.Resume = None,
+        init_from: flags.InitFrom = None,
+        seed: flags.Seed = None,
+        device: flags.Device = "auto",
+        precision: flags.Precision = None,
+        max_steps: flags.MaxSteps = None,
+        dry_run: flags.DryRun = False,
+        json: flags.Json = False,
     ) -> None:
         options = {name: value for name, value in locals().items() if name != "kind"}
         _run(kind, options)
@@ -134,21 +116,23 @@ for _kind, _default, _without, _help in (
     ("distill", "narrow", (), "Teach a generator of fixed, smaller shape."),
     ("train", "fashion-teacher", ("target", "form"), "Train a generator from nothing: a teacher."),
 ):
-    app.command(_kind, context_settings=PLUGGABLE, help=_help)(_training(_kind, _default, _without))
+    app.command(_kind, context_settings=flags.PLUGGABLE, help=_help)(
+        _training(_kind, _default, _without)
+    )
 
 
 @app.command(name="eval")
 def evaluate(
-    what: What = None,
-    model: Model = None,
-    weights: Weights = None,
-    data: Data = None,
-    inputs: Inputs = None,
-    output: Output = None,
-    number: Number = 2000,
-    seed: InputSeed = 0,
-    device: Device = "auto",
-    json: Json = False,
+    what: flags.What = None,
+    model: flags.Model = None,
+    weights: flags.Weights = None,
+    data: flags.Data = None,
+    inputs: flags.Inputs = None,
+    output: flags.Output = None,
+    number: flags.Number = 2000,
+    seed: flags.InputSeed = 0,
+    device: flags.Device = "auto",
+    json: flags.Json = False,
 ) -> None:
     """Measure quality and size: every number with its count, seed and floor."""
     _call("evaluate:evaluate", locals())
@@ -156,13 +140,13 @@ def evaluate(
 
 @app.command()
 def inspect(
-    what: What = None,
-    model: Model = None,
-    weights: Weights = None,
-    inputs: Inputs = None,
-    form: Form = "module",
-    second_opinion: SecondOpinion = False,
-    json: Json = False,
+    what: flags.What = None,
+    model: flags.Model = None,
+    weights: flags.Weights = None,
+    inputs: flags.Inputs = None,
+    form: flags.Form = "module",
+    second_opinion: flags.SecondOpinion = False,
+    json: flags.Json = False,
 ) -> None:
     """Say of each layer whether its channels can go and, if not, why."""
     _call("inspect:inspect", locals())
@@ -170,21 +154,21 @@ def inspect(
 
 @app.command()
 def sample(
-    what: What = None,
-    model: Model = None,
-    weights: Weights = None,
-    inputs: Inputs = None,
-    output: Output = None,
-    number: Number = 40,
+    what: flags.What = None,
+    model: flags.Model = None,
+    weights: flags.Weights = None,
+    inputs: flags.Inputs = None,
+    output: flags.Output = None,
+    number: flags.Number = 40,
     compare: Annotated[
         bool, typer.Option("--compare", help="Teacher above student, same inputs.")
     ] = False,
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="Must not exist.")] = Path(
         "samples.png"
     ),
-    seed: InputSeed = 0,
-    device: Device = "auto",
-    json: Json = False,
+    seed: flags.InputSeed = 0,
+    device: flags.Device = "auto",
+    json: flags.Json = False,
 ) -> None:
     """Write a grid of images; the same seed gives the same file on CPU."""
     _call("sample:sample", locals())
@@ -192,13 +176,13 @@ def sample(
 
 @app.command()
 def bench(
-    what: What = None,
-    model: Model = None,
-    weights: Weights = None,
-    inputs: Inputs = None,
+    what: flags.What = None,
+    model: flags.Model = None,
+    weights: flags.Weights = None,
+    inputs: flags.Inputs = None,
     batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes.")] = "1,8",
-    device: Device = "auto",
-    json: Json = False,
+    device: flags.Device = "auto",
+    json: flags.Json = False,
 ) -> None:
     """Measure parameters, MACs, size on disk and latency (median and quartiles)."""
     _call("bench:bench", locals())
@@ -207,7 +191,7 @@ def bench(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Rank finished runs in one table."""
     _call("compare:compare", locals())
@@ -215,14 +199,14 @@ def compare(
 
 @app.command()
 def export(
-    what: What = None,
-    model: Model = None,
-    weights: Weights = None,
-    inputs: Inputs = None,
+    what: flags.What = None,
+    model: flags.Model = None,
+    weights: flags.Weights = None,
+    inputs: flags.Inputs = None,
     to: Annotated[str, typer.Option(metavar="onnx", help="Format.")] = "onnx",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Must not exist.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference allowed.")] = 1e-4,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Write the generator in another format and check it against this one."""
     _call("export:export", locals())
@@ -230,7 +214,8 @@ def export(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")], json: Json = False
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    json: flags.Json = False,
 ) -> None:
     """Write one HTML file about a run, pictures inside."""
     _call("report:report", locals())
@@ -239,7 +224,7 @@ def report(
 @app.command()
 def verify(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Checkpoint, model or run folder.")],
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Check the hashes of everything saved below a folder; nothing in it is executed."""
     _call("verify:check_integrity", locals())
@@ -249,18 +234,18 @@ def verify(
 def recipes(
     word: Annotated[str | None, typer.Argument(help="Only those that mention it.")] = None,
     kind: Annotated[str | None, typer.Option(metavar="train|prune|distill")] = None,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """List the methods (also: ls)."""
     _call("recipes:recipes", locals())
 
 
-@app.command(context_settings=PLUGGABLE)
+@app.command(context_settings=flags.PLUGGABLE)
 def show(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name or file.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="JSON schema of any recipe.")] = False,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Print a recipe in full, each field with its meaning and default (also: cat)."""
     options = {"recipe": recipe, "overrides": _overrides(words, "show")}
@@ -272,17 +257,17 @@ def copy(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name or file.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Copy a recipe to a file of your own (also: cp)."""
     _call("recipes:copy", locals())
 
 
-@app.command(context_settings=PLUGGABLE)
+@app.command(context_settings=flags.PLUGGABLE)
 def validate(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name or file.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
-    json: Json = False,
+    json: flags.Json = False,
 ) -> None:
     """Check a recipe and overrides without running them; all errors at once."""
     options = {"recipe": recipe, "overrides": _overrides(words, "validate")}
@@ -290,13 +275,13 @@ def validate(
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(json: flags.Json = False) -> None:
     """Check this machine and installation; paste the output into a bug report."""
     _call("doctor:examine", locals())
 
 
 for _alias, _verb in (("ls", recipes), ("cat", show), ("cp", copy), ("env", doctor)):
-    _settings = PLUGGABLE if _verb is show else None
+    _settings = flags.PLUGGABLE if _verb is show else None
     app.command(_alias, hidden=True, context_settings=_settings)(_verb)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gancompress.commands.console import emit, note, stdout
-from gancompress.commands.resolve.participants import say_data
+from gancompress.commands.resolve.datasets import say_data
 from gancompress.commands.resolve.subject import resolve, resolved_device
 from gancompress.commands.resolve.try_forward import probe
 

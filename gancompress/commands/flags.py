@@ -10,6 +10,7 @@ import typer
 from gancompress import __version__
 
 WHO, HOW, WHERE = "Who takes part", "How", "Where, and what is told"
+DATA = "How --data is read"
 
 Words = Annotated[
     list[str] | None,
@@ -85,6 +86,49 @@ Output = Annotated[
 Data = Annotated[
     str | None,
     _text(("--data",), "PATH", "Image folder (a subfolder a class) or .npz with x and y.", WHO),
+]
+TaskName = Annotated[
+    str | None,
+    _text(
+        ("--task",),
+        "NAME",
+        "noise, paired, unpaired, restore, vocoder, teacher or your own (default: what inputs and "
+        "data make plain); options as task.scale=4.",
+        HOW,
+    ),
+]
+Side = Annotated[
+    str | None,
+    _text(("--ab",), "left|right", "Pairs lie side by side; where the input is.", DATA),
+]
+Size = Annotated[str | None, _text(("--size",), "S|HxW", "Resize pictures, after --crop.", DATA)]
+Crop = Annotated[
+    str | None, _text(("--crop",), "center|HxW", "Cut the central part out of pictures.", DATA)
+]
+Flip = Annotated[bool, _switch("--flip", "Add the mirrored pictures.", DATA)]
+Classes = Annotated[
+    str | None, _text(("--classes",), "FILE", "Names and order of the classes.", DATA)
+]
+Split = Annotated[str | None, _text(("--split",), "NAME", "Part of the data, such as train.", DATA)]
+Values = Annotated[
+    str | None, _text(("--values",), "LOW,HIGH", "What is black and white, of floats.", DATA)
+]
+Length = Annotated[int | None, _text(("--length",), "N", "Samples of a piece of sound.", DATA, 1)]
+OnBad = Annotated[
+    str,
+    _text(("--on-bad-sample",), "error|skip", "What to do about files that cannot be read.", DATA),
+]
+Reverse = Annotated[
+    str | None,
+    _text(
+        ("--reverse",),
+        "PKG.MODULE:FN",
+        "Frozen generator of the way back, for cycles of task unpaired.",
+        WHO,
+    ),
+]
+ReverseWeights = Annotated[
+    str | None, _text(("--reverse-weights",), "FILE[:KEY]", "Weights of --reverse.", WHO)
 ]
 RecipeName = Annotated[str, _text(("--recipe", "-r"), "NAME|FILE", "The method.", HOW)]
 Goal = Annotated[str | None, _text(("--target",), "params=5.2x|macs=0.2", "Size to reach.", HOW)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gancompress.commands.resolve.datasets import DataFlags
 from gancompress.commands.resolve.subject import EMBEDDED, read_record
 from gancompress.commands.run_start import ROOT, require_recipe
 from gancompress.errors import CheckpointError, ConfigError
@@ -31,6 +32,9 @@ class Request:
     discriminator_weights: str | None = None
     discriminator_call: str | None = None
     data: str | None = None
+    data_flags: DataFlags = DataFlags()
+    reverse: str | None = None
+    reverse_weights: str | None = None
     inputs: tuple[str, ...] = ()
     output: str | None = None
     out: Path | None = None
@@ -45,7 +49,9 @@ class Request:
     @classmethod
     def typed(cls, kind: str, options: Mapping[str, Any]) -> Request:
         """Return the request of a verb's flags."""
-        given: dict[str, Any] = {"kind": kind, **options}
+        given: dict[str, Any] = {"kind": kind, **options, "data_flags": DataFlags.of(options)}
+        for name in DataFlags().__dict__:
+            given.pop(name, None)
         for name in ("overrides", "inputs"):
             given[name] = tuple(given.get(name) or ())
         return cls(**given)
@@ -61,9 +67,10 @@ class Request:
             "data", "weights", "init_from", "discriminator", "discriminator_weights", "max_steps",
         )  # fmt: skip
         record = {**origin, **{name: getattr(self, name) for name in kept}}
-        if self.discriminator_call is not None:
-            record["discriminator_call"] = self.discriminator_call
-        return record
+        for name in ("discriminator_call", "reverse", "reverse_weights"):
+            if getattr(self, name) is not None:
+                record[name] = getattr(self, name)
+        return record | ({"data_flags": typed} if (typed := self.data_flags.record()) else {})
 
 
 def continued(request: Request) -> Request:
@@ -93,6 +100,8 @@ def continued(request: Request) -> Request:
         inputs=request.inputs or tuple(found["input"]),
         output=found.get("output"),
         data=found.get("data"),
+        data_flags=DataFlags.of(found.get("data_flags") or {}),
+        reverse_weights=found.get("reverse_weights"),
         weights=found.get("weights"),
         init_from=found.get("init_from"),
         max_steps=request.max_steps or found.get("max_steps"),
@@ -150,7 +159,7 @@ def refuse_to_forget(request: Request) -> None:
 def go_on(kind: str, run: Path, record: Mapping[str, Any]) -> str:
     """Return what to type to go on with ``run``; names of code are typed, never read from files."""
     words = ["gancompress", kind, "--resume", str(run)]
-    for flag in ("model", "discriminator"):
+    for flag in ("model", "discriminator", "reverse"):
         name = record.get(flag)
         if isinstance(name, str) and ":" in name:
             words += [f"--{flag}", name]

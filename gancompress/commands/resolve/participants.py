@@ -10,6 +10,7 @@ from torch import nn
 from gancompress.commands.console import note
 from gancompress.commands.request import Request
 from gancompress.commands.resolve.builders import build, load_weights
+from gancompress.commands.resolve.datasets import DataFlags, open_data
 from gancompress.commands.resolve.subject import (
     BIGGAN,
     EMBEDDED,
@@ -19,9 +20,8 @@ from gancompress.commands.resolve.subject import (
     resolve,
     sampler_for,
 )
-from gancompress.data.arrays import Dataset, class_names_of, notes_of
+from gancompress.data.arrays import Dataset, class_names_of
 from gancompress.data.embedded import embedded
-from gancompress.data.folders import open_images
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import (
     BigGANConfig,
@@ -83,8 +83,13 @@ def gather(request: Request, recipe: Recipe) -> Participants:
     discriminator = discriminator_of(subject, request)
     if request.form != "module":
         subject = in_its_form(subject, request.form)
-    dataset = dataset_of(subject, recipe, request.data)
-    sources = Sources(subject.sampler, dataset, recipe.seed, subject.sampler.output)
+    dataset = dataset_of(subject, recipe, request.data, request.data_flags)
+    reverse = None
+    if request.reverse is not None:
+        reverse = build(request.reverse).requires_grad_(False).eval()
+        if request.reverse_weights is not None:
+            load_weights(reverse, request.reverse_weights)
+    sources = Sources(subject.sampler, dataset, recipe.seed, subject.sampler.output, reverse)
     return Participants(subject, discriminator, dataset, task_of(recipe, sources))
 
 
@@ -178,7 +183,9 @@ def _trained(discriminator: nn.Module, run: Path) -> nn.Module | None:
     return discriminator
 
 
-def dataset_of(subject: Subject, recipe: Recipe, data: str | None) -> Dataset | None:
+def dataset_of(
+    subject: Subject, recipe: Recipe, data: str | None, flags: DataFlags
+) -> Dataset | None:
     """Return the images of ``--data``, the embedded ones for an embedded network, or ``None``.
 
     Raises:
@@ -187,9 +194,9 @@ def dataset_of(subject: Subject, recipe: Recipe, data: str | None) -> Dataset | 
     if data is None and subject.run is not None and (data := subject.origin.get("data")):
         note(f"no --data: the images of {subject.run}, {data}")
     if data is not None:
-        dataset = open_images(data)
-        say_data(dataset)
-        return dataset
+        return open_data(data, flags)
+    if flags.record():
+        raise ConfigError(f"--{next(iter(flags.record()))} says how --data is read: give --data")
     if subject.spec == EMBEDDED:
         return embedded()
     if recipe.network == "biggan-fashion32" and recipe.kind == "train":
@@ -199,13 +206,3 @@ def dataset_of(subject: Subject, recipe: Recipe, data: str | None) -> Dataset | 
         raise ConfigError("training needs images: --data FOLDER or --data FILE.npz")
     note("no --data: the teacher's own images are the only source")
     return None
-
-
-def say_data(dataset: Dataset) -> None:
-    """Say on stderr how the files were read, and which label each class has."""
-    for line in notes_of(dataset):
-        note(f"data: {line}")
-    if names := class_names_of(dataset):
-        shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:20]))
-        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-        note(f"data: {len(names)} classes: {shown}{more}")
