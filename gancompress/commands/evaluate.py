@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gancompress.commands.console import emit, note, stdout
-from gancompress.commands.resolve.datasets import say_data
-from gancompress.commands.resolve.subject import resolve, resolved_device
+from gancompress.commands.resolve.datasets import DataFlags, open_data, say_data
+from gancompress.commands.resolve.subject import Subject, resolve, resolved_device
 from gancompress.commands.resolve.try_forward import probe
+from gancompress.recipes.load import load_recipe
+from gancompress.tasks.protocol import TASKS, Sources, Task
+from gancompress.training.run_files import CONFIG
 
 
 def evaluate(
@@ -31,6 +34,9 @@ def evaluate(
 
     subject = resolve(what, model, weights=weights, inputs=inputs, output=output, device=device)
     size = footprint(subject.generator, probe(subject))
+    if (task := measured_by(subject, data)) is not None:
+        show_distances(subject, task, number, size, json=json)
+        return
     reference: dict[str, Any] = {} if data is None else {"reference": open_images(data)}
     if reference:
         say_data(reference["reference"])
@@ -44,6 +50,35 @@ def evaluate(
         emit("eval", {"model": subject.spec, **sizes, **found})
         return
     stdout().print(quality_table(what or subject.spec, found, size.params, size.macs))
+
+
+def measured_by(subject: Subject, data: str | None) -> Task | None:
+    """Return the task whose distances are to be measured; ``None``: the embedded metrics fit."""
+    if subject.task is None or data is None or subject.run is None:
+        return subject.task
+    # Other data for the same task: measured on all of it, since no training saw any.
+    recipe = load_recipe(subject.run / CONFIG)
+    assert recipe.task is not None
+    flags = DataFlags.of(subject.origin.get("data_flags") or {})
+    whole = recipe.task.model_copy(update={"held_out": 0.0})
+    return TASKS.bind(whole)(Sources(None, open_data(data, flags), recipe.seed))
+
+
+def show_distances(subject: Subject, task: Task, number: int, size: Any, *, json: bool) -> None:
+    """Print distances to what was wanted on held-out inputs."""
+    from gancompress.commands.task_results import protocol_of, task_rows
+    from gancompress.metrics.task_quality import task_quality
+    from gancompress.reporting.tables import Table, si
+
+    found = task_quality(task, subject.generator, n=number)
+    if json:
+        sizes = {"params": size.params, "macs": size.macs, "bytes": size.bytes}
+        emit("eval", {"model": subject.spec, "task": task.name, **sizes, **found})
+        return
+    cells = [(name, value) for name, _, value, _ in task_rows({"student": found})]
+    cells += [("parameters", si(size.params)), ("MACs an image", si(size.macs))]
+    text = protocol_of({"student": found}, task).strip()
+    stdout().print(Table(str(subject.run), ("", "generator"), tuple(cells), text))
 
 
 def quality_table(title: str, found: dict[str, Any], params: int, macs: int) -> Any:

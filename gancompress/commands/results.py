@@ -12,10 +12,18 @@ from torch import nn
 
 from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.resolve.subject import EMBEDDED, Subject
+from gancompress.commands.task_results import (
+    protocol_of,
+    task_picture,
+    task_rows,
+    task_sounds,
+)
 from gancompress.errors import ConfigError, DataError
 from gancompress.recipes.schema import Recipe
+from gancompress.tasks.noise import Noise
+from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import recorded
-from gancompress.training.run_files import BEFORE_AFTER, PLOTS, SAMPLE_GRID
+from gancompress.training.run_files import BEFORE_AFTER, PLOTS, SAMPLE_GRID, SOUNDS
 from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
@@ -38,7 +46,13 @@ class Finished:
     seconds: float
     verified: dict[str, Any] | None
     device: str
+    task: Task
     notes: tuple[str, ...] = ()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded metrics are made for this generator."""
+        return self.student.spec == EMBEDDED and isinstance(self.task, Noise)
 
 
 def close(done: Finished, *, json: bool) -> dict[str, Any]:
@@ -94,11 +108,16 @@ def facts_of(done: Finished) -> dict[str, Any]:
 
 def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
     """Return the metrics of the student and, where there is one, of its teacher."""
-    if done.student.spec == EMBEDDED:
+    student, teacher = done.student.generator, done.teacher
+    if done.embedded:
         note(f"measuring on {SAMPLES} samples")
-    found = {"student": quality_of(done.student.generator, done.student)}
-    if done.teacher is not None:
-        found["teacher"] = quality_of(done.teacher, done.student)
+        found = {"student": quality_of(student, done.student)}
+        return found if teacher is None else {**found, "teacher": quality_of(teacher, done.student)}
+    from gancompress.metrics.task_quality import task_quality
+
+    found = {"student": task_quality(done.task, student, teacher)}
+    if teacher is not None:
+        found["teacher"] = task_quality(done.task, teacher)
     return found
 
 
@@ -108,8 +127,15 @@ def drawn_picture(done: Finished) -> Path | None:
 
     student, sampler = done.student.generator, done.student.sampler
     classes = done.student.n_classes
+    if done.task.rate is not None:
+        written = task_sounds(done.task, student, done.teacher, done.run / SOUNDS)
+        note(f"{len(written)} sounds to listen to in {done.run / SOUNDS}")
+        return None
     try:
-        if done.teacher is None:
+        if not isinstance(done.task, Noise):
+            file = done.run / BEFORE_AFTER
+            task_picture(done.task, student, done.teacher, file)
+        elif done.teacher is None:
             file = done.run / SAMPLE_GRID
             save_png(sample_grid(student, sampler, n_classes=classes), file)
         else:
@@ -168,11 +194,14 @@ def comparison(
     if done.recipe.target is not None:
         summary |= reached(done.recipe, measured)
     base = measured.table()
-    rows = [*base.rows, *quality_rows(quality)]
+    measures = quality_rows(quality) if done.embedded else task_rows(quality)
+    rows = [*base.rows, *measures]
     if done.verified is not None:
         rows.append(("cut, largest error (float64)", "", "", f"{done.verified['max_error']:.1e}"))
     protocol, now = base.note, quality["student"]
-    if "skipped" not in now:
+    if not done.embedded:
+        protocol += protocol_of(quality, done.task)
+    elif "skipped" not in now:
         protocol += (
             f" Quality: {now['n']} samples, seed {now['seed']}, features {now['features']} "
             "(not an FID)."
@@ -228,9 +257,12 @@ def single_table(done: Finished, quality: dict[str, Any]) -> Any:
 
     size = footprint(done.student.generator, done.student.example(1))
     title = f"{done.recipe.name}: {done.steps} steps in {_clock(done.seconds)}"
-    if "skipped" in quality:
-        rows = (("parameters", si(size.params)), ("MACs an image", si(size.macs)))
-        return Table(title, ("", "generator"), rows, quality["skipped"])
+    if not done.embedded or "skipped" in quality:
+        rows = [("parameters", si(size.params)), ("MACs an image", si(size.macs))]
+        if not done.embedded:
+            rows += [(name, value) for name, _, value, _ in task_rows({"student": quality})]
+        text = quality.get("skipped", protocol_of({"student": quality}, done.task).strip())
+        return Table(title, ("", "generator"), tuple(rows), text)
     return quality_table(title, quality, size.params, size.macs)
 
 

@@ -24,7 +24,8 @@ from gancompress.commands.run_start import check_same, new_folder, unfinished
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import DiscriminatorCall, call_of, use_call
 from gancompress.modules.undisturbed import look
-from gancompress.recipes.schema import Recipe
+from gancompress.recipes.schema import Named, Recipe
+from gancompress.tasks.noise import Noise
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS
@@ -68,6 +69,7 @@ def run(request: Request) -> int:
         seconds=time.monotonic() - started,
         verified=result.verified,
         device=str(device),
+        task=who.task,
         notes=tuple(said()),
     )
     close(done, json=request.json)
@@ -98,7 +100,9 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         call = call_of(discriminator, shown.output, shown.labels, shown.condition)
         remark = f" ({call.remark}; else say --discriminator-call)" if call.remark else ""
         note(f"discriminator: called as D({call}){remark}")
-    if who.dataset is not None and not who.data_is_read(recipe):
+    if recipe.task is None and not isinstance(task, Noise):
+        recipe = recipe.model_copy(update={"task": Named(name=task.name)})
+    if who.dataset is not None and isinstance(task, Noise) and not who.data_is_read(recipe):
         note(f"the images of --data are not read: {who.why_not_read(recipe)}")
     return recipe
 

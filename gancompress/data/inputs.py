@@ -159,6 +159,20 @@ class InputSampler:
             output=output,
         )
 
+    @classmethod
+    def unsaid(cls, generator: nn.Module, output: str | None = None) -> InputSampler:
+        """Return a sampler that says, when it is asked, that nobody said how inputs are drawn."""
+        message = (
+            f"how are the inputs of {type(generator).__name__} drawn? Say it with "
+            "--input 'z=normal(128)' (one --input per argument; labels: 'y=labels(10)'; pictures: "
+            "'x=images(FOLDER)'), or give the class a method sample_inputs(n, rng)"
+        )
+
+        def draw(n: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+            raise ConfigError(message)
+
+        return cls(draw, (), output=output)
+
     def __call__(self, n: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """Return the arguments of a forward pass of ``n`` images."""
         return self._draw(n, rng)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -11,6 +11,7 @@ from gancompress.commands.console import note
 from gancompress.commands.request import Request
 from gancompress.commands.resolve.builders import build, load_weights
 from gancompress.commands.resolve.datasets import DataFlags, open_data
+from gancompress.commands.resolve.run_task import own_sampler, task_of
 from gancompress.commands.resolve.subject import (
     BIGGAN,
     EMBEDDED,
@@ -33,8 +34,7 @@ from gancompress.models.embedded import embedded_discriminator
 from gancompress.recipes.networks import NETWORKS, check_network
 from gancompress.recipes.schema import Recipe
 from gancompress.storage import read_json
-from gancompress.tasks.infer import inferred_task
-from gancompress.tasks.protocol import TASKS, Sources, Task
+from gancompress.tasks.protocol import Sources, Task
 from gancompress.training.checkpoint import latest_checkpoint
 from gancompress.training.run_files import CHECKPOINTS
 
@@ -89,23 +89,12 @@ def gather(request: Request, recipe: Recipe) -> Participants:
         reverse = build(request.reverse).requires_grad_(False).eval()
         if request.reverse_weights is not None:
             load_weights(reverse, request.reverse_weights)
-    sources = Sources(subject.sampler, dataset, recipe.seed, subject.sampler.output, reverse)
-    return Participants(subject, discriminator, dataset, task_of(recipe, sources))
-
-
-def task_of(recipe: Recipe, sources: Sources) -> Task:
-    """Return the task that the recipe names, else the one that inputs and data make plain; aloud.
-
-    Raises:
-        ConfigError: the task cannot be made of these sources.
-        DataError: inputs and data do not belong together.
-    """
-    if recipe.task is not None:
-        return TASKS.bind(recipe.task)(sources)
-    name = inferred_task(sources)
-    if name != "noise":
-        note(f"task {name}, as the inputs and data given make plain (--task chooses another)")
-    return TASKS.bind(name)(sources)
+    sampler = subject.sampler if subject.sampler.specs else None
+    sources = Sources(sampler, dataset, recipe.seed, subject.sampler.output, reverse)
+    task = task_of(recipe, sources)
+    return Participants(
+        replace(subject, sampler=own_sampler(task, subject.sampler)), discriminator, dataset, task
+    )
 
 
 def start_of(recipe: Recipe, request: Request) -> Subject:
@@ -116,7 +105,14 @@ def start_of(recipe: Recipe, request: Request) -> Subject:
     """
     what, model, weights, inputs = request.what, request.model, request.weights, request.inputs
     if recipe.kind != "train" or what is not None or model is not None:
-        subject = resolve(what, model, weights=weights, inputs=inputs, output=request.output)
+        subject = resolve(
+            what,
+            model,
+            weights=weights,
+            inputs=inputs,
+            output=request.output,
+            later=request.data is not None,
+        )
         saved = subject.origin.get("saved")
         home = Path(saved) if saved else subject.run and subject.run / "model"
         if home is not None and _is_cut(home):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gancompress.commands.console import note
 from gancompress.commands.resolve.builders import build, load_builder, load_weights
+from gancompress.commands.resolve.run_task import own_sampler, task_of_run
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.graph.form.module import GraphForm
@@ -19,6 +20,7 @@ from gancompress.graph.form.to_graph import in_form
 from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
 from gancompress.models.embedded import embedded_generator
 from gancompress.storage import read_json
+from gancompress.tasks.protocol import Task
 from gancompress.training.run_files import SUBJECT, numbered_runs
 
 EMBEDDED = "embedded"
@@ -38,6 +40,7 @@ class Subject:
     generator: nn.Module
     sampler: InputSampler
     run: Path | None = None  # the run folder that it came from
+    task: Task | None = None  # of that run, where its data brings the inputs
 
     @property
     def spec(self) -> str:
@@ -77,8 +80,11 @@ def resolve(
     inputs: Sequence[str] | None = None,
     output: str | None = None,
     device: str = "cpu",
+    later: bool = False,
 ) -> Subject:
     """Return the generator of the word ``what``, of ``--model``, or the embedded one.
+
+    ``later``: data may bring the inputs, so that it is no error yet when nothing says them.
 
     Raises:
         ConfigError: nothing answers to the words, or inputs cannot be drawn.
@@ -101,6 +107,8 @@ def resolve(
             subject = _from_saved(folder, model, inputs, output)
         else:
             subject = _from_run(folder, model, inputs, output)
+    if not later and not subject.sampler.specs:
+        subject.example(1)  # raises, and says how to say it
     subject.generator.to(resolved_device(device)).eval()
     return subject
 
@@ -211,7 +219,7 @@ def _from_saved(
     generator = gc.load(original({"model": model}), folder)
     home = original({"model": model})() if isinstance(generator, GraphForm) else generator
     origin = _origin({"model": model, "saved": str(folder)}, inputs, output)
-    return Subject(origin, generator, sampler_for(home, inputs, output))
+    return Subject(origin, generator, sampler_for(home, inputs, output, later=True))
 
 
 def _saved_class(folder: Path) -> str:
@@ -254,7 +262,11 @@ def _from_run(
     # A graph form does not have the methods of its class.
     home = original(found)() if isinstance(generator, GraphForm) else generator
     output = found.get("output") if output is None else output
-    return Subject(found, generator, sampler_for(home, inputs or found["input"], output), run)
+    sampler = sampler_for(home, inputs or found["input"], output, later=True)
+    task = task_of_run(run, found, sampler)
+    if task is not None:
+        sampler = own_sampler(task, sampler)
+    return Subject(found, generator, sampler, run, task)
 
 
 def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
@@ -268,7 +280,7 @@ def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) 
         "folder": str(folder),
         "input": list(inputs or ()),
     }
-    return Subject(origin, generator, sampler_for(generator, inputs))
+    return Subject(origin, generator, sampler_for(generator, inputs, later=True))
 
 
 def _from_builder(
@@ -284,13 +296,19 @@ def _from_builder(
     if weights is not None:
         load_weights(generator, weights)
     origin = _origin({"model": spec}, inputs, output)
-    return Subject(origin, generator, sampler_for(generator, inputs, output))
+    return Subject(origin, generator, sampler_for(generator, inputs, output, later=True))
 
 
 def sampler_for(
-    generator: nn.Module, specs: Sequence[str] | None, output: str | None = None
+    generator: nn.Module,
+    specs: Sequence[str] | None,
+    output: str | None = None,
+    *,
+    later: bool = False,
 ) -> InputSampler:
     """Return the sampler of ``specs``, or of the generator's own ``sample_inputs``.
+
+    ``later``: data may bring the inputs, so that it is no error yet when nothing says them.
 
     Raises:
         ConfigError: neither is there, or a specification is wrong.
@@ -298,10 +316,9 @@ def sampler_for(
     """
     if specs:
         return InputSampler.parse(specs, generator, output)
-    if not callable(getattr(generator, "sample_inputs", None)):
-        raise ConfigError(
-            f"how are the inputs of {type(generator).__name__} drawn? Say it with "
-            "--input 'z=normal(128)' (one --input per argument; labels: 'y=labels(10)'; pictures: "
-            "'x=images(FOLDER)'), or give the class a method sample_inputs(n, rng)"
-        )
-    return InputSampler.of(generator, output)
+    if callable(getattr(generator, "sample_inputs", None)):
+        return InputSampler.of(generator, output)
+    sampler = InputSampler.unsaid(generator, output)
+    if not later:
+        sampler(1, torch.Generator())
+    return sampler

@@ -1,0 +1,62 @@
+"""Which task a run has, from its recipe and what was typed; and that of a finished run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gancompress.commands.console import note
+from gancompress.commands.resolve.datasets import DataFlags, open_data
+from gancompress.data.inputs import InputSampler
+from gancompress.recipes.load import load_recipe
+from gancompress.recipes.schema import Recipe
+from gancompress.tasks.infer import inferred_task
+from gancompress.tasks.noise import Noise
+from gancompress.tasks.protocol import TASKS, Sources, Task
+from gancompress.training.run_files import CONFIG
+
+
+def task_of(recipe: Recipe, sources: Sources) -> Task:
+    """Return the task that the recipe names, else the one that inputs and data make plain; aloud.
+
+    Raises:
+        ConfigError: the task cannot be made of these sources.
+        DataError: inputs and data do not belong together.
+    """
+    if recipe.task is not None:
+        return TASKS.bind(recipe.task)(sources)
+    name = inferred_task(sources)
+    if name != "noise":
+        note(f"task {name}, as the inputs and data given make plain (--task chooses another)")
+    return TASKS.bind(name)(sources)
+
+
+def own_sampler(task: Task, sampler: InputSampler) -> InputSampler:
+    """Return ``sampler``, or one of held-out inputs where the task brings them."""
+    if isinstance(task, Noise):
+        return sampler
+
+    def draw(n: int, rng: torch.Generator) -> tuple[torch.Tensor, ...]:
+        found = [batch.inputs for batch in task.held_out(n, n)]
+        columns = [torch.cat(parts) for parts in zip(*found, strict=True)]
+        return tuple(x[torch.arange(n) % len(x)] for x in columns)
+
+    specs = sampler.specs or (f"held-out inputs of task {task.name}",)
+    return InputSampler(draw, specs, output=sampler.output)
+
+
+def task_of_run(run: Path, record: Mapping[str, Any], sampler: InputSampler) -> Task | None:
+    """Return the task of a finished run with data of its own; ``None`` where inputs are drawn.
+
+    Raises:
+        DataError: the data is not there any more, or has changed.
+    """
+    recipe = load_recipe(run / CONFIG)
+    if recipe.task is None or not isinstance(record.get("data"), str):
+        return None
+    data = open_data(record["data"], DataFlags.of(record.get("data_flags") or {}))
+    given = sampler if sampler.specs else None
+    return TASKS.bind(recipe.task)(Sources(given, data, recipe.seed, sampler.output))

@@ -1,0 +1,69 @@
+"""What any task can measure without anything to download: distances on held-out inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gancompress.metrics.distances import distances
+from gancompress.modules.undisturbed import evaluating
+
+if TYPE_CHECKING:
+    from gancompress.tasks.protocol import Task
+
+BATCH = 16
+
+
+@torch.no_grad()
+def task_quality(
+    task: Task, network: nn.Module, teacher: nn.Module | None = None, *, n: int = 256
+) -> dict[str, Any]:
+    """Return how far ``network`` is from ``teacher`` and from what was wanted (ours).
+
+    Args:
+        task: its held-out inputs are used, the same at every call.
+        network: the generator to measure, in eval mode.
+        teacher: the original; ``None``: no distance to it.
+        n: samples at most.
+
+    Returns:
+        ``n``, and under ``to_teacher`` and ``to_wanted`` what `distances` measures, each the mean
+        over samples, where there is something to compare with. Values are on the scale of the
+        task's own outputs.
+
+    Raises:
+        DataError: outputs have other shapes than what they are compared with.
+    """
+    sums: dict[str, dict[str, float]] = {}
+    seen = 0
+    home = next(network.parameters()).device
+    for batch in task.held_out(n, BATCH):
+        here = batch.to(home)
+        with evaluating(network):
+            made = task.output(here.run(network))
+        others: dict[str, Tensor] = {}
+        if teacher is not None:
+            with evaluating(teacher):
+                others["to_teacher"] = task.output(here.run(teacher))
+        if here.wanted is not None:
+            others["to_wanted"] = here.wanted
+        for name, other in others.items():
+            found = distances(_unit(made, task.values), _unit(other, task.values), rate=task.rate)
+            _add(sums.setdefault(name, {}), found, len(made))
+        seen += len(made)
+    means = {name: {k: v / max(seen, 1) for k, v in kinds.items()} for name, kinds in sums.items()}
+    return {"n": seen, **means}
+
+
+def _unit(x: Tensor, values: tuple[float, float]) -> Tensor:
+    """Return outputs on the scale [-1, 1] that `distances` reads."""
+    low, high = values
+    return x if values == (-1.0, 1.0) else (x.float() - low) * (2 / (high - low)) - 1
+
+
+def _add(sums: dict[str, float], found: Mapping[str, float], n: int) -> None:
+    for name, value in found.items():
+        sums[name] = sums.get(name, 0.0) + value * n
