@@ -77,6 +77,8 @@ def gather(request: Request, recipe: Recipe) -> Participants:
         DataError: the images cannot be read.
         GraphError: there is no graph form, and it is asked for.
     """
+    if request.data is None and (typed := request.data_flags.record()):
+        raise ConfigError(f"--{next(iter(typed))} says how --data is read: give --data")
     subject = start_of(recipe, request)
     if request.init_from is not None:
         load_weights(subject.generator, request.init_from)
@@ -191,8 +193,6 @@ def dataset_of(
         note(f"no --data: the images of {subject.run}, {data}")
     if data is not None:
         return open_data(data, flags)
-    if flags.record():
-        raise ConfigError(f"--{next(iter(flags.record()))} says how --data is read: give --data")
     if subject.spec == EMBEDDED:
         return embedded()
     if recipe.network == "biggan-fashion32" and recipe.kind == "train":
