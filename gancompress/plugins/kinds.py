@@ -32,6 +32,11 @@ ADVERSARIAL = Registry(
     "adversarial loss", "gancompress.training.adversarial", around="gancompress.training",
     symbol="ADVERSARIAL", factory=True, reserved=("loss", "weight"),
 )  # fmt: skip
+REGULARISERS = Registry(
+    "regulariser", "gancompress.training.regularisers", around="gancompress.training",
+    symbol="REGULARISERS", given=("seen",), facts={"side": "discriminator"},
+    reserved=("weight", "every"),
+)  # fmt: skip
 AUGMENTATIONS = Registry(
     "augmentation", "gancompress.training.augmentations", around="gancompress.training",
     symbol="AUGMENTATIONS", given=("images", "rng"),

@@ -24,6 +24,7 @@ from gancompress.training.optimizer_state import (
     optimizer_state,
 )
 from gancompress.training.recovery import finite_tensors
+from gancompress.training.regularisation import Regularisers
 from gancompress.wrapping import Masked
 
 Parts = dict[str, dict[str, Tensor]]
@@ -44,7 +45,8 @@ class TrainState:
 
     ``optimizers`` maps ``generator``, ``masks``, ``connectors`` and ``discriminator`` to the
     optimisers there are; ``masked`` is ``None`` without masks and once they are gone;
-    ``narrowing`` takes channels out of the discriminator, where the recipe asks for it.
+    ``narrowing`` takes channels out of the discriminator, where the recipe asks for it;
+    ``regularisers`` remember from step to step.
 
     Attributes:
         step: updates made.
@@ -60,6 +62,7 @@ class TrainState:
     distillation: Distillation
     optimizers: dict[str, torch.optim.Adam]
     narrowing: Narrowing | None = None
+    regularisers: Regularisers | None = None
     step: int = 0
     rollbacks: int = 0
     plan: Plan | None = None
@@ -78,6 +81,7 @@ class TrainState:
         masked: Masked | None,
         distillation: Distillation,
         narrowing: Narrowing | None = None,
+        regularisers: Regularisers | None = None,
     ) -> TrainState:
         """Make the optimisers: mask scores and connectors have one of their own."""
         scores = list(masked.parameters()) if masked is not None else []
@@ -94,7 +98,8 @@ class TrainState:
             optimizers["discriminator"] = _adam(
                 list(discriminator.parameters()), recipe.discriminator_optim
             )
-        return cls(generator, ema, discriminator, masked, distillation, optimizers, narrowing)
+        parts = generator, ema, discriminator, masked, distillation, optimizers
+        return cls(*parts, narrowing, regularisers)
 
     @property
     def learning_discriminator(self) -> nn.Module | None:
@@ -102,8 +107,9 @@ class TrainState:
         return self.discriminator if "discriminator" in self.optimizers else None
 
     def networks(self) -> list[nn.Module]:
-        """Return the networks whose forward passes may write buffers."""
-        return [self.generator, *([] if self.discriminator is None else [self.discriminator])]
+        """Return the networks whose forward passes may write buffers, and what is like them."""
+        found = self.generator, self.discriminator, self.regularisers
+        return [network for network in found if network is not None]
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield everything that an optimiser may hold, by a name unique among all networks."""
@@ -282,6 +288,8 @@ class TrainState:
         }
         if self.discriminator is not None:
             parts["discriminator"] = dict(self.discriminator.state_dict())
+        if self.regularisers is not None:
+            parts["regularisers"] = dict(self.regularisers.state_dict())
         if len(self.distillation):
             parts["lessons"] = self.distillation.state_dict()
         for name, optimizer in self.optimizers.items():
@@ -298,6 +306,7 @@ class TrainState:
             "generator": self.generator,
             "ema": self.ema,
             "discriminator": self.discriminator,
+            "regularisers": self.regularisers,
         }
         for name, module in modules.items():
             if module is None:
