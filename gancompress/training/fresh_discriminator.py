@@ -22,7 +22,7 @@ from gancompress.tasks.protocol import Draw, Shown, Task
 SMALLEST = 8
 """Samples along each side of an output, at least."""
 _SLOPE = 0.2
-_WIDTHS = (8, 128)
+_WIDTHS = range(4, 129, 4)
 _DEEPEST = {1: 5, 2: 5, 3: 4}
 _CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _STRIDES = {1: 4, 2: 2, 3: 2}
@@ -47,7 +47,7 @@ class FreshDiscriminator(nn.Module):
         """
         super().__init__()
         conv = _CONVOLUTIONS[len(space)]
-        widths = [width * min(2**i, 8) for i in range(_depth(space) + 1)]
+        widths = _widths(space, width)
         stride = _STRIDES[len(space)]
         self.stem = spectral_norm(conv(channels, width, 3, padding=1))
         self.down = nn.ModuleList(
@@ -71,6 +71,19 @@ class FreshDiscriminator(nn.Module):
             return logits
         weight = self.classes(label).view(len(image), -1, *[1] * (hidden.ndim - 2))
         return logits + (weight * hidden).sum(1, keepdim=True)
+
+
+def _widths(space: tuple[int, ...], width: int) -> list[int]:
+    return [width * min(2**i, 8) for i in range(_depth(space) + 1)]
+
+
+def _size(channels: int, space: tuple[int, ...], width: int, n_classes: int | None) -> int:
+    """Return how many parameters a `FreshDiscriminator` has."""
+    dims, widths = len(space), _widths(space, width)
+    small, large, end = 3**dims, (2 * _STRIDES[dims]) ** dims, widths[-1]
+    down = sum(i * o * large + o for i, o in zip(widths, widths[1:], strict=False))
+    stem, last = channels * width * small + width, end * end * small + end
+    return stem + down + last + end + 1 + (n_classes or 0) * end
 
 
 def _depth(space: tuple[int, ...]) -> int:
@@ -108,15 +121,10 @@ def fresh_discriminator(
     if n_classes is not None:
         arguments.append("label")
 
-    def sized(width: int) -> FreshDiscriminator:
-        return FreshDiscriminator(channels, space, width=width, n_classes=n_classes)
-
+    width = min(_WIDTHS, key=lambda w: abs(_size(channels, space, w, n_classes) - params))
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"):
-            options = range(_WIDTHS[0], _WIDTHS[1] + 1, 8)
-            width = min(options, key=lambda w: abs(_params(sized(w)) - params))
         torch.manual_seed(derived_seed(recipe.seed, "fresh discriminator"))
-        made = sized(width)
+        made = FreshDiscriminator(channels, space, width=width, n_classes=n_classes)
     use_call(made, DiscriminatorCall(tuple(arguments)))
     return made
 
@@ -148,9 +156,5 @@ def describe(made: nn.Module) -> str:
     how = " with a projection on labels" if fresh.classes is not None else ""
     return (
         f"discriminator.policy fresh: one of our own{how}, {len(fresh.down)} steps down, "
-        f"{_params(made):,} parameters"
+        f"{sum(p.numel() for p in made.parameters()):,} parameters"
     )
-
-
-def _params(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
