@@ -193,13 +193,13 @@ def use_call(discriminator: nn.Module, call: DiscriminatorCall) -> None:
 
     Of several in one (`JointDiscriminator`) each is called so.
     """
-    for part in _members(discriminator) or (discriminator,):
+    for part in members_of(discriminator) or (discriminator,):
         _CALLS.setdefault(part, {})[None] = call
 
 
 def same_call(copy: nn.Module, discriminator: nn.Module) -> nn.Module:
     """Call ``copy`` as ``discriminator`` is called, and return it."""
-    for one, other in zip(_members(copy), _members(discriminator), strict=True):
+    for one, other in zip(members_of(copy), members_of(discriminator), strict=True):
         same_call(one, other)
     if discriminator in _CALLS:
         _CALLS[copy] = dict(_CALLS[discriminator])
@@ -236,7 +236,8 @@ def call_of(
     return known[key]
 
 
-def _members(discriminator: nn.Module) -> tuple[nn.Module, ...]:
+def members_of(discriminator: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the discriminators that a `JointDiscriminator` holds; none of any other module."""
     from gancompress.modules.joint_discriminator import JointDiscriminator
 
     joint = isinstance(discriminator, JointDiscriminator)
@@ -250,7 +251,7 @@ def describe_call(
     condition: Tensor | None = None,
 ) -> str:
     """Return in one line how ``discriminator``, or each of several in one, is called."""
-    members = _members(discriminator)
+    members = members_of(discriminator)
     parts: list[str] = []
     for part in members or (discriminator,):
         call = call_of(part, images, labels, condition)
