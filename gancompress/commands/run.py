@@ -188,10 +188,13 @@ def header(recipe: Recipe, who: Participants, device: torch.device, folder: Path
         unread = "" if who.data_is_read(recipe) else " (not read)"
         images = f"{len(who.dataset):,} images{unread}"
     discriminator: nn.Module | None = who.discriminator
+    judge = "no discriminator" if discriminator is None else "discriminator"
+    if recipe.discriminator.policy == "fresh":
+        judge = "fresh discriminator"
     parts = (
         recipe.target or "",
         images,
-        "no discriminator" if discriminator is None else "discriminator",
+        judge,
         str(device),
         f"precision {recipe.precision}",
         f"seed {recipe.seed}",

@@ -48,6 +48,10 @@ LOSSES = Registry(
     "loss", "gancompress.losses", symbol="LOSSES", given=("output", "wanted"),
     reserved=("weight",),
 )  # fmt: skip
+FEATURE_NETWORKS = Registry(
+    "feature network", "gancompress.losses.networks", symbol="FEATURE_NETWORKS",
+    given=("weights",), factory=True,
+)  # fmt: skip
 RECIPES = Registry("recipe", factory=True)
 
 KINDS: dict[str, Registry] = {

@@ -155,6 +155,6 @@ def describe(made: nn.Module) -> str:
     fresh = cast(FreshDiscriminator, made)
     how = " with a projection on labels" if fresh.classes is not None else ""
     return (
-        f"discriminator.policy fresh: one of our own{how}, {len(fresh.down)} steps down, "
+        f"discriminator.policy fresh: one of our own{how}, {len(fresh.down) + 3} layers, "
         f"{sum(p.numel() for p in made.parameters()):,} parameters"
     )

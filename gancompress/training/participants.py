@@ -12,6 +12,7 @@ from torch import nn
 from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
+from gancompress.losses.protocol import LOSSES
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import same_call
 from gancompress.modules.undisturbed import look
@@ -107,6 +108,9 @@ def gather(
             "paired"
         )
     made = task.output(look(generator, example.inputs, example.kwargs))
+    with torch.no_grad():
+        for entry in recipe.losses:  # what cannot compare these outputs says so now
+            LOSSES.bind(entry)(made, example.wanted)
     judge, remarks = discriminator, list[str]()
     if makes_discriminator(recipe):
         size = student_params(recipe, generator)

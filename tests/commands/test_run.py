@@ -205,7 +205,7 @@ def test_a_fresh_discriminator_and_what_goes_with_it(
 ) -> None:
     own = ["prune", "some_nets:Bright", *SHORT, "discriminator.policy=fresh"]
     text = said([*own, "regularisers=[{name: r1, weight: 5, every: 2}]", "--out", "a"], capsys)
-    assert "discriminator.policy fresh: one of our own, 1 steps down" in text
+    assert "discriminator.policy fresh: one of our own, 4 layers" in text
     assert "no discriminator" not in text
     text = said([*own, "feature_matching.weight=2", "--out", "b"], capsys, code=2)
     assert "task noise wants no particular output" in text
