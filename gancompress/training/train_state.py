@@ -45,8 +45,7 @@ class TrainState:
 
     ``optimizers`` maps ``generator``, ``masks``, ``connectors`` and ``discriminator`` to the
     optimisers there are; ``masked`` is ``None`` without masks and once they are gone;
-    ``narrowing`` takes channels out of the discriminator, where the recipe asks for it;
-    ``regularisers`` remember from step to step.
+    ``narrowing`` takes channels out of the discriminator; ``regularisers`` remember things.
 
     Attributes:
         step: updates made.
@@ -98,8 +97,8 @@ class TrainState:
             optimizers["discriminator"] = _adam(
                 list(discriminator.parameters()), recipe.discriminator_optim
             )
-        parts = generator, ema, discriminator, masked, distillation, optimizers
-        return cls(*parts, narrowing, regularisers)
+        networks = generator, ema, discriminator, masked
+        return cls(*networks, distillation, optimizers, narrowing, regularisers)
 
     @property
     def learning_discriminator(self) -> nn.Module | None:
@@ -108,8 +107,7 @@ class TrainState:
 
     def networks(self) -> list[nn.Module]:
         """Return the networks whose forward passes may write buffers, and what is like them."""
-        found = self.generator, self.discriminator, self.regularisers
-        return [network for network in found if network is not None]
+        return [n for n in (self.generator, self.discriminator, self.regularisers) if n is not None]
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield everything that an optimiser may hold, by a name unique among all networks."""
@@ -303,11 +301,9 @@ class TrainState:
             CheckpointError: they have not.
         """
         modules = {
-            "generator": self.generator,
-            "ema": self.ema,
-            "discriminator": self.discriminator,
-            "regularisers": self.regularisers,
-        }
+            "generator": self.generator, "ema": self.ema,
+            "discriminator": self.discriminator, "regularisers": self.regularisers,
+        }  # fmt: skip
         for name, module in modules.items():
             if module is None:
                 continue
