@@ -47,25 +47,31 @@ Weights = Annotated[
     _text(("--weights",), "FILE[:KEY]", "Weights of MODEL: safetensors, or torch weights.", WHO),
 ]
 Discriminator = Annotated[
-    str | None,
+    list[str] | None,
     _text(
         ("--discriminator",),
         "PKG.MODULE:FN",
-        "Its discriminator; without one, no adversarial loss.",
+        "Its discriminator; several judge together. Without one, no adversarial loss "
+        "(discriminator.policy=fresh makes one).",
         WHO,
     ),
 ]
 DiscriminatorWeights = Annotated[
-    str | None,
-    _text(("--discriminator-weights",), "FILE[:KEY]", "Weights of the discriminator.", WHO),
+    list[str] | None,
+    _text(
+        ("--discriminator-weights",),
+        "FILE[:KEY]",
+        "Weights of the discriminator; of several one file each, in their order, or one for all.",
+        WHO,
+    ),
 ]
 DiscriminatorCall = Annotated[
-    str | None,
+    list[str] | None,
     _text(
         ("--discriminator-call",),
         "ARGS[-> PATH]",
         "How it is called, when the probe finds another way: 'image, label', "
-        "'cat(condition, image)', 'image -> 0'.",
+        "'cat(condition, image)', 'image -> 0'; of several likewise.",
         WHO,
     ),
 ]

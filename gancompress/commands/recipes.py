@@ -77,6 +77,8 @@ def recipes(word: str | None, *, kind: str | None, json: bool) -> None:
 
 def needs_discriminator(recipe: Recipe) -> bool:
     """Return whether nothing would teach without a discriminator."""
+    if recipe.discriminator.policy == "fresh":
+        return False
     return recipe.kind == "train" or (recipe.adversarial.weight > 0 and not recipe.distill)
 
 

@@ -17,6 +17,13 @@ from gancompress.recipes.schema import Recipe
 from gancompress.training.run_files import CONFIG, SUMMARY, numbered_runs
 from gancompress.training.start import run_lengths
 
+_OF_DISCRIMINATORS = ("discriminator", "discriminator_weights", "discriminator_call")
+
+
+def _several(value: Any) -> tuple[str, ...]:
+    """Return what a record keeps as nothing, a text or a list of texts."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
 
 @dataclass(frozen=True)
 class Request:
@@ -28,9 +35,9 @@ class Request:
     overrides: tuple[str, ...] = ()
     model: str | None = None
     weights: str | None = None
-    discriminator: str | None = None
-    discriminator_weights: str | None = None
-    discriminator_call: str | None = None
+    discriminator: tuple[str, ...] = ()
+    discriminator_weights: tuple[str, ...] = ()
+    discriminator_call: tuple[str, ...] = ()
     data: str | None = None
     data_flags: DataFlags = DataFlags()
     reverse: str | None = None
@@ -52,7 +59,7 @@ class Request:
         given: dict[str, Any] = {"kind": kind, **options, "data_flags": DataFlags.of(options)}
         for name in DataFlags().__dict__:
             given.pop(name, None)
-        for name in ("overrides", "inputs"):
+        for name in ("overrides", "inputs", *_OF_DISCRIMINATORS):
             given[name] = tuple(given.get(name) or ())
         return cls(**given)
 
@@ -63,11 +70,15 @@ class Request:
 
     def record(self, origin: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a run folder keeps beside the recipe: text only."""
-        kept = (
-            "data", "weights", "init_from", "discriminator", "discriminator_weights", "max_steps",
-        )  # fmt: skip
+        kept = "data", "weights", "init_from", "max_steps"
         record = {**origin, **{name: getattr(self, name) for name in kept}}
-        for name in ("discriminator_call", "reverse", "reverse_weights"):
+        for name in _OF_DISCRIMINATORS:
+            # One is plain text, as it was before there could be several.
+            given = list(getattr(self, name))
+            record[name] = given if len(given) > 1 else next(iter(given), None)
+        if not self.discriminator_call:
+            del record["discriminator_call"]
+        for name in ("reverse", "reverse_weights"):
             if getattr(self, name) is not None:
                 record[name] = getattr(self, name)
         return record | ({"data_flags": typed} if (typed := self.data_flags.record()) else {})
@@ -105,8 +116,8 @@ def continued(request: Request) -> Request:
         weights=found.get("weights"),
         init_from=found.get("init_from"),
         max_steps=request.max_steps or found.get("max_steps"),
-        discriminator_weights=found.get("discriminator_weights"),
-        discriminator_call=found.get("discriminator_call"),
+        discriminator_weights=_several(found.get("discriminator_weights")),
+        discriminator_call=_several(found.get("discriminator_call")),
         form=found.get("form", request.form),
     )
 
@@ -160,7 +171,7 @@ def go_on(kind: str, run: Path, record: Mapping[str, Any]) -> str:
     """Return what to type to go on with ``run``; names of code are typed, never read from files."""
     words = ["gancompress", kind, "--resume", str(run)]
     for flag in ("model", "discriminator", "reverse"):
-        name = record.get(flag)
-        if isinstance(name, str) and ":" in name:
-            words += [f"--{flag}", name]
+        for name in _several(record.get(flag)):
+            if ":" in name:
+                words += [f"--{flag}", name]
     return shlex.join(words)

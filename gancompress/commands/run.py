@@ -16,13 +16,13 @@ from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
 from gancompress.commands.request import Request, continued, go_on, recipe_of, refuse_to_forget
 from gancompress.commands.resolve.adapt_recipe import adapted
-from gancompress.commands.resolve.participants import Participants, gather
+from gancompress.commands.resolve.participants import Participants, each_its_own, gather
 from gancompress.commands.resolve.subject import resolved_device
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.commands.results import Finished, close
 from gancompress.commands.run_start import check_same, new_folder, unfinished
 from gancompress.modules.copying import duplicate
-from gancompress.modules.discriminator import DiscriminatorCall, call_of, use_call
+from gancompress.modules.discriminator import DiscriminatorCall, describe_call, use_call
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.noise import Noise
@@ -85,8 +85,10 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
     """
     subject, discriminator, task = who.subject, who.discriminator, who.task
     probe(subject)
-    if request.discriminator_call is not None and discriminator is not None:
-        use_call(discriminator, DiscriminatorCall.parse(request.discriminator_call))
+    if discriminator is not None:
+        said = request.discriminator_call
+        for member, text in each_its_own(discriminator, said, "--discriminator-call"):
+            use_call(member, DiscriminatorCall.parse(text))
     typed = any(word.startswith("distill") for word in request.overrides)
     example = task.check(subject.generator, discriminator, ())
     if request.recipe in shipped() and not typed:
@@ -94,12 +96,12 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
     task.check(subject.generator, discriminator, recipe.augment)
     if discriminator is not None:
         # What it says is told by the run itself; a loss that cannot be read is refused here.
-        loss_remark(recipe, discriminator, subject.generator, task, example)
+        if recipe.discriminator.policy != "fresh":
+            loss_remark(recipe, discriminator, subject.generator, task, example)
         made = task.output(look(subject.generator, example.inputs, example.kwargs))
         shown = task.shown(example, made)
-        call = call_of(discriminator, shown.output, shown.labels, shown.condition)
-        remark = f" ({call.remark}; else say --discriminator-call)" if call.remark else ""
-        note(f"discriminator: called as D({call}){remark}")
+        how = describe_call(discriminator, shown.output, shown.labels, shown.condition)
+        note(f"discriminator: called as {how}")
     if recipe.task is None and not isinstance(task, Noise):
         recipe = recipe.model_copy(update={"task": Named(name=task.name)})
     if who.dataset is not None and isinstance(task, Noise) and not who.data_is_read(recipe):
@@ -190,10 +192,13 @@ def header(recipe: Recipe, who: Participants, device: torch.device, folder: Path
         unread = "" if who.data_is_read(recipe) else " (not read)"
         images = f"{len(who.dataset):,} images{unread}"
     discriminator: nn.Module | None = who.discriminator
+    judge = "no discriminator" if discriminator is None else "discriminator"
+    if recipe.discriminator.policy == "fresh":
+        judge = "fresh discriminator"
     parts = (
         recipe.target or "",
         images,
-        "no discriminator" if discriminator is None else "discriminator",
+        judge,
         str(device),
         f"precision {recipe.precision}",
         f"seed {recipe.seed}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gancompress.errors import ConfigError
 from gancompress.losses.protocol import LOSSES, same_shape
 from gancompress.modules.spectra import log_mel, magnitudes
 
@@ -33,14 +34,63 @@ def mel(
     return (spectra[0] - spectra[1]).abs().mean()
 
 
-@LOSSES.register("stft")
-def stft(output: Tensor, wanted: Tensor) -> Tensor:
+def _bands(rate: int, sizes: tuple[int, ...], mels: tuple[int, ...]) -> None:
+    if not sizes or len(sizes) != len(mels) or min(rate, *sizes, *mels) < 1 or min(sizes) < 4:
+        raise ConfigError(
+            f"loss multi_mel: rate {rate}, sizes {sizes} and mels {mels} make no spectrograms: as "
+            "many mels as sizes, sizes of 4 or more"
+        )
+
+
+@LOSSES.register("multi_mel", check=_bands)
+def multi_mel(
+    output: Tensor,
+    wanted: Tensor,
+    *,
+    rate: int = 22050,
+    sizes: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048),
+    mels: tuple[int, ...] = (5, 10, 20, 40, 80, 160, 320),
+) -> Tensor:
+    """Return the mean of `mel` over FFT ``sizes`` with ``mels`` bands each (Kumar et al. 2023).
+
+    The hop is a quarter of the size; those longer than the sound are left out.
+    """
+    same_shape(output, wanted, "multi_mel")
+    pairs = list(zip(sizes, mels, strict=True))
+    fitting = [p for p in pairs if output.shape[-1] > p[0]] or [min(pairs)]
+    found = [
+        mel(output, wanted, rate=rate, n_fft=size, hop=size // 4, n_mels=bands)
+        for size, bands in fitting
+    ]
+    return torch.stack(found).mean()
+
+
+def _possible(resolutions: tuple[tuple[int, int, int], ...]) -> None:
+    for n_fft, hop, window in resolutions:
+        if not 1 <= hop <= n_fft or not 1 <= window <= n_fft:
+            raise ConfigError(
+                f"loss stft: resolution ({n_fft}, {hop}, {window}) is no (FFT size, hop, window): "
+                "hop and window are at least 1 and at most the FFT size"
+            )
+    if not resolutions:
+        raise ConfigError("loss stft: resolutions is empty: give (FFT size, hop, window), ...")
+
+
+@LOSSES.register("stft", check=_possible)
+def stft(
+    output: Tensor,
+    wanted: Tensor,
+    *,
+    resolutions: tuple[tuple[int, int, int], ...] = RESOLUTIONS,
+) -> Tensor:
     """Return spectral convergence plus log magnitude distance (Yamamoto et al. 2020, eq. 6).
 
-    The mean over three resolutions (`RESOLUTIONS`); those longer than the sound are left out.
+    The mean over ``resolutions``, each (FFT size, hop, window); those longer than the sound are
+    left out.
     """
     a, b = same_shape(output, wanted, "stft")
-    fitting = [r for r in RESOLUTIONS if a.shape[-1] > r[0]] or [RESOLUTIONS[-1]]
+    shortest = min(resolutions, key=lambda r: r[0])
+    fitting = [r for r in resolutions if a.shape[-1] > r[0]] or [shortest]
     total = torch.zeros((), device=a.device)
     for n_fft, hop, window in fitting:
         made, real = magnitudes(a, n_fft, hop, window), magnitudes(b, n_fft, hop, window)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError, DataError
-from gancompress.modules.nested import items_of
+from gancompress.modules.nested import items_of, tensors_of
 
 _NAME = r"[A-Za-z_]\w*"
 _ARGUMENT = re.compile(
@@ -22,6 +22,7 @@ _ARGUMENT = re.compile(
     rf"|onehot\((?P<label>{_NAME}), (?P<classes>[1-9]\d*)\))$"
 )
 _PATH = re.compile(r"^(?:\*|-?\d+|[A-Za-z_]\w*)(?:\.(?:\*|-?\d+|[A-Za-z_]\w*))*$")
+_FEATURES = re.compile(r"\s+features\s+")
 _COMMA = re.compile(r",(?![^(]*\))")  # not those inside of parentheses
 
 
@@ -38,24 +39,33 @@ class DiscriminatorCall:
             ``onehot(label, 10)`` (floats (n, 10)); ``y=label`` hands it over as keyword ``y``.
         logits: paths into the output: ``""`` is all of it, ``0`` its first item, ``1.-1`` the last
             item of its second, ``*.0`` the first item of each, ``score`` an entry or field.
+        features: paths likewise to the features of its layers; empty: all other tensors.
         remark: what the probe could not decide, for people.
     """
 
     arguments: tuple[str, ...] = ("image",)
     logits: tuple[str, ...] = ("",)
+    features: tuple[str, ...] = ()
     remark: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: str) -> DiscriminatorCall:
-        """Read ``"image, label"`` or ``"cat(condition, image) -> 0, 1"``.
+        """Read ``"image, label"``, ``"image -> 0, 1"`` or ``"image, image -> 1.* features 3.*.*"``.
+
+        The last is HiFi-GAN's form D(y, y_hat), which returns logits and features of both.
 
         Raises:
             ConfigError: another form; the part is named.
         """
         left, arrow, right = text.partition("->")
         arguments = tuple(re.sub(r"\s+", "", a).replace(",", ", ") for a in _COMMA.split(left))
-        logits = tuple(p.strip() for p in right.split(",")) if arrow else ("",)
-        for kind, parts, form in (("argument", arguments, _ARGUMENT), ("output", logits, _PATH)):
+        heads, *more = _FEATURES.split(right, maxsplit=1)
+        logits = tuple(p.strip() for p in heads.split(",")) if arrow else ("",)
+        features = tuple(p.strip() for p in more[0].split(",")) if more else ()
+        for kind, parts, form in (
+            ("argument", arguments, _ARGUMENT),
+            ("output", (*logits, *features), _PATH),
+        ):
             for part in parts:
                 if not form.match(part) and not (kind == "output" and not arrow):
                     raise ConfigError(
@@ -63,10 +73,11 @@ class DiscriminatorCall:
                         "example: image | image, label | cat(condition, image) | "
                         "condition, image -> 0"
                     )
-        return cls(arguments, logits)
+        return cls(arguments, logits, features)
 
     def __str__(self) -> str:
         read = "" if self.logits == ("",) else f" -> {', '.join(self.logits)}"
+        read += f" features {', '.join(self.features)}" if self.features else ""
         return f"{', '.join(self.arguments)}{read}"
 
     def bind(self, **values: Tensor | None) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
@@ -93,13 +104,32 @@ class DiscriminatorCall:
         Raises:
             DataError: there is no tensor at a path.
         """
-        heads = [head for path in self.logits for head in _at(output, path.split("."), path)]
-        return [h.float() if h.dtype in (torch.float16, torch.bfloat16) else h for h in heads]
+        return [_wide(head) for head in _all_at(output, self.logits)]
+
+    def read_features(self, output: Any) -> list[Tensor]:
+        """Return the features of layers that ``output`` holds beside the logits; may be empty.
+
+        Raises:
+            DataError: there is no tensor at a path.
+        """
+        if self.features:
+            return [_wide(x) for x in _all_at(output, self.features)]
+        heads = {id(head) for head in _all_at(output, self.logits)}
+        others = [x for x in tensors_of(output) if id(x) not in heads]
+        return [_wide(x) for x in others if x.is_floating_point() and x.ndim > 1]
 
     def __call__(self, discriminator: nn.Module, **values: Tensor | None) -> list[Tensor]:
         """Return the logits of ``discriminator`` on ``values``, one tensor a head."""
         positional, keywords = self.bind(**values)
         return self.read(discriminator(*positional, **keywords))
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _all_at(output: Any, paths: Sequence[str]) -> list[Tensor]:
+    return [found for path in paths for found in _at(output, path.split("."), path)]
 
 
 def _value(argument: re.Match[str], values: Mapping[str, Tensor | None]) -> Tensor:
@@ -159,12 +189,18 @@ _CALLS: WeakKeyDictionary[nn.Module, dict[tuple[bool, bool] | None, Discriminato
 
 
 def use_call(discriminator: nn.Module, call: DiscriminatorCall) -> None:
-    """Call ``discriminator`` by ``call`` from now on, without any probe."""
-    _CALLS.setdefault(discriminator, {})[None] = call
+    """Call ``discriminator`` by ``call`` from now on, without any probe.
+
+    Of several in one (`JointDiscriminator`) each is called so.
+    """
+    for part in members_of(discriminator) or (discriminator,):
+        _CALLS.setdefault(part, {})[None] = call
 
 
 def same_call(copy: nn.Module, discriminator: nn.Module) -> nn.Module:
     """Call ``copy`` as ``discriminator`` is called, and return it."""
+    for one, other in zip(members_of(copy), members_of(discriminator), strict=True):
+        same_call(one, other)
     if discriminator in _CALLS:
         _CALLS[copy] = dict(_CALLS[discriminator])
     return copy
@@ -187,7 +223,10 @@ def call_of(
         DataError: no way of calling it works; why is in the message.
     """
     from gancompress.modules.discriminator_probe import find_call
+    from gancompress.modules.joint_discriminator import JointDiscriminator
 
+    if isinstance(discriminator, JointDiscriminator):
+        return discriminator.settle(images, labels, condition, n_classes=n_classes)
     known = _CALLS.setdefault(discriminator, {})
     if None in known:
         return known[None]
@@ -195,6 +234,31 @@ def call_of(
     if key not in known:
         known[key] = find_call(discriminator, images, labels, condition, n_classes=n_classes)
     return known[key]
+
+
+def members_of(discriminator: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the discriminators that a `JointDiscriminator` holds; none of any other module."""
+    from gancompress.modules.joint_discriminator import JointDiscriminator
+
+    joint = isinstance(discriminator, JointDiscriminator)
+    return tuple(discriminator.members.values()) if joint else ()
+
+
+def describe_call(
+    discriminator: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    condition: Tensor | None = None,
+) -> str:
+    """Return in one line how ``discriminator``, or each of several in one, is called."""
+    members = members_of(discriminator)
+    parts: list[str] = []
+    for part in members or (discriminator,):
+        call = call_of(part, images, labels, condition)
+        name = type(part).__name__ if members else "D"
+        remark = f" ({call.remark}; else say --discriminator-call)" if call.remark else ""
+        parts.append(f"{name}({call}){remark}")
+    return "; ".join(parts)
 
 
 def takes_labels(call: DiscriminatorCall) -> bool:

@@ -70,7 +70,7 @@ def find_call(
                 f"for example --discriminator-call '{call} -> 0'"
             )
         remark = _remark(discriminator, call)
-        return DiscriminatorCall(arguments, paths, remark)
+        return DiscriminatorCall(arguments, paths, remark=remark)
     if first is None:
         raise DataError(_needs(discriminator, values))
     if len(tried) == 1:
@@ -214,7 +214,9 @@ def _needs(discriminator: nn.Module, values: dict[str, Tensor | None]) -> str:
     missing = "labels, and the images carry none" if values["label"] is None else "more than labels"
     return (
         f"{name} asks for {', '.join(map(repr, wanted))} beside the images: it needs {missing}. "
-        "Use data with a folder per class, or an unconditional discriminator"
+        "Use data with a folder per class, or an unconditional discriminator. One that judges a "
+        "real and a made output at once, D(y, y_hat), is called with one of them twice: "
+        "--discriminator-call 'image, image -> 1.*'"
     )
 
 

@@ -32,6 +32,11 @@ ADVERSARIAL = Registry(
     "adversarial loss", "gancompress.training.adversarial", around="gancompress.training",
     symbol="ADVERSARIAL", factory=True, reserved=("loss", "weight"),
 )  # fmt: skip
+REGULARISERS = Registry(
+    "regulariser", "gancompress.training.regularisers", around="gancompress.training",
+    symbol="REGULARISERS", given=("seen",), facts={"side": "discriminator"},
+    reserved=("weight", "every"),
+)  # fmt: skip
 AUGMENTATIONS = Registry(
     "augmentation", "gancompress.training.augmentations", around="gancompress.training",
     symbol="AUGMENTATIONS", given=("images", "rng"),
@@ -42,6 +47,10 @@ TASKS = Registry(
 LOSSES = Registry(
     "loss", "gancompress.losses", symbol="LOSSES", given=("output", "wanted"),
     reserved=("weight",),
+)  # fmt: skip
+FEATURE_NETWORKS = Registry(
+    "feature network", "gancompress.losses.networks", symbol="FEATURE_NETWORKS",
+    given=("weights",), factory=True,
 )  # fmt: skip
 RECIPES = Registry("recipe", factory=True)
 

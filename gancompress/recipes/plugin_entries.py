@@ -18,7 +18,12 @@ _BESIDE = {
     "schedule": {"start", "end"},
     "distill": {"weight"},
     "losses": {"weight"},
+    "regularisers": {"weight", "every"},
 }
+_LISTS = {
+    "distill": "distiller", "augment": "augmentation", "losses": "loss",
+    "regularisers": "regulariser",
+}  # fmt: skip
 
 
 def wrong_plugins(
@@ -62,7 +67,7 @@ def _entries(data: Mapping[str, Any]) -> Iterator[tuple[str, Place, dict[str, An
         }  # fmt: skip
     if data.get("task") is not None:
         yield "task", ("task",), _spec(data["task"], set(), None)
-    for key, kind in (("distill", "distiller"), ("augment", "augmentation"), ("losses", "loss")):
+    for key, kind in _LISTS.items():
         items = data.get(key)
         for index, entry in enumerate(items if isinstance(items, list | tuple) else ()):
             yield kind, (key, index), _spec(entry, _BESIDE.get(key, set()), None)

@@ -60,6 +60,29 @@ class Weighted(Named):
     weight: Weight = Field(default=1.0, description="factor of this term in the generator's loss")
 
 
+class Regulariser(Named):
+    """A penalty on how an output changes with an input, of the discriminator or the generator."""
+
+    weight: Weight = Field(default=1.0, description="factor in the loss of the network it is for")
+    every: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=1,
+        description="updates from one use to the next; its weight counts so many times then (lazy)",
+    )
+
+
+class FeatureMatching(_Strict):
+    """L1 between what the discriminator's layers make of wanted and of made outputs."""
+
+    weight: Weight = Field(
+        default=0.0, description="factor of this term in the generator's loss; 0: off"
+    )
+    taps: tuple[str, ...] | None = Field(
+        default=None,
+        description="layers of the discriminator, by path; null: the features that it returns "
+        "beside its logits, else one layer a size",
+    )
+
+
 class Schedule(Named):
     """How the allowed budget moves from full size to the target."""
 
@@ -112,10 +135,11 @@ class Adversarial(_Strict):
 class Discriminator(_Strict):
     """Where the discriminator comes from, and how often it learns."""
 
-    policy: Literal["teacher", "frozen", "scratch"] = Field(
+    policy: Literal["teacher", "frozen", "scratch", "fresh"] = Field(
         default="teacher",
         description="teacher: go on from the teacher's discriminator; frozen: never update it; "
-        "scratch: same network, fresh weights",
+        "scratch: same network, fresh weights; fresh: a small one of our own that fits the "
+        "outputs, about as large as the student",
     )
     real: Literal["auto", "data", "teacher"] = Field(
         default="auto",
@@ -218,6 +242,14 @@ class Recipe(_Strict):
     adversarial: Adversarial = Field(default=Adversarial(), description="adversarial loss")
     discriminator: Discriminator = Field(
         default=Discriminator(), description="discriminator policy"
+    )
+    regularisers: tuple[Regulariser, ...] = Field(
+        default=(),
+        description="penalties on gradients (registry: regulariser), each in the loss of the "
+        "network that it is for",
+    )
+    feature_matching: FeatureMatching = Field(
+        default=FeatureMatching(), description="feature matching; for tasks that want an output"
     )
     augment: tuple[Augment, ...] = Field(
         default=(), description="differentiable augmentation of real and fake images alike"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gancompress.data.order import stream
 from gancompress.modules.copying import duplicate
-from gancompress.modules.discriminator import call_of
+from gancompress.modules.discriminator import call_of, same_call
 from gancompress.modules.machine import Bf16, bf16_ratio, bf16_support
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Draw, Shown, Task
@@ -225,7 +225,7 @@ def _logits(discriminator: nn.Module, shown: Shown) -> Tensor:
 
 def _forward_backward(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> Tensor:
     # A copy: what a forward in training leaves behind is nobody's.
-    copy = duplicate(module).train()
+    copy = same_call(duplicate(module), module).train()
     out = run(copy)
     learning = [p for p in copy.parameters() if p.requires_grad]
     if learning and out.requires_grad:

@@ -148,8 +148,9 @@ def start_narrowing(
     """
     if discriminator is None or recipe.target is None or not recipe.shrink.discriminator:
         return None
-    if recipe.discriminator.policy == "frozen":
-        log.event("discriminator_whole", "the discriminator keeps its size: it is frozen")
+    reasons = {"frozen": "it is frozen", "fresh": "it was made for the student's"}
+    if why := reasons.get(recipe.discriminator.policy):
+        log.event("discriminator_whole", f"the discriminator keeps its size: {why}")
         return None
     with torch.no_grad():
         images = task.output(example.run(teacher))

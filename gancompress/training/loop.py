@@ -14,6 +14,7 @@ from gancompress.data.arrays import Dataset, described
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import derived_seed
 from gancompress.errors import ConfigError
+from gancompress.modules.joint_discriminator import Given, joined
 from gancompress.modules.undisturbed import BufferGuard
 from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
@@ -46,7 +47,7 @@ def train(
     recipe: Recipe,
     *,
     generator: nn.Module,
-    discriminator: nn.Module | None = None,
+    discriminator: Given | None = None,
     teacher: nn.Module | None = None,
     dataset: Dataset | None = None,
     sampler: InputSampler | None = None,
@@ -67,7 +68,8 @@ def train(
         recipe: from `load_recipe`.
         generator: with trained weights, unless ``recipe.kind`` is train.
         discriminator: the teacher's; worked on in place as well, and made narrower where the recipe
-            says so. Without one only the distillers teach.
+            says so. Several, as a list or by name, judge together (`JointDiscriminator`). Without
+            one only the distillers teach, unless ``discriminator.policy`` is fresh.
         teacher: frozen original; default: a copy of ``generator`` as given.
         dataset: real images; without, the teacher's samples stand in (data-free).
         sampler: how inputs are drawn; default: ``generator.sample_inputs``.
@@ -93,6 +95,7 @@ def train(
     steps, finetune = run_lengths(recipe, max_steps)
     total = steps + finetune
     device = torch.device(device)
+    discriminator = joined(discriminator)
     run = RunFolder(Path(out)) if out is not None else None
     log = Log(run, PlainScreen() if screen is None else screen)
     if resume is not None and run is None:
@@ -120,9 +123,9 @@ def train(
             run.begin(recipe, resume=resume is not None, facts={RECORD: arithmetic.record()})
             stack.push(run.leave)
             found = starting_point(run, resume, log)
-        say_start(recipe, task, people, discriminator, run, log)
+        say_start(recipe, task, people, run, log)
         state = start_state(recipe, task, people, found, total, log)
-        update = Steps(recipe, task, people.teacher, device, arithmetic)
+        update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching)
         recovery = Recovery(state.snapshot(total))
         saves = Saves(run and run.checkpoints, log)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -175,7 +178,6 @@ def say_start(
     recipe: Recipe,
     task: Task,
     people: Participants,
-    discriminator: nn.Module | None,
     run: RunFolder | None,
     log: Log,
 ) -> None:
@@ -184,9 +186,9 @@ def say_start(
     if run is not None and data is not None and hasattr(data, "resolution"):
         run.write_json(DATA, described(data))
     log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
-    if people.remark:
-        log.event("loss", people.remark)
-    if discriminator is None and recipe.adversarial.weight > 0:
+    for remark in people.remarks:
+        log.event("loss", remark)
+    if people.discriminator is None and recipe.adversarial.weight > 0:
         log.event("no_discriminator", "no discriminator: the distillers alone teach")
 
 
@@ -221,6 +223,7 @@ def start_state(
         narrowing=start_narrowing(
             recipe, people.discriminator, people.teacher, task, people.example, log
         ),
+        regularisers=people.regularisers,
     )
     state.plan, state.verified = people.plan, people.verified
     if found is not None:

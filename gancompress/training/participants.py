@@ -12,15 +12,20 @@ from torch import nn
 from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
+from gancompress.losses.protocol import LOSSES
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import same_call
+from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.arithmetic import Arithmetic, place, settle
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.distillation import Distillation
+from gancompress.training.feature_matching import FeatureMatching, gather_feature_matching
+from gancompress.training.fresh_discriminator import describe, fresh_discriminator, student_params
+from gancompress.training.regularisation import Regularisers, gather_regularisers
 from gancompress.training.samples import Range, shown_range
-from gancompress.training.start import check_recipe
+from gancompress.training.start import check_recipe, makes_discriminator
 from gancompress.training.student import fresh, masked_student, narrow_student
 from gancompress.wrapping import Masked
 
@@ -42,7 +47,9 @@ class Participants:
         arithmetic: precision and memory format of the run.
         plan: what was cut before the first step (a narrow student), and ``verified`` how exactly.
         shown: the values that sample grids show black and white.
-        remark: what is to be said about loss and discriminator before the first step.
+        regularisers: those of the recipe; ``None`` without any.
+        matching: how features are matched; ``None`` where they are not.
+        remarks: what is to be said about losses and discriminator before the first step.
     """
 
     student: nn.Module
@@ -57,7 +64,9 @@ class Participants:
     plan: Plan | None
     verified: dict[str, Any] | None
     shown: Range
-    remark: str
+    regularisers: Regularisers | None
+    matching: FeatureMatching | None
+    remarks: tuple[str, ...]
 
     def release(self) -> None:
         """Take the distillers' hooks off, and let every parameter learn again."""
@@ -98,7 +107,16 @@ def gather(
             f"task {task.name} wants no particular output. Set losses=[], or give pairs: --task "
             "paired"
         )
-    remark = loss_remark(recipe, discriminator, generator, task, example)
+    made = task.output(look(generator, example.inputs, example.kwargs))
+    with torch.no_grad():
+        for entry in recipe.losses:  # what cannot compare these outputs says so now
+            LOSSES.bind(entry)(made, example.wanted)
+    judge, remarks = discriminator, list[str]()
+    if makes_discriminator(recipe):
+        size = student_params(recipe, generator)
+        judge = fresh_discriminator(recipe, task, task.shown(example, made), size)
+        remarks.append(describe(place(judge, device, layout)))
+    remarks.append(loss_remark(recipe, judge, generator, task, example))
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
             teacher = duplicate(generator)
@@ -119,17 +137,25 @@ def gather(
         example=example.inputs,
     ).to(device)
     # The distillers have their copy of the teacher's discriminator; this one learns.
-    if discriminator is not None and recipe.discriminator.policy == "scratch":
-        discriminator = same_call(fresh(discriminator, recipe.seed), discriminator)
+    if judge is not None and recipe.discriminator.policy == "scratch":
+        judge = same_call(fresh(judge, recipe.seed), judge)
     if recipe.adversarial.weight == 0:
-        discriminator = None
-    if discriminator is not None:
-        discriminator.train(recipe.discriminator.policy != "frozen")
+        judge = None
+    if judge is not None:
+        judge.train(recipe.discriminator.policy != "frozen")
+    matching = gather_feature_matching(
+        recipe, task, discriminator=judge, example=example, made=made
+    )
+    if matching is not None:
+        remarks.append(matching.describe())
+    regularisers = gather_regularisers(
+        recipe, task, generator=student, discriminator=judge, example=example, device=device
+    )
     return Participants(
         student=student,
         ema=ema,
         teacher=source,
-        discriminator=discriminator,
+        discriminator=judge,
         distillation=distillation,
         masked=masked,
         first_graph=None if masked is None else masked.graph,
@@ -138,7 +164,9 @@ def gather(
         plan=plan,
         verified=verified,
         shown=shown_range(source, task, device),
-        remark=remark,
+        regularisers=regularisers,
+        matching=matching,
+        remarks=tuple(filter(None, remarks)),
     )
 
 

@@ -59,15 +59,21 @@ def check_recipe(recipe: Recipe, discriminator: nn.Module | None, *, has_real: b
         ConfigError: what is missing or too much is in the message.
     """
     check_plugins(recipe)
-    if recipe.kind == "train" and (discriminator is None or not has_real):
+    judged = discriminator is not None or makes_discriminator(recipe)
+    if recipe.kind == "train" and (not judged or not has_real):
         raise ConfigError("kind train needs a discriminator and a data set")
     if recipe.discriminator.real == "data" and not has_real:
         raise ConfigError(
             "discriminator.real is data, and none is given; give images, or set "
             "discriminator.real=teacher"
         )
-    if discriminator is None and not recipe.distill:
-        raise ConfigError("nothing to learn from: no discriminator and no distiller")
+    if not judged and not recipe.distill and not recipe.losses:
+        raise ConfigError("nothing to learn from: no discriminator, no distiller and no loss")
+
+
+def makes_discriminator(recipe: Recipe) -> bool:
+    """Return whether the run makes its own discriminator."""
+    return recipe.discriminator.policy == "fresh" and recipe.adversarial.weight > 0
 
 
 def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Checkpoint | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,15 @@ from torch import Tensor, nn
 
 from gancompress.data.order import stream
 from gancompress.losses.protocol import LOSSES
-from gancompress.modules.discriminator import call_of
+from gancompress.modules.discriminator import DiscriminatorCall, call_of
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Draw, Shown, Task
 from gancompress.training.arithmetic import Arithmetic
 from gancompress.training.augment import augment
+from gancompress.training.feature_matching import FeatureMatching
 from gancompress.training.losses import ADVERSARIAL, AdversarialLoss
 from gancompress.training.recovery import finite_step
+from gancompress.training.regularisation import Judging, Making, judge_of, make_of
 from gancompress.training.train_state import TrainState
 
 Figures = dict[str, Tensor]
@@ -45,6 +48,7 @@ class Steps:
         teacher: frozen; also whose outputs count as real where there is no data.
         device: where everything is computed.
         arithmetic: in which precision and memory format.
+        matching: how features are matched; ``None`` where they are not.
     """
 
     recipe: Recipe
@@ -52,6 +56,7 @@ class Steps:
     teacher: nn.Module
     device: torch.device
     arithmetic: Arithmetic
+    matching: FeatureMatching | None = None
 
     def discriminator(self, state: TrainState, figures: Figures) -> Fakes | None:
         """Update the discriminator as often as the recipe says, and return the last fakes.
@@ -63,7 +68,8 @@ class Steps:
         rounds = 1 if D is None else self.recipe.discriminator.steps
         made: Fakes | None = None
         for turn in range(rounds):
-            draw = self._draw(state, state.step * rounds + turn)
+            number = state.step * rounds + turn
+            draw = self._draw(state, number)
             batch = self.task.batch(draw).to(self.device)
             with self._arithmetic(), torch.set_grad_enabled(turn == rounds - 1):
                 made = Fakes(batch, self.task.output(batch.run(state.generator)), draw.rng)
@@ -75,25 +81,32 @@ class Steps:
                 real_logits = self._logits(D, real, draw.rng)
                 fake = self.task.shown(batch, made.output.detach())
                 fake_logits = self._logits(D, fake, draw.rng)
-            loss = _mean(map(self._adversarial.discriminator, real_logits, fake_logits))
+            d_loss = _mean(map(self._adversarial.discriminator, real_logits, fake_logits))
+            loss = d_loss
+            if state.regularisers is not None:
+                seen = partial(self._judging, D, real, fake, draw.rng)
+                loss = loss + state.regularisers.loss("discriminator", number, seen)
+                figures |= state.regularisers.figures("discriminator")
             optimizer = state.optimizers["discriminator"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if not finite_step(loss, D.parameters()):
                 return None
             optimizer.step()
-            figures |= {"d_loss": loss, "real": _flat(real_logits), "fake": _flat(fake_logits)}
+            figures |= {"d_loss": d_loss, "real": _flat(real_logits), "fake": _flat(fake_logits)}
         return made
 
     def generator(self, state: TrainState, made: Fakes, figures: Figures) -> bool:
         """Update the student, its masks and connectors; return whether all was finite.
 
-        Adversarial loss, the task's own terms, distillers and penalty are added up.
+        Adversarial loss, matched features, the task's own terms, distillers, penalty and
+        regularisers are added up.
         """
         total = torch.zeros((), device=self.device)
         if state.discriminator is not None:
-            figures["g_loss"] = self._adversarial_loss(state.discriminator, made)
-            total = total + self.recipe.adversarial.weight * figures["g_loss"]
+            for name, weight, term in self._adversarial_terms(state.discriminator, made):
+                figures[name] = term
+                total = total + weight * term
         for name, term in self._task_terms(state, made):
             figures[name] = term
             total = total + term
@@ -103,6 +116,11 @@ class Steps:
         if state.masked is not None and self.recipe.penalty.weight > 0:
             figures["penalty"] = state.masked.penalty()
             total = total + self.recipe.penalty.weight * figures["penalty"]
+        if state.regularisers is not None:
+            # Last: it runs the student again, and the distillers look at the step's own forward.
+            seen = partial(self._making, state.generator, made)
+            total = total + state.regularisers.loss("generator", state.step, seen)
+            figures |= state.regularisers.figures("generator")
         state.zero_grad()
         total.backward()
         sound = finite_step(total, state.learners())
@@ -110,11 +128,26 @@ class Steps:
             state.update()
         return sound
 
-    def _adversarial_loss(self, D: nn.Module, made: Fakes) -> Tensor:
+    def _adversarial_terms(self, D: nn.Module, made: Fakes) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of what the discriminator says to the student's outputs."""
         D.requires_grad_(False)
+        shown, weight = self.task.shown(made.batch, made.output), self.recipe.adversarial.weight
+        if self.matching is None:
+            with self._arithmetic():
+                logits = self._logits(D, shown, made.rng)
+            yield "g_loss", weight, _mean(map(self._adversarial.generator, logits))
+            return
+        assert made.batch.wanted is not None
+        # The very same augmentation of both: only what the student did differs.
+        draws = made.rng.get_state()
         with self._arithmetic():
-            logits = self._logits(D, self.task.shown(made.batch, made.output), made.rng)
-        return _mean(map(self._adversarial.generator, logits))
+            found = self.matching.judged(D, *self._augmented(D, shown, made.rng))
+            made.rng.set_state(draws)
+            goal = self.task.shown(made.batch, made.batch.wanted)
+            with torch.no_grad():
+                wanted = self.matching.judged(D, *self._augmented(D, goal, made.rng))
+        yield "g_loss", weight, _mean(map(self._adversarial.generator, found.heads))
+        yield "feature_matching", self.matching.weight, self.matching.loss(found, wanted)
 
     def _task_terms(self, state: TrainState, made: Fakes) -> Iterator[tuple[str, Tensor]]:
         """Yield the task's own losses, and the recipe's between output and wanted one."""
@@ -156,9 +189,21 @@ class Steps:
 
     def _logits(self, D: nn.Module, shown: Shown, rng: torch.Generator) -> list[Tensor]:
         """Return the logits of each head of ``D``, on augmented outputs."""
+        call, seen = self._augmented(D, shown, rng)
+        return call(D, image=seen.output, label=seen.labels, condition=seen.condition)
+
+    def _augmented(
+        self, D: nn.Module, shown: Shown, rng: torch.Generator
+    ) -> tuple[DiscriminatorCall, Shown]:
         call = call_of(D, shown.output, shown.labels, shown.condition)
-        seen = augment(shown.output, self.recipe.augment, rng)
-        return call(D, image=seen, label=shown.labels, condition=shown.condition)
+        return call, replace(shown, output=augment(shown.output, self.recipe.augment, rng))
+
+    def _judging(self, D: nn.Module, real: Shown, fake: Shown, rng: torch.Generator) -> Judging:
+        real, fake = (replace(x, output=x.output.float()) for x in (real, fake))
+        return Judging(judge_of(D, self.recipe.augment, rng), real, fake, rng)
+
+    def _making(self, generator: nn.Module, made: Fakes) -> Making:
+        return Making(make_of(generator, self.task), made.batch, made.rng)
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         return self.arithmetic.autocast(self.device)

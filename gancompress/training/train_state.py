@@ -24,6 +24,7 @@ from gancompress.training.optimizer_state import (
     optimizer_state,
 )
 from gancompress.training.recovery import finite_tensors
+from gancompress.training.regularisation import Regularisers
 from gancompress.wrapping import Masked
 
 Parts = dict[str, dict[str, Tensor]]
@@ -44,7 +45,7 @@ class TrainState:
 
     ``optimizers`` maps ``generator``, ``masks``, ``connectors`` and ``discriminator`` to the
     optimisers there are; ``masked`` is ``None`` without masks and once they are gone;
-    ``narrowing`` takes channels out of the discriminator, where the recipe asks for it.
+    ``narrowing`` takes channels out of the discriminator; ``regularisers`` remember things.
 
     Attributes:
         step: updates made.
@@ -60,6 +61,7 @@ class TrainState:
     distillation: Distillation
     optimizers: dict[str, torch.optim.Adam]
     narrowing: Narrowing | None = None
+    regularisers: Regularisers | None = None
     step: int = 0
     rollbacks: int = 0
     plan: Plan | None = None
@@ -78,6 +80,7 @@ class TrainState:
         masked: Masked | None,
         distillation: Distillation,
         narrowing: Narrowing | None = None,
+        regularisers: Regularisers | None = None,
     ) -> TrainState:
         """Make the optimisers: mask scores and connectors have one of their own."""
         scores = list(masked.parameters()) if masked is not None else []
@@ -94,7 +97,8 @@ class TrainState:
             optimizers["discriminator"] = _adam(
                 list(discriminator.parameters()), recipe.discriminator_optim
             )
-        return cls(generator, ema, discriminator, masked, distillation, optimizers, narrowing)
+        networks = generator, ema, discriminator, masked
+        return cls(*networks, distillation, optimizers, narrowing, regularisers)
 
     @property
     def learning_discriminator(self) -> nn.Module | None:
@@ -102,8 +106,8 @@ class TrainState:
         return self.discriminator if "discriminator" in self.optimizers else None
 
     def networks(self) -> list[nn.Module]:
-        """Return the networks whose forward passes may write buffers."""
-        return [self.generator, *([] if self.discriminator is None else [self.discriminator])]
+        """Return the networks whose forward passes may write buffers, and what is like them."""
+        return [n for n in (self.generator, self.discriminator, self.regularisers) if n is not None]
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield everything that an optimiser may hold, by a name unique among all networks."""
@@ -282,6 +286,8 @@ class TrainState:
         }
         if self.discriminator is not None:
             parts["discriminator"] = dict(self.discriminator.state_dict())
+        if self.regularisers is not None:
+            parts["regularisers"] = dict(self.regularisers.state_dict())
         if len(self.distillation):
             parts["lessons"] = self.distillation.state_dict()
         for name, optimizer in self.optimizers.items():
@@ -295,10 +301,9 @@ class TrainState:
             CheckpointError: they have not.
         """
         modules = {
-            "generator": self.generator,
-            "ema": self.ema,
-            "discriminator": self.discriminator,
-        }
+            "generator": self.generator, "ema": self.ema,
+            "discriminator": self.discriminator, "regularisers": self.regularisers,
+        }  # fmt: skip
         for name, module in modules.items():
             if module is None:
                 continue

@@ -178,6 +178,40 @@ def test_pictures_as_input_and_a_discriminator_with_an_option(
     assert "--discriminator-call without --discriminator" in text
 
 
+def test_several_discriminators_each_with_its_call_and_weights(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import safetensors.torch
+    import some_nets
+
+    safetensors.torch.save_file(some_nets.D().state_dict(), "d.safetensors")
+    own = ["prune", "some_nets:Bright", *SHORT]
+    both = [*own, "--discriminator", "some_nets:D", "--discriminator", "some_nets:Sigmoid"]
+    weights = ["--discriminator-weights", "d.safetensors"]
+    calls = ["--discriminator-call", "x=image", "--discriminator-call", "image"]
+    text = said([*both, *weights, *calls, "--out", "a"], capsys)
+    assert "called as D(x=image); Sigmoid(image)" in text
+    first = (here / "a/model/model.safetensors").read_bytes()
+    (here / "a/summary.json").unlink()
+    again = ["--discriminator", "some_nets:D", "--discriminator", "some_nets:Sigmoid"]
+    said(["prune", "--resume", "a", "--model", "some_nets:Bright", *again], capsys)
+    assert (here / "a/model/model.safetensors").read_bytes() == first
+    text = said([*both, *weights * 3], capsys, code=2)
+    assert "2 discriminators and 3 times --discriminator-weights" in text
+
+
+def test_a_fresh_discriminator_and_what_goes_with_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["prune", "some_nets:Bright", *SHORT, "discriminator.policy=fresh"]
+    text = said([*own, "regularisers=[{name: r1, weight: 5, every: 2}]", "--out", "a"], capsys)
+    assert "discriminator.policy fresh: one of our own, 4 layers" in text
+    assert "no discriminator" not in text
+    text = said([*own, "feature_matching.weight=2", "--out", "b"], capsys, code=2)
+    assert "task noise wants no particular output" in text
+    assert not (here / "b" / "ckpt").exists()
+
+
 def test_a_sigmoid_is_said_before_step_0(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = ["prune", "some_nets:Bright", *SHORT]
     both = [*own, "--discriminator"]

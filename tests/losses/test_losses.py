@@ -67,11 +67,43 @@ def test_magnitude_of_a_tone_is_half_the_window() -> None:
 def test_sound_losses_vanish_for_equal_sound_and_grow_with_noise() -> None:
     torch.manual_seed(0)
     sound = torch.randn(2, 1, 8192) * 0.1
-    for name in ("mel", "stft"):
+    for name in ("mel", "stft", "multi_mel"):
         loss = LOSSES.bind(name)
         assert float(loss(sound, sound)) == pytest.approx(0.0, abs=1e-6)
         near, far = (float(loss(sound + s * torch.randn_like(sound), sound)) for s in (0.01, 0.1))
         assert 0 < near < far
+
+
+def test_resolutions_of_sound_losses_are_averaged() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 1, 4096) * 0.1, torch.randn(2, 1, 4096) * 0.1
+    one, other = (512, 128, 512), (128, 32, 100)
+    parts = [float(LOSSES.bind({"name": "stft", "resolutions": [r]})(a, b)) for r in (one, other)]
+    both = float(LOSSES.bind({"name": "stft", "resolutions": [one, other]})(a, b))
+    assert both == pytest.approx(sum(parts) / 2, rel=1e-5)
+    # Twice as loud: half of the norm is missing, and all logarithms are log 2 apart.
+    louder = float(LOSSES.bind({"name": "stft", "resolutions": [one]})(a, 2 * a))
+    assert louder == pytest.approx(0.5 + math.log(2), rel=1e-3)
+    mel = [
+        float(LOSSES.bind({"name": "mel", "n_fft": n, "hop": n // 4, "n_mels": m})(a, b))
+        for n, m in ((256, 20), (64, 5))
+    ]
+    multi = LOSSES.bind({"name": "multi_mel", "sizes": [256, 64], "mels": [20, 5]})
+    assert float(multi(a, b)) == pytest.approx(sum(mel) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "stft", "resolutions": []},
+        {"name": "stft", "resolutions": [[256, 512, 256]]},
+        {"name": "multi_mel", "sizes": [64], "mels": [5, 10]},
+        {"name": "multi_mel", "sizes": [2], "mels": [5]},
+    ],
+)
+def test_resolutions_that_make_no_spectrogram_are_refused(spec: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"loss {spec['name']}"):
+        LOSSES.bind(spec)
 
 
 def test_psnr_and_ssim_of_known_pairs() -> None:

@@ -55,3 +55,12 @@ def test_cross_entropy_reads_probabilities() -> None:
         atol=1e-4,
     )
     assert torch.isfinite(loss.discriminator(torch.zeros(2), torch.ones(2)))
+
+
+def test_critic_of_wgan_and_its_drift() -> None:
+    loss = ADVERSARIAL.bind("wgan")()
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([-1.0, -2.0])
+    assert loss.discriminator(real, fake) == -1.5 - 2
+    assert loss.generator(fake) == 1.5
+    drifting = ADVERSARIAL.bind({"name": "wgan", "drift": 0.1})()
+    assert float(drifting.discriminator(real, fake)) == pytest.approx(-3.5 + 0.1 * 5)

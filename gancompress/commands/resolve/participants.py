@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from gancompress.models import (
     load_biggan_folder,
 )
 from gancompress.models.embedded import embedded_discriminator
+from gancompress.modules.discriminator import members_of
+from gancompress.modules.joint_discriminator import joined
 from gancompress.recipes.networks import NETWORKS, check_network
 from gancompress.recipes.schema import Recipe
 from gancompress.storage import read_json
@@ -59,7 +62,8 @@ class Participants:
 
     def why_not_read(self, recipe: Recipe) -> str:
         """Return why no step reads the data; empty when they are read."""
-        if self.discriminator is None:
+        fresh = recipe.discriminator.policy == "fresh"
+        if self.discriminator is None and not fresh:
             return "there is no discriminator to show them to (--discriminator PKG.MODULE:FN)"
         if recipe.adversarial.weight == 0:
             return "adversarial.weight is 0"
@@ -145,8 +149,8 @@ def discriminator_of(subject: Subject, request: Request) -> nn.Module | None:
     """
     what, weights = request.what, request.discriminator_weights
     discriminator: nn.Module | None = None
-    if request.discriminator is not None:
-        discriminator = build(request.discriminator)
+    if request.discriminator:
+        discriminator = joined([build(name) for name in request.discriminator])
     elif subject.spec == EMBEDDED:
         discriminator = embedded_discriminator()
     elif what is not None and is_biggan(Path(what)):
@@ -158,9 +162,28 @@ def discriminator_of(subject: Subject, request: Request) -> nn.Module | None:
     if discriminator is None and (weights or request.discriminator_call):
         flag = "--discriminator-weights" if weights else "--discriminator-call"
         raise ConfigError(f"{flag} without --discriminator PKG.MODULE:FN")
-    if weights is not None and discriminator is not None:
-        load_weights(discriminator, weights)
+    if discriminator is not None:
+        for member, file in each_its_own(discriminator, weights, "--discriminator-weights"):
+            load_weights(member, file)
     return discriminator
+
+
+def each_its_own(
+    discriminator: nn.Module, given: Sequence[str], flag: str
+) -> list[tuple[nn.Module, str]]:
+    """Return each of the discriminators with what ``flag`` says of it: one word each, or for all.
+
+    Raises:
+        ConfigError: another number of words.
+    """
+    members = members_of(discriminator) or (discriminator,)
+    if len(given) not in (0, 1, len(members)):
+        raise ConfigError(
+            f"{len(members)} discriminators and {len(given)} times {flag}: give it once for each, "
+            "in their order, or once for all"
+        )
+    said = list(given) * len(members) if len(given) == 1 else list(given)
+    return list(zip(members, said, strict=False))
 
 
 def _is_cut(model: Path) -> bool:

@@ -1,0 +1,17 @@
+"""R1: the discriminator is flat at real samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gancompress.training.regularisation import REGULARISERS, Judging
+
+
+@REGULARISERS.register("r1")
+def r1(seen: Judging) -> Tensor:
+    """Return E[|grad D(real)|^2] / 2 (Mescheder et al. 2018, eq. 9); the weight is its gamma.
+
+    The gradient is that of the mean logit of a sample; several heads are averaged.
+    """
+    return torch.stack([s.mean() for s in seen.squared_slopes(seen.real)]).mean() / 2
