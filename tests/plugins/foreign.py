@@ -120,7 +120,7 @@ def mine(op):
 from gancompress.plugins.kinds import TASKS
 
 @TASKS.register("sort")
-def sort(*, keys: int = 3):
+def sort(sources, *, keys: int = 3):
     return ("sort", keys)
 """,
     "recipe": """

@@ -61,7 +61,7 @@ def test_one_of_each_kind_from_a_folder_of_ones_own(
         calls = sys.modules[MODULES[kind]].CALLS
         assert option in calls, f"the {kind} was not called with its option: {set(calls)}"
     assert "an_operator_of_a_stranger" in RULES
-    assert KINDS["task"].bind({"name": "sort", "keys": 5})() == ("sort", 5)
+    assert KINDS["task"].bind({"name": "sort", "keys": 5})(None) == ("sort", 5)
 
 
 WRONG = {
