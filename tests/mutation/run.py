@@ -1,0 +1,223 @@
+"""Plant faults one at a time and see whether the tests nearest to them notice (ours).
+
+    python tests/mutation/run.py                      # all of them; make mutation
+    python tests/mutation/run.py --only masks budget  # areas, files or ids
+    python tests/mutation/run.py --sample 20 --seed 3
+    python tests/mutation/run.py --json mutation.json # goes on where it was stopped
+    python tests/mutation/run.py --list
+
+A fault is noticed when a test fails, when the tests cannot be collected, or when they no longer
+end. Everything happens in copies in a temporary folder; the working tree is never written to.
+Exit code: 0 when enough was noticed (--least), 1 when not, 2 when a fault or a test is rotten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.mutation.children import Job, Slot, make_copy, run_jobs, warm_up
+from tests.mutation.faults import (
+    PACKAGE,
+    ROOT,
+    Fault,
+    RottenFault,
+    check_all,
+    chosen,
+    read_faults,
+)
+
+PATIENCE = 5.0  # times what the tests take without a fault; then they count as never ending
+SHORTEST = 60.0
+FAILED, BROKEN = 1, 2  # exit codes of pytest: a test failed; tests could not be collected
+
+
+class RottenTests(Exception):
+    """The tests are not green without any fault, so that nothing can be told from them."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Plant what is asked for, print the table, and return the exit code."""
+    options = parsed(words)
+    try:
+        faults = chosen(read_faults(), options.only)
+        check_all(faults)
+        if options.sample is not None:
+            count = min(options.sample, len(faults))
+            faults = random.Random(options.seed).sample(faults, count)
+        if options.list:
+            print("\n".join(f"{f.id}  ({f.file}; {' '.join(f.tests)})" for f in faults))
+            return 0
+        known = {} if options.json is None else known_rows(options.json)
+        rows = plant_all(faults, known, options)
+    except (RottenFault, RottenTests) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(table(rows))
+    return 0 if share(rows) >= options.least else 1
+
+
+def parsed(words: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", nargs="*", default=[], metavar="AREA|FILE|ID")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at once (default 1)")
+    parser.add_argument("--sample", type=int, metavar="N", help="a random part of them")
+    parser.add_argument("--seed", type=int, default=0, help="of --sample")
+    parser.add_argument("--least", type=float, default=0.95, help="share that must be noticed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="results, read again next time")
+    parser.add_argument("--list", action="store_true", help="print the faults and stop")
+    parser.add_argument("--verbose", action="store_true", help="print what the tests wrote")
+    return parser.parse_args(words)
+
+
+def known_rows(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of an earlier run by id; none for a file that is not there."""
+    if not file.exists():
+        return {}
+    return {row["id"]: row for row in json.loads(file.read_text())["rows"]}
+
+
+def plant_all(
+    faults: Sequence[Fault],
+    known: dict[str, dict[str, Any]],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Return one row a fault; what is known of the same fault, file and tests is not run again.
+
+    Raises:
+        RottenTests: tests fail without a fault.
+    """
+    prints = {f.id: f.fingerprint() for f in faults}
+    rows = {f.id: known[f.id] for f in faults if known.get(f.id, {}).get("print") == prints[f.id]}
+    left = [f for f in faults if f.id not in rows]
+    by_id = {f.id: f for f in faults}
+    if left:
+        warm_up()
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        count = min(options.jobs, len(left))
+        slots = [Slot(make_copy(ROOT, Path(folder) / f"copy{i}")) for i in range(count)]
+        lasted = times_without_fault(left, slots)
+
+        def ended(job: Job) -> None:
+            fault = by_id[job.key]
+            if job.code is not None and job.code > BROKEN:
+                raise RottenTests(f"{job.key}: pytest ended with {job.code}\n{job.output}")
+            noticed = job.code != 0
+            how = {None: "never ended", FAILED: "failed", BROKEN: "broken"}
+            how_it_ended = how.get(job.code, f"signal {-(job.code or 0)}") if noticed else "passed"
+            rows[fault.id] = {
+                "id": fault.id,
+                "area": fault.area,
+                "noticed": noticed,
+                "tests": how_it_ended,
+                "seconds": round(job.seconds, 1),
+                "print": prints[fault.id],
+            }
+            mark = "noticed" if noticed else "NOT NOTICED"
+            print(f"{mark:12}{fault.id}  ({how_it_ended}, {job.seconds:.1f} s)", flush=True)
+            if options.verbose:
+                print(job.output, flush=True)
+            if options.json is not None:
+                kept = {**known, **rows}
+                write(options.json, kept, options.seed)
+
+        jobs = [
+            Job(
+                f.id,
+                f.tests,
+                f"{PACKAGE}/{f.file}",
+                f.planted((ROOT / PACKAGE / f.file).read_text()),
+                max(SHORTEST, PATIENCE * lasted[f.tests]),
+            )
+            for f in left
+        ]
+        run_jobs(jobs, slots, ended)
+    found = [rows[f.id] for f in faults]
+    if options.json is not None:
+        whole = {f.id for f in read_faults()}
+        write(options.json, {i: r for i, r in {**known, **rows}.items() if i in whole}, options.seed)
+    return found
+
+
+def times_without_fault(
+    faults: Sequence[Fault], slots: Sequence[Slot]
+) -> dict[tuple[str, ...], float]:
+    """Run the tests of ``faults`` as they are, and return how long each set takes.
+
+    Raises:
+        RottenTests: one fails.
+    """
+    lasted: dict[tuple[str, ...], float] = {}
+    wrong: list[str] = []
+
+    def ended(job: Job) -> None:
+        lasted[job.tests] = job.seconds
+        if job.code != 0:
+            wrong.append(f"{' '.join(job.tests)} ended with {job.code}\n{job.output[-800:]}")
+
+    sets = list(dict.fromkeys(f.tests for f in faults))
+    run_jobs([Job(" ".join(tests), tests) for tests in sets], slots, ended)
+    if wrong:
+        raise RottenTests("not green without any fault:\n" + "\n".join(wrong))
+    if sets:
+        print(f"{len(sets)} sets of tests are green, {sum(lasted.values()):.0f} s", flush=True)
+    return lasted
+
+
+def write(file: Path, rows: dict[str, dict[str, Any]], seed: int) -> None:
+    """Write a result file: what ran under which conditions, shares by area, one row a fault."""
+    from benchmarks import record
+
+    ordered = [rows[i] for i in sorted(rows)]
+    data = {
+        **record.protocol(seed, ("pytest",)),
+        "planted": len(ordered),
+        "noticed": sum(r["noticed"] for r in ordered),
+        "share": round(share(ordered), 4),
+        "areas": {a: [n, m] for a, n, m in by_area(ordered)},
+        "rows": ordered,
+    }
+    draft = file.with_name(file.name + ".tmp")
+    record.write(draft, data)
+    draft.replace(file)
+
+
+def by_area(rows: Sequence[dict[str, Any]]) -> list[tuple[str, int, int]]:
+    """Return (area, planted, noticed) for each area."""
+    areas = sorted({r["area"] for r in rows})
+    return [
+        (a, sum(r["area"] == a for r in rows), sum(r["area"] == a and r["noticed"] for r in rows))
+        for a in areas
+    ]
+
+
+def share(rows: Sequence[dict[str, Any]]) -> float:
+    """Return the share in [0, 1] that was noticed; 1 for no faults."""
+    return sum(r["noticed"] for r in rows) / len(rows) if rows else 1.0
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the table by area, and the ids that no test noticed."""
+    lines = [f"{'area':14}{'planted':>8}{'noticed':>9}{'share':>8}"]
+    total = ("all", len(rows), sum(r["noticed"] for r in rows))
+    for area, planted, noticed in (*by_area(rows), total):
+        lines.append(f"{area:14}{planted:8}{noticed:9}{noticed / max(planted, 1):8.1%}")
+    missed = [r["id"] for r in rows if not r["noticed"]]
+    return "\n".join([*lines, *(["not noticed:"] if missed else []), *(f"  {i}" for i in missed)])
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    code = main()
+    print(f"{time.monotonic() - began:.0f} s", flush=True)
+    raise SystemExit(code)
