@@ -14,7 +14,17 @@ from pathlib import Path
 
 COPIED = ("gancompress", "tests", "benchmarks", "examples", "pyproject.toml", "README.md", "docs")
 # Not what pytest loads as a plugin of its own: it insists on being first.
-_SLOW = ("torch", "numpy", "scipy.sparse.csgraph", "pytest", "pydantic", "yaml")
+_SLOW = (
+    "torch.fx.experimental.symbolic_shapes",
+    "torch.fx.experimental.proxy_tensor",
+    "torch.utils.flop_counter",
+    "torch.utils.benchmark",
+    "scipy.sparse.csgraph",
+    "safetensors.torch",
+    "pydantic",
+    "pytest",
+    "yaml",
+)
 
 
 def warm_up() -> None:
@@ -130,6 +140,7 @@ class Slot:
 def _in_child(home: Path, tests: Sequence[str], log: Path, *, planted: bool) -> None:
     code = 70
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
@@ -166,6 +177,8 @@ def _ours(path: str) -> bool:
 def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], done: object) -> None:
     """Run all jobs, as many at once as there are slots; call ``done(job)`` for each that ended."""
     waiting = list(jobs)
+    # A stop from outside must not leave children behind, nor a copy in the temporary folder.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         while waiting or any(s.job is not None for s in slots):
             for slot in slots:
@@ -175,5 +188,6 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], done: object) -> None:
                     slot.start(waiting.pop(0))
             time.sleep(0.02)
     finally:
+        signal.signal(signal.SIGTERM, before)
         for slot in slots:
             slot.close()

@@ -14,8 +14,10 @@ Exit code: 0 when enough was noticed (--least), 1 when not, 2 when a fault or a 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
+import shlex
 import sys
 import tempfile
 import time
@@ -34,6 +36,7 @@ from tests.mutation.faults import (
     check_all,
     chosen,
     read_faults,
+    test_files,
 )
 
 PATIENCE = 5.0  # times what the tests take without a fault; then they count as never ending
@@ -106,7 +109,7 @@ def plant_all(
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         count = min(options.jobs, len(left))
         slots = [Slot(make_copy(ROOT, Path(folder) / f"copy{i}")) for i in range(count)]
-        lasted = times_without_fault(left, slots)
+        lasted = times_without_fault(left, slots, options.json)
 
         def ended(job: Job) -> None:
             fault = by_id[job.key]
@@ -150,28 +153,47 @@ def plant_all(
 
 
 def times_without_fault(
-    faults: Sequence[Fault], slots: Sequence[Slot]
+    faults: Sequence[Fault], slots: Sequence[Slot], cache: Path | None
 ) -> dict[tuple[str, ...], float]:
     """Run the tests of ``faults`` as they are, and return how long each set takes.
+
+    What was green before in the very same package and tests is not run again.
 
     Raises:
         RottenTests: one fails.
     """
-    lasted: dict[tuple[str, ...], float] = {}
+    file = None if cache is None else cache.with_name(cache.name + ".green")
+    known = json.loads(file.read_text()) if file is not None and file.exists() else {}
+    sets = {shlex.join(f.tests): f.tests for f in faults}
+    package = content_hash([PACKAGE])
+    prints = {key: f"{package}-{content_hash(test_files(tests))}" for key, tests in sets.items()}
+    green = {key: known[key][1] for key in sets if known.get(key, [""])[0] == prints[key]}
     wrong: list[str] = []
 
     def ended(job: Job) -> None:
-        lasted[job.tests] = job.seconds
         if job.code != 0:
-            wrong.append(f"{' '.join(job.tests)} ended with {job.code}\n{job.output[-800:]}")
+            wrong.append(f"{job.key} ended with {job.code}\n{job.output[-800:]}")
+            return
+        green[job.key] = round(job.seconds, 1)
+        known[job.key] = [prints[job.key], green[job.key]]
+        print(f"green       {job.key}  ({job.seconds:.1f} s)", flush=True)
+        if file is not None:
+            file.write_text(json.dumps(known))
 
-    sets = list(dict.fromkeys(f.tests for f in faults))
-    run_jobs([Job(" ".join(tests), tests) for tests in sets], slots, ended)
+    run_jobs([Job(key, t) for key, t in sets.items() if key not in green], slots, ended)
     if wrong:
         raise RottenTests("not green without any fault:\n" + "\n".join(wrong))
-    if sets:
-        print(f"{len(sets)} sets of tests are green, {sum(lasted.values()):.0f} s", flush=True)
-    return lasted
+    return {tests: green[key] for key, tests in sets.items()}
+
+
+def content_hash(paths: Sequence[str]) -> str:
+    """Return a hash of all Python files at or below ``paths``."""
+    found = hashlib.sha256()
+    for path in paths:
+        whole = ROOT / path
+        for file in sorted(whole.rglob("*.py")) if whole.is_dir() else [whole]:
+            found.update(file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def write(file: Path, rows: dict[str, dict[str, Any]], seed: int) -> None:
