@@ -21,11 +21,13 @@ SIGN = {"lr": 1e-3, "betas": [0.0, 0.0], "eps": 1e-30}
 class Watching(Silent):
     """Keeps what is told, and a look at the network after each step."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: TinyGenerator) -> None:
         self.network, self.told, self.seen = network, list[str](), [vector(network)]
+        self.means = [network.norm1.running_mean.clone()]
 
     def update(self, line: object) -> None:
         self.seen.append(vector(self.network))
+        self.means.append(self.network.norm1.running_mean.clone())
 
     def event(self, text: str) -> None:
         self.told.append(text)
@@ -73,6 +75,8 @@ def run(bad: set[int], **changes: Any) -> tuple[TrainResult, list[Tensor], Watch
 def test_a_bad_step_moves_neither_weights_nor_the_average() -> None:
     result, _, screen = run({3}, steps=3, ema={"decay": 0.5, "start": 0})
     assert torch.equal(screen.seen[2], screen.seen[3])
+    assert torch.equal(screen.means[2], screen.means[3]), "nor statistics"
+    assert not torch.equal(screen.means[1], screen.means[2])
     assert not torch.equal(screen.seen[1], screen.seen[2])
     expected = 0.5 * (0.5 * screen.seen[0] + 0.5 * screen.seen[1]) + 0.5 * screen.seen[2]
     torch.testing.assert_close(vector(result.generator), expected, rtol=1e-5, atol=1e-6)
