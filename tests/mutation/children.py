@@ -18,7 +18,6 @@ _SLOW = (
     "torch.fx.experimental.symbolic_shapes",
     "torch.fx.experimental.proxy_tensor",
     "torch.utils.flop_counter",
-    "torch.utils.benchmark",
     "scipy.sparse.csgraph",
     "safetensors.torch",
     "pydantic",

@@ -4,6 +4,7 @@
     python tests/mutation/run.py --only masks budget  # areas, files or ids
     python tests/mutation/run.py --sample 20 --seed 3
     python tests/mutation/run.py --json mutation.json # goes on where it was stopped
+    python tests/mutation/run.py --json all.json --known masks.json graph.json
     python tests/mutation/run.py --list
 
 A fault is noticed when a test fails, when the tests cannot be collected, or when they no longer
@@ -60,7 +61,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.list:
             print("\n".join(f"{f.id}  ({f.file}; {' '.join(f.tests)})" for f in faults))
             return 0
-        known = {} if options.json is None else known_rows(options.json)
+        known: dict[str, dict[str, Any]] = {}
+        for file in (*options.known, *([] if options.json is None else [options.json])):
+            known |= known_rows(file)
         rows = plant_all(faults, known, options)
     except (RottenFault, RottenTests) as error:
         print(error, file=sys.stderr)
@@ -78,6 +81,7 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of --sample")
     parser.add_argument("--least", type=float, default=0.95, help="share that must be noticed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="results, read again next time")
+    parser.add_argument("--known", type=Path, nargs="*", default=[], help="further results to read")
     parser.add_argument("--list", action="store_true", help="print the faults and stop")
     parser.add_argument("--verbose", action="store_true", help="print what the tests wrote")
     return parser.parse_args(words)
@@ -111,10 +115,13 @@ def plant_all(
         slots = [Slot(make_copy(ROOT, Path(folder) / f"copy{i}")) for i in range(count)]
         lasted = times_without_fault(left, slots, options.json)
 
+        rotten: list[str] = []
+
         def ended(job: Job) -> None:
             fault = by_id[job.key]
             if job.code is not None and job.code > BROKEN:
-                raise RottenTests(f"{job.key}: pytest ended with {job.code}\n{job.output}")
+                rotten.append(f"{job.key}: pytest ended with {job.code}: {job.output[-300:]}")
+                return
             noticed = job.code != 0
             how = {None: "never ended", FAILED: "failed", BROKEN: "broken"}
             how_it_ended = how.get(job.code, f"signal {-(job.code or 0)}") if noticed else "passed"
@@ -145,10 +152,14 @@ def plant_all(
             for f in left
         ]
         run_jobs(jobs, slots, ended)
+        if rotten:
+            raise RottenTests("\n".join(rotten))
     found = [rows[f.id] for f in faults]
     if options.json is not None:
         whole = {f.id for f in read_faults()}
-        write(options.json, {i: r for i, r in {**known, **rows}.items() if i in whole}, options.seed)
+        write(
+            options.json, {i: r for i, r in {**known, **rows}.items() if i in whole}, options.seed
+        )
     return found
 
 
@@ -164,15 +175,17 @@ def times_without_fault(
     """
     file = None if cache is None else cache.with_name(cache.name + ".green")
     known = json.loads(file.read_text()) if file is not None and file.exists() else {}
-    sets = {shlex.join(f.tests): f.tests for f in faults}
+    sets = joined_tests([f.tests for f in faults])
     package = content_hash([PACKAGE])
-    prints = {key: f"{package}-{content_hash(test_files(tests))}" for key, tests in sets.items()}
+    prints = {
+        key: f"{package}-{content_hash(key.split())}-{shlex.join(t)}" for key, t in sets.items()
+    }
     green = {key: known[key][1] for key in sets if known.get(key, [""])[0] == prints[key]}
     wrong: list[str] = []
 
     def ended(job: Job) -> None:
         if job.code != 0:
-            wrong.append(f"{job.key} ended with {job.code}\n{job.output[-800:]}")
+            wrong.append(f"{shlex.join(job.tests)} ended with {job.code}\n{job.output[-800:]}")
             return
         green[job.key] = round(job.seconds, 1)
         known[job.key] = [prints[job.key], green[job.key]]
@@ -183,7 +196,22 @@ def times_without_fault(
     run_jobs([Job(key, t) for key, t in sets.items() if key not in green], slots, ended)
     if wrong:
         raise RottenTests("not green without any fault:\n" + "\n".join(wrong))
-    return {tests: green[key] for key, tests in sets.items()}
+    return {f.tests: green[" ".join(test_files(f.tests))] for f in faults}
+
+
+def joined_tests(sets: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return one set of tests for each choice of files: what any of ``sets`` runs of them.
+
+    Loading the files is most of the time that a few tests take.
+    """
+    found: dict[str, list[str]] = {}
+    for tests in dict.fromkeys(sets):
+        words = [tests[i + 1] for i, word in enumerate(tests) if word == "-k"]
+        found.setdefault(" ".join(test_files(tests)), []).append(words[0] if words else "")
+    return {
+        key: (*key.split(), *([] if "" in some else ["-k", " or ".join(f"({w})" for w in some)]))
+        for key, some in found.items()
+    }
 
 
 def content_hash(paths: Sequence[str]) -> str:

@@ -379,9 +379,7 @@ def test_the_discriminator_tells_real_images_from_fakes() -> None:
 
 def test_gradients_of_one_step_do_not_reach_the_next() -> None:
     still = {"lr": 1e-12}
-    plan = recipe(
-        **PLAIN | {"steps": 12, "generator_optim": still, "discriminator_optim": still}
-    )
+    plan = recipe(**PLAIN | {"steps": 12, "generator_optim": still, "discriminator_optim": still})
     seen = run(plan, lambda g, d: (gradient(g), gradient(d)))[1:]
     for rows in zip(*seen, strict=True):
         sizes = [float(g.norm()) for g in rows if g is not None]

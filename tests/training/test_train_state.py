@@ -190,7 +190,9 @@ def test_gradients_are_forgotten_everywhere_but_in_the_discriminator() -> None:
 
 def test_an_update_moves_all_but_the_discriminator() -> None:
     state = gathered(recipe(**RATES))
-    held = {n: [p for g in o.param_groups for p in g["params"]] for n, o in state.optimizers.items()}
+    held = {
+        n: [p for g in o.param_groups for p in g["params"]] for n, o in state.optimizers.items()
+    }
     before = {n: [p.detach().clone() for p in row] for n, row in held.items()}
     for p in (*state.learners(), *nn.Module.parameters(state.discriminator)):
         p.grad = torch.ones_like(p)
