@@ -25,9 +25,12 @@ def chain(*widths: int) -> ChannelGraph:
 
 
 def killed(
-    graph: ChannelGraph, budget: Budget, value: Mapping[str, np.ndarray], allowed: float | None = None,
+    graph: ChannelGraph,
+    budget: Budget,
+    value: Mapping[str, np.ndarray],
+    allowed: float | None = None,
     frozen: frozenset[str] = frozenset(),
-) -> dict[str, list[int]]:  # fmt: skip
+) -> dict[str, list[int]]:
     alive = {g.name: np.ones(g.size, bool) for g in graph.groups}
     goal = budget.goal if allowed is None else allowed
     found = budget.kill(graph, alive, value, goal, frozen)
