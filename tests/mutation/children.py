@@ -49,6 +49,9 @@ def make_copy(root: Path, into: Path) -> Path:
     return into
 
 
+_OURS = ("gancompress", "tests", "benchmarks")
+
+
 @dataclass
 class Job:
     """Tests to run in a copy, with one file of it changed; what came of them.
@@ -145,13 +148,14 @@ def _in_child(home: Path, tests: Sequence[str], log: Path, *, planted: bool) -> 
         os.dup2(out, 1)
         os.dup2(out, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdout = sys.stderr = os.fdopen(1, "w")
         os.chdir(home)
         os.environ["PYTHONPATH"] = str(home)
         sys.path[:] = [str(home), *(p for p in sys.path if p and not _ours(p))]
         sys.dont_write_bytecode = planted
         if planted:
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        for name in [n for n in sys.modules if n.partition(".")[0] in ("tests", "benchmarks")]:
+        for name in [n for n in sys.modules if n.partition(".")[0] in _OURS]:
             del sys.modules[name]
         import pytest
 
