@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,8 @@ _SLOW = (
 
 def warm_up() -> None:
     """Import what every test needs, and nothing of the package: a child starts in no time."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # a thread pool would not survive the fork
+    # A pool of threads would not survive the fork.
+    os.environ["OMP_NUM_THREADS"] = "1"
     for name in _SLOW:
         __import__(name)
     import torch
@@ -177,16 +178,26 @@ def _ours(path: str) -> bool:
     return (Path(path) / "gancompress" / "__init__.py").exists()
 
 
-def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], done: object) -> None:
-    """Run all jobs, as many at once as there are slots; call ``done(job)`` for each that ended."""
+def run_jobs(
+    jobs: Sequence[Job],
+    slots: Sequence[Slot],
+    done: Callable[[Job], object],
+    end: float | None = None,
+) -> None:
+    """Run jobs, as many at once as there are slots; call ``done(job)`` for each that ended.
+
+    None is begun when ``time.monotonic()`` has passed ``end``.
+    """
     waiting = list(jobs)
     # A stop from outside must not leave children behind, nor a copy in the temporary folder.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         while waiting or any(s.job is not None for s in slots):
+            if end is not None and time.monotonic() > end:
+                waiting.clear()
             for slot in slots:
                 if slot.job is not None and (job := slot.poll()) is not None:
-                    done(job)  # type: ignore[operator]
+                    done(job)
                 if slot.job is None and waiting:
                     slot.start(waiting.pop(0))
             time.sleep(0.02)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import shlex
 import sys
@@ -27,7 +28,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded: it is forked
 
+from benchmarks import record
 from tests.mutation.children import Job, Slot, make_copy, run_jobs, warm_up
 from tests.mutation.faults import (
     PACKAGE,
@@ -79,6 +82,7 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="how many at once (default 1)")
     parser.add_argument("--sample", type=int, metavar="N", help="a random part of them")
     parser.add_argument("--seed", type=int, default=0, help="of --sample")
+    parser.add_argument("--minutes", type=float, help="plant no more after so many")
     parser.add_argument("--least", type=float, default=0.95, help="share that must be noticed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="results, read again next time")
     parser.add_argument("--known", type=Path, nargs="*", default=[], help="further results to read")
@@ -102,45 +106,17 @@ def plant_all(
     """Return one row a fault; what is known of the same fault, file and tests is not run again.
 
     Raises:
-        RottenTests: tests fail without a fault.
+        RottenTests: tests fail without a fault, or none is chosen.
     """
-    prints = {f.id: f.fingerprint() for f in faults}
-    rows = {f.id: known[f.id] for f in faults if known.get(f.id, {}).get("print") == prints[f.id]}
-    left = [f for f in faults if f.id not in rows]
-    by_id = {f.id: f for f in faults}
+    results = Results(known, options)
+    left = [f for f in faults if f.id not in results.rows]
+    random.Random(options.seed).shuffle(left)  # a run that is stopped is a fair sample
     if left:
         warm_up()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         count = min(options.jobs, len(left))
         slots = [Slot(make_copy(ROOT, Path(folder) / f"copy{i}")) for i in range(count)]
         lasted = times_without_fault(left, slots, options.json)
-
-        rotten: list[str] = []
-
-        def ended(job: Job) -> None:
-            fault = by_id[job.key]
-            if job.code is not None and job.code > BROKEN:
-                rotten.append(f"{job.key}: pytest ended with {job.code}: {job.output[-300:]}")
-                return
-            noticed = job.code != 0
-            how = {None: "never ended", FAILED: "failed", BROKEN: "broken"}
-            how_it_ended = how.get(job.code, f"signal {-(job.code or 0)}") if noticed else "passed"
-            rows[fault.id] = {
-                "id": fault.id,
-                "area": fault.area,
-                "noticed": noticed,
-                "tests": how_it_ended,
-                "seconds": round(job.seconds, 1),
-                "print": prints[fault.id],
-            }
-            mark = "noticed" if noticed else "NOT NOTICED"
-            print(f"{mark:12}{fault.id}  ({how_it_ended}, {job.seconds:.1f} s)", flush=True)
-            if options.verbose:
-                print(job.output, flush=True)
-            if options.json is not None:
-                kept = {**known, **rows}
-                write(options.json, kept, options.seed)
-
         jobs = [
             Job(
                 f.id,
@@ -151,16 +127,62 @@ def plant_all(
             )
             for f in left
         ]
-        run_jobs(jobs, slots, ended)
-        if rotten:
-            raise RottenTests("\n".join(rotten))
-    found = [rows[f.id] for f in faults]
-    if options.json is not None:
-        whole = {f.id for f in read_faults()}
-        write(
-            options.json, {i: r for i, r in {**known, **rows}.items() if i in whole}, options.seed
-        )
-    return found
+        end = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+        run_jobs(jobs, slots, results.ended, end)
+    if results.rotten:
+        raise RottenTests("\n".join(results.rotten))
+    return [results.rows[f.id] for f in faults if f.id in results.rows]
+
+
+class Results:
+    """Rows by id of a fault: those of earlier runs that still hold, and what ends now."""
+
+    def __init__(self, known: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
+        self.options, self.rotten = options, list[str]()
+        self.prints = {f.id: f.fingerprint() for f in read_faults()}
+        self.rows = {i: r for i, r in known.items() if self.prints.get(i) == r["print"]}
+        self.conditions = record.protocol(options.seed, ("pytest",))
+        self.write()
+
+    def ended(self, job: Job) -> None:
+        """Keep and tell what came of one fault."""
+        if job.code is not None and job.code > BROKEN:
+            self.rotten.append(f"{job.key}: pytest ended with {job.code}: {job.output[-300:]}")
+            return
+        noticed = job.code != 0
+        how = {None: "never ended", 0: "passed", FAILED: "failed", BROKEN: "broken"}
+        told = how.get(job.code, f"signal {-(job.code or 0)}")
+        self.rows[job.key] = {
+            "id": job.key,
+            "area": job.key.partition("/")[0],
+            "noticed": noticed,
+            "tests": told,
+            "seconds": round(job.seconds, 1),
+            "print": self.prints[job.key],
+        }
+        mark = "noticed" if noticed else "NOT NOTICED"
+        print(f"{mark:12}{job.key}  ({told}, {job.seconds:.1f} s)", flush=True)
+        if self.options.verbose:
+            print(job.output, flush=True)
+        self.write()
+
+    def write(self) -> None:
+        """Write the result file: conditions, shares by area, one row a fault."""
+        if self.options.json is None:
+            return
+        ordered = [self.rows[i] for i in sorted(self.rows)]
+        data = {
+            **self.conditions,
+            "listed": len(self.prints),
+            "planted": len(ordered),
+            "noticed": sum(r["noticed"] for r in ordered),
+            "share": round(share(ordered), 4),
+            "areas": {a: [n, m] for a, n, m in by_area(ordered)},
+            "rows": ordered,
+        }
+        draft = self.options.json.with_name(self.options.json.name + ".tmp")
+        record.write(draft, data)
+        draft.replace(self.options.json)
 
 
 def times_without_fault(
@@ -222,24 +244,6 @@ def content_hash(paths: Sequence[str]) -> str:
         for file in sorted(whole.rglob("*.py")) if whole.is_dir() else [whole]:
             found.update(file.read_bytes())
     return found.hexdigest()[:16]
-
-
-def write(file: Path, rows: dict[str, dict[str, Any]], seed: int) -> None:
-    """Write a result file: what ran under which conditions, shares by area, one row a fault."""
-    from benchmarks import record
-
-    ordered = [rows[i] for i in sorted(rows)]
-    data = {
-        **record.protocol(seed, ("pytest",)),
-        "planted": len(ordered),
-        "noticed": sum(r["noticed"] for r in ordered),
-        "share": round(share(ordered), 4),
-        "areas": {a: [n, m] for a, n, m in by_area(ordered)},
-        "rows": ordered,
-    }
-    draft = file.with_name(file.name + ".tmp")
-    record.write(draft, data)
-    draft.replace(file)
 
 
 def by_area(rows: Sequence[dict[str, Any]]) -> list[tuple[str, int, int]]:
