@@ -82,7 +82,9 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="how many at once (default 1)")
     parser.add_argument("--sample", type=int, metavar="N", help="a random part of them")
     parser.add_argument("--seed", type=int, default=0, help="of --sample")
-    parser.add_argument("--minutes", type=float, help="plant no more after so many")
+    parser.add_argument(
+        "--minutes", type=float, help="plant no more after so many; 0: tell only what is known"
+    )
     parser.add_argument("--least", type=float, default=0.95, help="share that must be noticed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="results, read again next time")
     parser.add_argument("--known", type=Path, nargs="*", default=[], help="further results to read")
@@ -109,7 +111,7 @@ def plant_all(
         RottenTests: tests fail without a fault, or none is chosen.
     """
     results = Results(known, options)
-    left = [f for f in faults if f.id not in results.rows]
+    left = [f for f in faults if f.id not in results.rows and options.minutes != 0]
     random.Random(options.seed).shuffle(left)  # a run that is stopped is a fair sample
     if left:
         warm_up()
@@ -232,7 +234,7 @@ def joined_tests(sets: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         found.setdefault(" ".join(test_files(tests)), []).append(words[0] if words else "")
     return {
         key: (*key.split(), *([] if "" in some else ["-k", " or ".join(f"({w})" for w in some)]))
-        for key, some in found.items()
+        for key, some in ((k, sorted(set(words))) for k, words in found.items())
     }
 
 
