@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint matrix clean
+.PHONY: demo test lint matrix mutation clean
 
 demo: .venv/.ready-demo
 	$(BIN)/gancompress prune --recipe ppcd
@@ -14,6 +14,10 @@ test: .venv/.ready-dev
 # Every kind of CPU arithmetic, numbers of threads, Pythons and torches; hours. ARGS=--help
 matrix: .venv/.ready-dev
 	WORKERS=$(WORKERS) $(BIN)/python tests/matrix/run.py $(ARGS)
+
+# Faults planted one at a time: do the tests nearest to them notice? Half an hour. ARGS=--help
+mutation: .venv/.ready-dev
+	$(BIN)/python tests/mutation/run.py --jobs $(WORKERS) $(ARGS)
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

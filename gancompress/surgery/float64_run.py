@@ -221,8 +221,9 @@ def state_distance(a: Calls, b: Calls, plan: Plan | None) -> float:
         if new is None or (kept is None and new.shape != left.shape):
             continue
         if left.numel() and left.isfinite().all():
-            scale = float(left.abs().max())
-            worst = max(worst, float((left - new).abs().max()) / scale if scale > 0 else 0.0)
+            # What one network leaves at zero the other must leave there too, near enough.
+            scale = float(left.abs().max()) or 1.0
+            worst = max(worst, float((left - new).abs().max()) / scale)
     return worst
 
 

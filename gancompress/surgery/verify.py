@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -150,12 +151,15 @@ def _moved(
     small: nn.Module, example: Example, fresh: Example, outputs: list[torch.Tensor], seed: int
 ) -> float:
     """Return how far other inputs move the output; nudged ones where it takes no others."""
-    others = [] if fresh is example else [redraw(example, seed + 1)]
-    for other in (*others, *(nudged(example, seed, by=by) for by in (1e-2, 1e-4, 1e-6))):
-        try:
-            return distance(outputs, run(small, other))
-        except GraphError:
-            continue
+    # Where values can only be permuted two draws may be equal: then the example is the other one.
+    others = [] if fresh is example else [redraw(example, seed + 1), example]
+    for inputs in (others, [nudged(example, seed, by=by) for by in (1e-2, 1e-4, 1e-6)]):
+        gaps: list[float] = []
+        for other in inputs:
+            with contextlib.suppress(GraphError):
+                gaps.append(distance(outputs, run(small, other)))
+        if gaps:
+            return max(gaps)
     return 1.0  # it checks its inputs to the last digit: nothing to say against it
 
 

@@ -19,6 +19,7 @@ from gancompress.modules.discriminator import call_of, same_call
 from gancompress.modules.machine import Bf16, bf16_ratio, bf16_support
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Draw, Shown, Task
+from gancompress.training.run_files import ENVIRONMENT
 
 RECORD = "arithmetic"
 """Name of the entry in ``env.json``."""
@@ -255,7 +256,7 @@ def place(module: nn.Module, device: torch.device, layout: torch.memory_format) 
 def recorded(run: Path) -> dict[str, Any] | None:
     """Return how the run in the folder ``run`` computes; ``None`` where that is not recorded."""
     with suppress(OSError, ValueError, AttributeError):
-        found = json.loads((run / "env.json").read_text(encoding="utf-8")).get(RECORD)
+        found = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8")).get(RECORD)
         return cast(dict[str, Any], found) if isinstance(found, dict) else None
     return None
 

@@ -10,7 +10,7 @@ import torch
 
 from gancompress.errors import ConfigError, DataError
 from gancompress.losses.protocol import LOSSES
-from gancompress.metrics.distances import distances, psnr, sharpness, ssim
+from gancompress.metrics.distances import distances, psnr, sharpness, ssim, stft_distance
 from gancompress.modules.spectra import log_mel, magnitudes, mel_bands
 
 A = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
@@ -148,3 +148,28 @@ def test_distances_by_kind() -> None:
     }  # fmt: skip
     with pytest.raises(DataError, match="cannot be compared"):
         distances(sound, sound[..., 1:])
+
+
+def test_psnr_is_that_of_each_sample_before_the_mean() -> None:
+    a = torch.zeros(2, 1, 4, 4)
+    b = torch.stack([torch.full((1, 4, 4), 0.2), torch.full((1, 4, 4), 0.02)])
+    assert psnr(a, b) == pytest.approx((20.0 + 40.0) / 2)
+
+
+def test_sharpness_counts_edges_of_both_signs() -> None:
+    dot = torch.zeros(1, 1, 5, 5)
+    dot[0, 0, 2, 2] = 1
+    assert sharpness(dot) == pytest.approx((4 + 4 * 1) / 9)
+
+
+def test_spectra_are_compared_by_their_logarithms_at_three_resolutions() -> None:
+    torch.manual_seed(0)
+    loud = torch.randn(2, 1, 8192)
+    assert stft_distance(loud, loud / 2) == pytest.approx(math.log(2), rel=1e-3)
+    other = torch.nn.functional.avg_pool1d(loud, 5, 1, 2)
+    apart = [
+        float((magnitudes(loud, n, n // 4).log() - magnitudes(other, n, n // 4).log()).abs().mean())
+        for n in (512, 1024, 2048)
+    ]
+    assert stft_distance(loud, other) == pytest.approx(sum(apart) / 3, rel=1e-5)
+    assert max(apart) - min(apart) > 1e-3 * apart[0]

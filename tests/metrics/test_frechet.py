@@ -110,3 +110,9 @@ def test_equals_torch_fidelity_on_the_same_features():
     )["frechet_inception_distance"]
     ours = frechet_distance(FeatureStatistics.of(a), FeatureStatistics.of(b))
     assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_a_distance_is_never_negative():
+    for seed in range(40):
+        statistics = FeatureStatistics.of(random_features(seed) * 10.0 ** (seed % 7))
+        assert frechet_distance(statistics, statistics) >= 0

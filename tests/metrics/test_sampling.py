@@ -43,3 +43,10 @@ def test_a_generator_elsewhere_is_named():
     net = torch.nn.Linear(1, 1, device="meta")
     with pytest.raises(DataError, match="lies on meta, device='cpu'"):
         next(draw(net, ReplaySampler(), 1, seed=0))
+
+
+def test_given_labels_go_on_over_several_draws(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sampling, "DRAW", 4)
+    wanted = torch.arange(10)
+    parts = list(draw(Replay(), ReplaySampler(), 10, seed=0, labels=wanted, batch=3))
+    assert torch.cat([y for _, y in parts]).tolist() == list(range(10))

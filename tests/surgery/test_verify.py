@@ -404,3 +404,15 @@ def test_devices_without_float64_are_compared_on_the_cpu(monkeypatch: pytest.Mon
     with torch.no_grad():
         small.out.bias[0] += 1e-3
     assert not gc.verify(net, small, x, plan=plan).passed
+
+
+def test_two_flat_pictures_are_enough_to_test_by() -> None:
+    # Of a batch of two such there is one other order, which every draw gives.
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1))
+    x = torch.tensor([0.2, 0.7]).view(2, 1, 1, 1).expand(2, 1, 5, 5).contiguous()
+    masked = gc.wrap(net, x, target="params=2x")
+    masked.prune()
+    assert masked.verification is not None
+    assert masked.verification.passed
+    assert masked.verification.sensitivity > 0

@@ -4,8 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gancompress.distill import protocol
+from gancompress.distill.protocol import Context, DistillBatch
+from gancompress.distill.tap_pairs import pair_taps
 from gancompress.errors import ConfigError
 from gancompress.recipes.schema import Weighted
+from gancompress.registry import Registry
 from gancompress.training.distillation import Distillation
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
@@ -100,3 +104,84 @@ def test_the_teacher_runs_on_the_share_that_the_recipe_says(
     )  # fmt: skip
     assert seen[-3:] == [rows] * 3
     assert all(row["distill"] > 0 for row in done.history)
+
+
+class Listening(nn.Module):
+    """Keeps what it was given; learns one number, and brings one that is frozen."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.pairs = pair_taps(context.teacher, context.student, context.example)
+        self.own = nn.Parameter(torch.rand(1))
+        self.frozen = nn.Parameter(torch.rand(1), requires_grad=False)
+        self.batches: list[DistillBatch] = []
+        self.kept: list[dict[str, Tensor]] = []
+
+    def forward(self, batch: DistillBatch) -> Tensor:
+        self.batches.append(batch)
+        return self.own.sum()
+
+    def shrink(self, kept: dict[str, Tensor]) -> None:
+        self.kept.append(kept)
+
+
+@pytest.fixture
+def listening(monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, Distillation]:
+    """Two of them on one pair of networks."""
+    marked = Registry("distiller", given=("context",), factory=True)
+    marked.register("pixel")(Listening)
+    monkeypatch.setattr(protocol, "DISTILLERS", marked)
+    of = bench(same=False)
+    entry = Weighted.model_validate({"name": "pixel"})
+    own = Distillation(
+        [entry, entry],
+        teacher=of.teacher,
+        student=of.student,
+        discriminator=None,
+        example=of.example,
+    )
+    return of, own
+
+
+def step(of: Bench, own: Distillation, seen: int | None = None) -> DistillBatch:
+    inputs = of.example
+    found = of.student(*inputs)
+    with torch.no_grad():
+        wanted = of.teacher(*(part[:seen] for part in inputs))
+    own.loss(inputs=inputs, labels=inputs[1], student_images=found, teacher_images=wanted)
+    return own.distillers[0].batches[-1]  # type: ignore[attr-defined]
+
+
+def test_inputs_of_a_share_are_those_of_its_samples(
+    listening: tuple[Bench, Distillation],
+) -> None:
+    of, own = listening
+    batch = step(of, own, 1)
+    assert all(torch.equal(a, b[:1]) for a, b in zip(batch.inputs, of.example, strict=True))
+    assert torch.equal(batch.labels, of.example[1][:1])
+
+
+def test_dead_channels_are_zero_until_they_are_cut(listening: tuple[Bench, Distillation]) -> None:
+    of, own = listening
+    whole = step(of, own).student
+    own.mute(lambda path: torch.tensor([1, 2]))
+    for tap, x in step(of, own).student.items():
+        assert torch.equal(x[:, [1, 2]], whole[tap][:, [1, 2]])
+        assert x[:, 0].abs().sum() == x[:, 3:].abs().sum() == 0
+    own.shrink(lambda path: torch.tensor([1, 2]))
+    assert all(k.tolist() == [1, 2] for d in own.distillers for k in d.kept[0].values())  # type: ignore[attr-defined]
+    after = step(of, own).student
+    assert all(torch.equal(after[tap], whole[tap]) for tap in whole), "the next cut begins anew"
+
+
+def test_each_distiller_has_a_state_of_its_own(listening: tuple[Bench, Distillation]) -> None:
+    _, own = listening
+    names = [name for name, _ in own.parameters()]
+    assert len(names) == 2, "what is frozen does not learn"
+    saved = {k: v.clone() for k, v in own.state_dict().items()}
+    assert len({float(v.detach()) for v in saved.values()}) == 4
+    for distiller in own.distillers:
+        for p in distiller.parameters():
+            p.data.zero_()
+    own.load_state_dict(saved)
+    assert all(torch.equal(v, saved[k]) for k, v in own.state_dict().items())

@@ -49,3 +49,21 @@ def test_a_parameter_lost_or_held_twice_is_noticed() -> None:
     twice = [torch.optim.Adam(net.parameters()), torch.optim.Adam([net.bias])]
     with pytest.raises(RuntimeError, match="lost track"):
         check_held_once(twice, net.parameters())
+
+
+def test_a_loaded_state_is_a_copy_and_nothing_else_stays() -> None:
+    net, turned = nn.Linear(3, 2), nn.Linear(2, 3)
+    own = stepped(net, list(net.parameters()))
+    saved = optimizer_state(own, net.named_parameters())
+    only = {label: t.clone() for label, t in saved.items() if label.startswith("bias")}
+    load_optimizer_state(own, net.named_parameters(), only)
+    assert list(own.state) == [net.bias], "what was not saved is not there"
+    before = only["bias:step"].clone()
+    net.bias.grad = torch.ones_like(net.bias)
+    own.step()
+    assert torch.equal(only["bias:step"], before), "the step count too"
+    weights = {label: t for label, t in saved.items() if label.startswith("weight")}
+    with pytest.raises(CheckpointError, match=r"is \(2, 3\); the parameter is \(3, 2\)"):
+        load_optimizer_state(
+            torch.optim.Adam(turned.parameters()), turned.named_parameters(), weights
+        )

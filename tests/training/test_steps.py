@@ -294,3 +294,122 @@ def test_one_bad_step_while_masks_learn_leaves_no_trace_in_their_choice() -> Non
     assert all(bool(t.isfinite().all()) for t in result.generator.state_dict().values())
     assert result.verified is not None
     assert result.verified["passed"]
+
+
+def test_a_teacher_that_is_not_given_is_a_copy_in_eval_mode_of_what_is_compressed() -> None:
+    modes: list[tuple[bool, bool]] = []
+
+    class Watched(TinyGenerator):
+        def forward(self, z: Tensor, y: Tensor) -> Tensor:
+            modes.append((self.training, self.conv1.weight.requires_grad))
+            return super().forward(z, y)
+
+    torch.manual_seed(0)
+    generator = Watched()
+    plan = recipe(
+        **PLAIN | {"kind": "distill", "distill": [{"name": "pixel"}], "steps": 4},
+        student={"init": "teacher"},
+        generator_optim={"lr": 0.05},
+    )
+    result = train(
+        plan, generator=generator, discriminator=networks()[1], dataset=images(), screen=Silent()
+    )
+    assert modes[-2:] == [(True, True), (False, False)], "the student learns, the teacher answers"
+    assert result.history[-1]["distill"] > 0
+    assert not result.generator.training
+    assert not any(part._forward_hooks for part in generator.modules()), "no hook is left behind"
+    assert all(p.requires_grad for p in result.generator.parameters())
+
+
+def test_noise_that_the_networks_draw_differs_from_step_to_step_and_by_the_seed() -> None:
+    drawn: list[float] = []
+
+    class Noisy(TinyDiscriminator):
+        def forward(self, images: Tensor, y: Tensor) -> Tensor:
+            if self.training:
+                drawn.append(float(torch.rand(())))
+            return super().forward(images, y)
+
+    for seed in (0, 0, 1):
+        torch.manual_seed(3)
+        run(recipe(**PLAIN | {"seed": seed}), lambda g, d: None, discriminator=Noisy())
+    first, again, other = drawn[:18], drawn[18:36], drawn[36:]
+    assert first == again
+    assert len(set(first) | set(other)) == 36
+
+
+def test_each_turn_of_the_discriminator_has_a_batch_of_its_own() -> None:
+    seeing = Recording()
+    plan = recipe(**PLAIN | {"steps": 3}, discriminator={"steps": 2})
+    run(plan, lambda g, d: None, discriminator=seeing, dataset=images(48))
+    assert len(seeing.calls) == 3 * 5
+    real = [pictures for at, (pictures, _, _) in enumerate(seeing.calls) if at % 5 in (0, 2)]
+    # Six batches of eight: every one of the 48 images once.
+    assert len(torch.cat(real).unique(dim=0)) == 48
+
+
+@pytest.mark.parametrize("real", ["teacher", "data"])
+def test_what_counts_as_real_is_what_the_recipe_says(real: str) -> None:
+    class White(TinyGenerator):
+        def forward(self, z: Tensor, y: Tensor) -> Tensor:
+            return super().forward(z, y) * 0 + 1
+
+    seeing = Recording()
+    plan = recipe(
+        **PLAIN | {"kind": "distill", "distill": [{"name": "pixel"}], "steps": 2},
+        student={"init": "teacher"},
+        discriminator={"real": real},
+    )
+    run(plan, lambda g, d: None, discriminator=seeing, teacher=White())
+    assert [bool((p == 1).all()) for p, _, _ in seeing.calls[::3]] == [real == "teacher"] * 2
+
+
+def test_the_discriminator_tells_real_images_from_fakes() -> None:
+    white = ArrayDataset(
+        torch.full((16, 1, 8, 8), 255, dtype=torch.uint8), torch.arange(16) % CLASSES, CLASSES
+    )
+    plan = recipe(
+        **PLAIN | {"steps": 20}, generator_optim={"lr": 1e-9}, discriminator_optim={"lr": 1e-2}
+    )
+    generator, discriminator = networks()
+    result = train(
+        plan, generator=generator, discriminator=discriminator, dataset=white, screen=Silent()
+    )
+    assert result.history[-1]["real"] > result.history[-1]["fake"] + 1
+
+
+def test_gradients_of_one_step_do_not_reach_the_next() -> None:
+    still = {"lr": 1e-12}
+    plan = recipe(**PLAIN | {"steps": 12, "generator_optim": still, "discriminator_optim": still})
+    seen = run(plan, lambda g, d: (gradient(g), gradient(d)))[1:]
+    for rows in zip(*seen, strict=True):
+        sizes = [float(g.norm()) for g in rows if g is not None]
+        assert len(sizes) == 12
+        assert sizes[-1] < 4 * sizes[0], "they add up"
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def event(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_channels_go_by_the_schedule_and_cuts_come_at_their_events() -> None:
+    generator, discriminator = networks()
+    screen = Told()
+    plan = recipe(schedule={"name": "linear", "start": 0.0, "end": 0.75}, distill=[])
+    result = train(
+        plan, generator=generator, discriminator=discriminator, dataset=images(), screen=screen
+    )
+    cuts = [text.partition(":")[0] for text in screen.told if ": cut to" in text]
+    assert cuts == ["step 5", "step 9"], "0.4 and 0.7 of the 12 steps under masks"
+    sizes = {int(row["step"]): row["params"] for row in result.history}
+    full = sum(p.numel() for p in networks()[0].parameters())
+    for step in range(1, 10):
+        assert sizes[step] <= full * (1 - 0.5 * step / 9) + 1, "half is gone at step 9"
+    assert sizes[3] > full * 0.6
+    assert "step 12: the masks are gone" in screen.told
+    assert result.verified is not None
+    assert result.verified["cuts"] == 2
