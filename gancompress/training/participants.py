@@ -117,6 +117,7 @@ def gather(
         student=student,
         discriminator=discriminator,
         example=example.inputs,
+        condition=example.condition,
     ).to(device)
     # The distillers have their copy of the teacher's discriminator; this one learns.
     if discriminator is not None and recipe.discriminator.policy == "scratch":
