@@ -11,6 +11,7 @@ measures finished runs of ``edges-teacher`` and ``ppcd-translation`` on the 10,0
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -140,6 +141,7 @@ def main() -> None:
         "goal": f"macs_times >= 8 and l1_ratio <= {GOAL}",
         "macs": "convolutions, FLOPs / 2, one picture",
         "latency": "one thread, float32; ms: median; best_ms: least of 40 taken in turns",
+        "load": [round(x, 1) for x in os.getloadavg()],
         "rows": rows,
     }
     write(RESULTS / "edges.json", result)
