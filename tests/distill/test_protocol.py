@@ -187,13 +187,3 @@ def test_a_conditional_discriminator_is_shown_the_condition(
     other = distiller(dataclasses.replace(batch, condition=-condition))
     assert torch.isfinite(one)
     assert not torch.equal(one, other)
-    # Without one in the example it cannot be called at all, and that is said before any step.
-    with pytest.raises((ConfigError, DataError)):
-        build_distiller(
-            name,
-            teacher=networks.teacher,
-            student=networks.student,
-            discriminator=Beside(),
-            example=networks.example,
-            **options,
-        )
