@@ -67,12 +67,12 @@ def measured(
     if made is not teacher:
         row |= rounded(distances(made, teacher), "teacher")
     for n in (1, 32):
-        found = latency(network, (x[:n],), seconds=3.0)
+        found = latency(network, (x[:n],), seconds=2.0)
         row |= {f"ms_{n}": round(found.median_ms, 3), f"ms_{n}_iqr": round(found.iqr_ms, 3)}
     return row
 
 
-def interleaved(networks: list[nn.Module], x: Tensor, *, rounds: int = 40) -> list[float]:
+def interleaved(networks: list[nn.Module], x: Tensor, *, rounds: int = 20) -> list[float]:
     """Return each network's best time for ``x`` in ms, taken in turns: load is the same for all."""
     best = [float("inf")] * len(networks)
     with torch.no_grad():
@@ -140,7 +140,7 @@ def main() -> None:
         "measured_on": f"{len(pairs):,} test pairs that no training read; values in [-1, 1]",
         "goal": f"macs_times >= 8 and l1_ratio <= {GOAL}",
         "macs": "convolutions, FLOPs / 2, one picture",
-        "latency": "one thread, float32; ms: median; best_ms: least of 40 taken in turns",
+        "latency": "one thread, float32; ms: median; best_ms: least of 20 taken in turns",
         "load": [round(x, 1) for x in os.getloadavg()],
         "rows": rows,
     }
