@@ -92,7 +92,7 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
     typed = any(word.startswith("distill") for word in request.overrides)
     example = task.check(subject.generator, discriminator, ())
     if request.recipe in shipped() and not typed:
-        recipe = adapted(recipe, subject, discriminator)
+        recipe = adapted(recipe, subject, discriminator, example.condition)
     task.check(subject.generator, discriminator, recipe.augment)
     if discriminator is not None:
         # What it says is told by the run itself; a loss that cannot be read is refused here.

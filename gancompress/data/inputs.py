@@ -259,7 +259,8 @@ def _joined(parts: Sequence[InputPart]) -> tuple[Mapping[str, list[int]], list[s
                     f"of {first!r} have no partner in {second!r}: {shown}"
                 )
     places = {name: {n: i for i, n in enumerate(names)} for name, names in stored.items()}
-    order = sorted(next(iter(stored.values()), []))
+    # As they lie, not sorted: the rows of an array are called "0", "1", ..., "10".
+    order = next(iter(stored.values()), [])
     return {name: [found[n] for n in order] for name, found in places.items()}, order
 
 

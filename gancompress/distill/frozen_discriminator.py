@@ -28,7 +28,7 @@ class FrozenDiscriminator:
 
     Raises:
         ConfigError: no discriminator, an unknown tap, or no map to tap.
-        DataError: a conditional discriminator and no labels in the example.
+        DataError: a conditional discriminator, and no labels or no condition to show it.
     """
 
     def __init__(self, context: Context, who: str, taps: Sequence[str] | None) -> None:
@@ -42,10 +42,10 @@ class FrozenDiscriminator:
         self.who = who
         images = next(iter(tensors_of(look(context.teacher, context.example))))
         try:
-            self.call = call_of(context.discriminator, images, context.labels())
+            self.call = call_of(context.discriminator, images, context.labels(), context.condition)
         except GancompressError as error:
             raise type(error)(f"{who}: {error}") from error
-        arguments = self._arguments(images, context.labels())
+        arguments = self._arguments(images, context.labels(), context.condition)
         found = {tap: size for size, tap in find_taps(self.network, arguments).items()}
         if taps is not None:
             if not taps:
@@ -62,13 +62,17 @@ class FrozenDiscriminator:
         """Look only at ``taps`` from now on."""
         self.sizes = {tap: self.sizes[tap] for tap in taps}
 
-    def features(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def features(
+        self, images: Tensor, labels: Tensor | None, condition: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return the activations by tap, in the run's precision, with gradient to ``images``."""
         with Taps(self.network, list(self.sizes)) as taps:
-            self.network(*self._arguments(images, labels))
+            self.network(*self._arguments(images, labels, condition))
             return dict(taps.take())
 
-    def class_maps(self, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def class_maps(
+        self, images: Tensor, labels: Tensor | None, condition: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return sum_c (d score / d F_c) F_c by tap, (n, *space): what a place adds to the score.
 
         The derivative is taken element by element and held constant; gradient flows to ``images``
@@ -85,7 +89,8 @@ class FrozenDiscriminator:
         ]
         try:
             with torch.enable_grad(), Taps(self.network, list(self.sizes)) as taps:
-                heads = self.call.read(self.network(*self._arguments(images, labels)))
+                arguments = self._arguments(images, labels, condition)
+                heads = self.call.read(self.network(*arguments))
                 features = taps.take()
                 means = [widen(head).reshape(head.shape[0], -1).mean(1) for head in heads]
                 total = torch.stack(means).mean(0).sum()
@@ -101,8 +106,10 @@ class FrozenDiscriminator:
             for (tap, feature), slope in zip(features.items(), slopes, strict=True)
         }
 
-    def _arguments(self, images: Tensor, labels: Tensor | None) -> tuple[Any, ...]:
-        positional, keywords = self.call.bind(image=images, label=labels)
+    def _arguments(
+        self, images: Tensor, labels: Tensor | None, condition: Tensor | None
+    ) -> tuple[Any, ...]:
+        positional, keywords = self.call.bind(image=images, label=labels, condition=condition)
         if keywords:
             raise ConfigError(
                 f"{self.who}: {type(self.network).__name__} takes {', '.join(keywords)} by keyword "

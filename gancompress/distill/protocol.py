@@ -20,7 +20,7 @@ class DistillBatch:
 
     Both mappings are keyed by the *student's* tap name. Student tensors carry gradient, dead
     channels at zero (``Taps.take(kept)``); images are (n, c, h, w) in [-1, 1]; labels are int64
-    (n,) or None.
+    (n,) or None; ``condition`` (n, ...) is what a conditional discriminator is shown beside them.
     """
 
     inputs: tuple[Any, ...]
@@ -29,6 +29,7 @@ class DistillBatch:
     teacher_images: Tensor
     student: Mapping[str, Tensor]
     teacher: Mapping[str, Tensor]
+    condition: Tensor | None = None
 
     def pair(self, tap: str) -> tuple[Tensor, Tensor]:
         """Return ``recorded`` in at least float32."""
@@ -123,12 +124,16 @@ class Distiller(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """The networks a distiller is built for, and a generator's arguments as example (ours)."""
+    """The networks a distiller is built for, and a generator's arguments as example (ours).
+
+    ``condition`` is what a conditional discriminator is shown beside the example's images.
+    """
 
     teacher: nn.Module
     student: nn.Module
     discriminator: nn.Module | None
     example: tuple[Any, ...]
+    condition: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -152,15 +157,16 @@ def build_distiller(
     student: nn.Module,
     discriminator: nn.Module | None,
     example: tuple[Any, ...],
+    condition: Tensor | None = None,
     **options: Any,
 ) -> Distiller:
     """Build the distiller registered as ``name`` with its own ``options`` (ours).
 
-    ``discriminator`` is the teacher's; distillers that use it keep a frozen copy. Nothing given is
-    changed.
+    ``discriminator`` is the teacher's; distillers that use it keep a frozen copy. ``condition`` is
+    what it is shown beside the images of ``example``, if anything. Nothing given is changed.
 
     Raises:
         ConfigError: unknown name or option (nearest named), or a network that does not fit.
     """
     factory: Callable[[Context], Distiller] = DISTILLERS.bind({**options, "name": name})
-    return factory(Context(teacher, student, discriminator, tuple(example)))
+    return factory(Context(teacher, student, discriminator, tuple(example), condition))

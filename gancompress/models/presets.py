@@ -20,6 +20,8 @@ __all__ = [
     "cifar_generator",
     "cyclegan_discriminator",
     "cyclegan_generator",
+    "edges32_discriminator",
+    "edges32_generator",
     "hifigan_period_discriminator",
     "hifigan_scale_discriminator",
     "hifigan_v1_generator",
@@ -88,6 +90,16 @@ def pix2pix_discriminator() -> NLayerDiscriminator:
 def pixel_discriminator() -> PixelDiscriminator:
     """Return an untrained 1x1 discriminator of condition and picture joined, batch norm."""
     return PixelDiscriminator(6, norm="batch")
+
+
+def edges32_generator() -> ResnetGenerator:
+    """Return an untrained grey ResNet of 32 px: 3 blocks, ngf 32, batch norm (1.1 M; ours)."""
+    return ResnetGenerator(1, 1, 32, norm="batch", n_blocks=3, sample_size=32)
+
+
+def edges32_discriminator() -> NLayerDiscriminator:
+    """Return its untrained PatchGAN of condition and picture joined: 2 layers, 0.2 M (ours)."""
+    return NLayerDiscriminator(2, 32, 2, norm="batch")
 
 
 def spade_coco_generator() -> SPADEGenerator:

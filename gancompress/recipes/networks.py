@@ -17,6 +17,7 @@ _PRESETS = "gancompress.models.presets:"
 REFERENCES = {
     "cyclegan": (f"{_PRESETS}cyclegan_generator", f"{_PRESETS}cyclegan_discriminator"),
     "pix2pix": (f"{_PRESETS}pix2pix_generator", f"{_PRESETS}pix2pix_discriminator"),
+    "resnet-edges32": (f"{_PRESETS}edges32_generator", f"{_PRESETS}edges32_discriminator"),
     "spade-coco": (f"{_PRESETS}spade_coco_generator", f"{_PRESETS}spade_coco_discriminator"),
     "spade-ade20k": (
         f"{_PRESETS}spade_ade20k_generator",
@@ -62,21 +63,25 @@ REFERENCES = {
         f"{_PRESETS}hifigan_scale_discriminator",
     ),
 }
-"""Reference networks by name: builder of the generator, then of its discriminators."""
+"""Recipe field ``network`` -> builder of the generator, then of its discriminators."""
+
+
+def discriminators_of(generator: str) -> tuple[str, ...]:
+    """Return the builders of the discriminators that belong to a reference network's builder.
+
+    Empty for any other text: what this names is ours, so that a file may name it.
+    """
+    known = {builders[0]: builders[1:] for builders in REFERENCES.values()}
+    return known.get(generator, ())
 
 
 def check_network(recipe: Recipe) -> None:
-    """Refuse a network that does not ship, or that a training recipe cannot build.
+    """Refuse a network that does not ship.
 
     Raises:
-        ConfigError: the nearest name, or what to type instead, is in the message.
+        ConfigError: the nearest name is in the message.
     """
-    if recipe.network in REFERENCES:
-        raise ConfigError(
-            f"recipe {recipe.name}: network {recipe.network!r} cannot be named in a recipe, only "
-            f"given: --model {REFERENCES[recipe.network][0]}"
-        )
-    if recipe.network is not None and recipe.network not in NETWORKS:
+    if recipe.network is not None and recipe.network not in {**NETWORKS, **REFERENCES}:
         raise ConfigError(
             f"recipe {recipe.name}: no network {recipe.network!r}."
             f"{closest(recipe.network, (*NETWORKS, *REFERENCES))}"

@@ -32,6 +32,7 @@ class Distillation:
         student: nn.Module,
         discriminator: nn.Module | None,
         example: tuple[Any, ...],
+        condition: Tensor | None = None,
     ) -> None:
         self.weights = [entry.weight for entry in entries]
         self.distillers: list[Distiller] = [
@@ -41,6 +42,7 @@ class Distillation:
                 student=student,
                 discriminator=discriminator,
                 example=example,
+                condition=condition,
                 **entry.options,
             )
             for entry in entries
@@ -59,6 +61,7 @@ class Distillation:
         labels: Tensor | None,
         student_images: Tensor,
         teacher_images: Tensor,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """Return the weighted sum of all distillers for the last forward of both networks.
 
@@ -81,6 +84,7 @@ class Distillation:
                 teacher_images=teacher_images,
                 student={tap: _first(x, tap, seen, batch) for tap, x in taken.items()},
                 teacher=theirs.take(),
+                condition=None if condition is None else condition[:seen],
             )
             total = total + weight * distiller(step).float()
         return total

@@ -135,6 +135,7 @@ def gather(
         student=student,
         discriminator=discriminator,
         example=example.inputs,
+        condition=example.condition,
     ).to(device)
     # The distillers have their copy of the teacher's discriminator; this one learns.
     if judge is not None and recipe.discriminator.policy == "scratch":

@@ -170,6 +170,7 @@ class Steps:
                 labels=made.batch.labels,
                 student_images=made.output,
                 teacher_images=answer,
+                condition=made.batch.condition,
             )
 
     def _draw(self, state: TrainState, number: int) -> Draw:

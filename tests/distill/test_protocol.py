@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gancompress.distill import Context
+from gancompress.distill import Context, build_distiller
 from gancompress.distill.frozen_discriminator import FrozenDiscriminator
 from gancompress.errors import ConfigError, DataError
 from tests.distill.toys import CLASSES, Discriminator, bench
@@ -150,3 +150,40 @@ def test_unconditional_discriminator_is_called_with_images_alone():
     discriminator = FrozenDiscriminator(context(d), "test", None)
     found = discriminator.features(torch.randn(2, 1, 16, 16), torch.tensor([0, 1]))
     assert [tuple(x.shape) for x in found.values()] == [(2, 3, 8, 8)]
+
+
+class Beside(nn.Module):
+    """D(cat(condition, image)): a conditional discriminator, as of pix2pix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 1, 3, 2, 1)
+
+    def forward(self, both: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.body(both)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("discriminator_features", {}), ("co_attention", {"symmetric": True})]
+)
+def test_a_conditional_discriminator_is_shown_the_condition(
+    name: str, options: dict[str, bool]
+) -> None:
+    networks = bench(same=False)
+    condition = torch.randn(4, 2, 16, 16, generator=torch.Generator().manual_seed(3))
+    distiller = build_distiller(
+        name,
+        teacher=networks.teacher,
+        student=networks.student,
+        discriminator=Beside(),
+        example=networks.example,
+        condition=condition,
+        **options,
+    )
+    batch = networks.batch(distiller, n=4)
+    with pytest.raises(DataError, match="'condition', and there is none"):
+        distiller(batch)
+    one = distiller(dataclasses.replace(batch, condition=condition))
+    other = distiller(dataclasses.replace(batch, condition=-condition))
+    assert torch.isfinite(one)
+    assert not torch.equal(one, other)

@@ -243,13 +243,10 @@ def test_every_reference_name_has_its_builders() -> None:
             assert load_builder(spec).__name__ == spec.partition(":")[2]
 
 
-def test_a_training_recipe_that_names_a_reference_says_what_to_type() -> None:
-    recipe = load_recipe("fashion-teacher", ["network=pix2pix"])
-    with pytest.raises(ConfigError, match="--model gancompress.models.presets:pix2pix_generator"):
-        check_network(recipe)
-    recipe = load_recipe("fashion-teacher", ["network=pix2pixs"])
-    with pytest.raises(ConfigError, match="pix2pix"):
-        check_network(recipe)
+def test_a_training_recipe_may_name_a_reference() -> None:
+    check_network(load_recipe("fashion-teacher", ["network=pix2pix"]))
+    with pytest.raises(ConfigError, match="Did you mean 'pix2pix'"):
+        check_network(load_recipe("fashion-teacher", ["network=pix2pixs"]))
 
 
 def test_the_discriminator_of_a_generator_without_instances_reads_fewer_channels() -> None:

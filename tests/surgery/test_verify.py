@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -416,3 +417,24 @@ def test_two_flat_pictures_are_enough_to_test_by() -> None:
     assert masked.verification is not None
     assert masked.verification.passed
     assert masked.verification.sensitivity > 0
+
+
+def test_two_rows_of_two_values_move_the_output() -> None:
+    """Of two edge maps every redraw is the same swap: the example itself is the other input."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1)
+    ).eval()
+    edges = torch.where(
+        torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.8, 1.0, -1.0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masked = gc.wrap(net, example=edges, target="params=2x")
+        small = masked.prune(masked.plan())
+    assert masked.verification is not None
+    assert masked.verification.passed
+    assert masked.verification.sensitivity > 0
+    wrong = nn.Sequential(*small).eval()
+    with torch.no_grad():
+        wrong[0].weight.mul_(1.01)
+    assert not gc.verify(net, wrong, edges).passed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gancompress.commands.console import note
 from gancompress.commands.resolve.subject import Subject
@@ -18,7 +18,12 @@ from gancompress.recipes.schema import Recipe, Weighted
 _NEED_DISCRIMINATOR = {"discriminator_features", "co_attention"}
 
 
-def adapted(recipe: Recipe, subject: Subject, discriminator: nn.Module | None) -> Recipe:
+def adapted(
+    recipe: Recipe,
+    subject: Subject,
+    discriminator: nn.Module | None,
+    condition: Tensor | None = None,
+) -> Recipe:
     """Return ``recipe`` with the distillers that can work here, and say what was changed and why.
 
     Without a discriminator, those that look through it go (``co_attention`` becomes
@@ -26,8 +31,12 @@ def adapted(recipe: Recipe, subject: Subject, discriminator: nn.Module | None) -
     which is the same without the class, and goes where there is no map (a graph form has none).
     Augmentations of images are left out for sound and volumes. All else is left to fail by its own
     message (ours).
+
+    ``condition`` is what a conditional discriminator is shown beside `Subject.example`'s outputs.
     """
-    entries = tuple(new for old in recipe.distill for new in _fitting(old, subject, discriminator))
+    entries = tuple(
+        new for old in recipe.distill for new in _fitting(old, subject, discriminator, condition)
+    )
     augment = recipe.augment
     if augment and not _makes_images(subject):
         names = ", ".join(AUGMENTATIONS.label(entry) for entry in augment)
@@ -37,7 +46,10 @@ def adapted(recipe: Recipe, subject: Subject, discriminator: nn.Module | None) -
 
 
 def _fitting(
-    entry: Weighted, subject: Subject, discriminator: nn.Module | None
+    entry: Weighted,
+    subject: Subject,
+    discriminator: nn.Module | None,
+    condition: Tensor | None,
 ) -> Iterator[Weighted]:
     name, weight = entry.name, entry.weight
     if discriminator is None and name in _NEED_DISCRIMINATOR:
@@ -46,9 +58,9 @@ def _fitting(
             yield Weighted(name="attention", weight=weight)
         else:
             note(f"no discriminator: distiller {name} is left out")
-    elif name == "class_aware" and not _builds(entry, subject, discriminator):
+    elif name == "class_aware" and not _builds(entry, subject, discriminator, condition):
         plain = Weighted(name="attention", weight=weight)
-        if _builds(plain, subject, discriminator):
+        if _builds(plain, subject, discriminator, condition):
             note("no conditional norm to be class-aware with: distiller attention instead")
             yield plain
         else:
@@ -67,7 +79,12 @@ def _makes_images(subject: Subject) -> bool:
     return not isinstance(out, torch.Tensor) or out.dim() == 4
 
 
-def _builds(entry: Weighted, subject: Subject, discriminator: nn.Module | None) -> bool:
+def _builds(
+    entry: Weighted,
+    subject: Subject,
+    discriminator: nn.Module | None,
+    condition: Tensor | None,
+) -> bool:
     try:
         build_distiller(
             entry.name,
@@ -75,6 +92,7 @@ def _builds(entry: Weighted, subject: Subject, discriminator: nn.Module | None) 
             student=subject.generator,
             discriminator=discriminator,
             example=subject.example(),
+            condition=condition,
             **entry.options,
         )
     except ConfigError:

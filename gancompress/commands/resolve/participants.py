@@ -34,7 +34,12 @@ from gancompress.models import (
 from gancompress.models.embedded import embedded_discriminator
 from gancompress.modules.discriminator import members_of
 from gancompress.modules.joint_discriminator import joined
-from gancompress.recipes.networks import NETWORKS, check_network
+from gancompress.recipes.networks import (
+    NETWORKS,
+    REFERENCES,
+    check_network,
+    discriminators_of,
+)
 from gancompress.recipes.schema import Recipe
 from gancompress.storage import read_json
 from gancompress.tasks.protocol import Sources, Task
@@ -86,7 +91,7 @@ def gather(request: Request, recipe: Recipe) -> Participants:
     subject = start_of(recipe, request)
     if request.init_from is not None:
         load_weights(subject.generator, request.init_from)
-    discriminator = discriminator_of(subject, request)
+    discriminator = discriminator_of(subject, request, recipe)
     if request.form != "module":
         subject = in_its_form(subject, request.form)
     dataset = dataset_of(subject, recipe, request.data, request.data_flags)
@@ -132,6 +137,9 @@ def start_of(recipe: Recipe, request: Request) -> Subject:
             f"recipe {recipe.name!r} names no network. Give one: --model package.module:build_fn"
         )
     check_network(recipe)
+    if recipe.network in REFERENCES:
+        spec = REFERENCES[recipe.network][0]
+        return resolve(None, spec, weights=weights, inputs=inputs, output=request.output)
     generator = BigGANGenerator(getattr(BigGANConfig, NETWORKS[recipe.network])())
     if weights is not None:
         load_weights(generator, weights)
@@ -140,8 +148,11 @@ def start_of(recipe: Recipe, request: Request) -> Subject:
     return Subject(origin, generator, sampler_for(generator, inputs, request.output))
 
 
-def discriminator_of(subject: Subject, request: Request) -> nn.Module | None:
+def discriminator_of(subject: Subject, request: Request, recipe: Recipe) -> nn.Module | None:
     """Return the discriminator that the user named, or the one that belongs to the generator.
+
+    That of a reference network is made afresh where the network is trained from nothing; in a run
+    it is the one that was trained there.
 
     Raises:
         ConfigError: weights without a network.
@@ -159,6 +170,12 @@ def discriminator_of(subject: Subject, request: Request) -> nn.Module | None:
         discriminator = BigGANDiscriminator(BigGANConfig.from_dict(subject.origin["config"]))
         if subject.run is not None:
             discriminator = _trained(discriminator, subject.run)
+    elif builders := discriminators_of(subject.spec):
+        fresh = joined([build(builder) for builder in builders])
+        if subject.run is not None:
+            discriminator = _trained(fresh, subject.run)
+        elif recipe.kind == "train":
+            discriminator = fresh
     if discriminator is None and (weights or request.discriminator_call):
         flag = "--discriminator-weights" if weights else "--discriminator-call"
         raise ConfigError(f"{flag} without --discriminator PKG.MODULE:FN")

@@ -19,6 +19,7 @@ from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import in_form
 from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
 from gancompress.models.embedded import embedded_generator
+from gancompress.recipes.networks import discriminators_of
 from gancompress.storage import read_json
 from gancompress.tasks.protocol import Task
 from gancompress.training.run_files import SUBJECT, numbered_runs
@@ -247,6 +248,8 @@ def _from_run(
         run = run.parent
     found = read_record(run)
     if found["model"] not in (EMBEDDED, BIGGAN):
+        if model is None and discriminators_of(found["model"]):
+            model = found["model"]  # a reference network, out of our own table
         if model is None:
             # A folder may come from anywhere; what it names is imported only if the user types it.
             raise ConfigError(

@@ -129,8 +129,8 @@ class ClassAware(nn.Module):
     def _cam(self, batch: DistillBatch, discriminator: FrozenDiscriminator) -> Tensor:
         labels = batch.classes("class_aware variant 'cam'")
         student, teacher = batch.images()
-        wanted = discriminator.class_maps(teacher, labels)
-        found = discriminator.class_maps(student, labels)
+        wanted = discriminator.class_maps(teacher, labels, batch.condition)
+        found = discriminator.class_maps(student, labels, batch.condition)
         with full_precision(student):
             losses = [
                 map_distance(unit(found[tap].flatten(1)), unit(wanted[tap].detach().flatten(1)))

@@ -70,11 +70,11 @@ class CoAttention(nn.Module):
         """Return the loss of one batch."""
         student_images, teacher_images = batch.images()
         with torch.set_grad_enabled(self.symmetric and torch.is_grad_enabled()):
-            seen = self.discriminator.features(student_images, batch.labels)
+            seen = self.discriminator.features(student_images, batch.labels, batch.condition)
         wanted = seen
         if self.symmetric:
             with torch.no_grad():
-                wanted = self.discriminator.features(teacher_images, batch.labels)
+                wanted = self.discriminator.features(teacher_images, batch.labels, batch.condition)
         losses: list[Tensor] = []
         with full_precision(student_images):
             for tap, _ in self.pairs:

@@ -36,8 +36,8 @@ class DiscriminatorFeatures(nn.Module):
         student, teacher = batch.images()
         # Two passes, not one of the joined batch: the teacher's half needs no graph.
         with torch.no_grad():
-            wanted = self.discriminator.features(teacher, batch.labels)
-        found = self.discriminator.features(student, batch.labels)
+            wanted = self.discriminator.features(teacher, batch.labels, batch.condition)
+        found = self.discriminator.features(student, batch.labels, batch.condition)
         with full_precision(student):
             return torch.stack([relative_mse(found[tap], wanted[tap]) for tap in found]).mean()
 

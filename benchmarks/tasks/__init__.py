@@ -1,0 +1,1 @@
+"""Real runs of the tasks: data, teacher, student, figures."""
