@@ -24,6 +24,7 @@ from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
+from gancompress.training.reconstructed import told
 from gancompress.training.recovery import Recovery
 from gancompress.training.run_files import DATA
 from gancompress.training.run_folder import RunFolder
@@ -161,7 +162,8 @@ def train(
 
     complete = state.step >= total
     if complete:
-        recovery.check_end(state, total)
+        if total:
+            recovery.check_end(state, total)
         if run is not None:
             save(run.model, state.ema, plan=state.plan, replace=True)
             run.seal()
@@ -184,6 +186,8 @@ def say_start(
     if run is not None and data is not None and hasattr(data, "resolution"):
         run.write_json(DATA, described(data))
     log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
+    if people.report is not None:
+        log.event("reconstruct", told(people.report))
     if people.remark:
         log.event("loss", people.remark)
     if discriminator is None and recipe.adversarial.weight > 0:

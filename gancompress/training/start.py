@@ -66,7 +66,8 @@ def check_recipe(recipe: Recipe, discriminator: nn.Module | None, *, has_real: b
             "discriminator.real is data, and none is given; give images, or set "
             "discriminator.real=teacher"
         )
-    if discriminator is None and not recipe.distill:
+    untrained = recipe.steps + recipe.finetune_steps == 0
+    if discriminator is None and not recipe.distill and not untrained:
         raise ConfigError("nothing to learn from: no discriminator and no distiller")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gancompress.errors import DataError, GraphError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.modules.copying import duplicate
+from gancompress.modules.nested import map_tensors, tensors_of
 from gancompress.surgery.reconstruction.options import Call, Options
 from gancompress.surgery.reconstruction.pairs import Walks
 from gancompress.surgery.reconstruction.patches import (
@@ -21,6 +22,12 @@ from gancompress.surgery.reconstruction.patches import (
 )
 from gancompress.surgery.reconstruction.places import traced_contractions
 from gancompress.surgery.reconstruction.walk import Contraction, NormInput
+
+FEW = 8
+"""Samples that are looked at to see how much noise reaches the output."""
+
+POWER = 0.5
+"""Of the sensitivities: later layers make good a part of what noise there would do."""
 
 STEPS = 64
 """A group loses its channels in at most about so many steps; between them nothing is solved."""
@@ -71,8 +78,9 @@ def channel_losses(
     Channels are taken away one after another, always the one whose loss the others make up for
     best, by least squares on these inputs (block form of Optimal Brain Surgeon; Frantar & Alistarh
     2022). A channel's worth is the error that its going adds, summed over all layers that read the
-    group, each as a share of the variance of its output. Groups that only layers read which cannot
-    be treated are left out.
+    group: as a share of the variance of the layer's output, times what noise of that share there
+    does to the output of the network. Groups that only layers read which cannot be treated are
+    left out.
 
     Args:
         generator: the network that was traced; it stays as it is.
@@ -95,6 +103,7 @@ def _readers(
     generator: nn.Module, graph: ChannelGraph, calls: list[Call], options: Options
 ) -> dict[str, list[Reader]]:
     traced = traced_contractions(graph)
+    felt = sensitivities(generator, first_rows(calls[0], FEW), seed=options.seed)
     rng = torch.Generator().manual_seed(options.seed)
     found: dict[str, list[Reader]] = {}
     with Walks(generator, calls, seed=options.seed) as walks:
@@ -116,6 +125,7 @@ def _readers(
             if not (owners >= 0).any() or geometry.features(first.w) > options.features:
                 continue
             inverse, weight, scale = _system(stops, geometry, options, rng)
+            scale /= max(felt.get(first.number, 0.0), 1e-12) ** POWER
             for index in np.unique(owners[owners >= 0]):
                 group = graph.groups[int(index)]
                 columns = _features(graph, group.atoms, dim[0].atoms, weight.shape[1])
@@ -123,6 +133,55 @@ def _readers(
                     row = found.setdefault(group.name, [])
                     row.append(Reader(inverse.clone(), weight.clone(), columns, scale))
     return found
+
+
+def sensitivities(
+    generator: nn.Module, call: Call, *, seed: int, noise: float = 0.1
+) -> dict[int, float]:
+    """Return, by number of the contraction, how much noise in its output reaches the output (ours).
+
+    Each in turn gets white noise of ``noise`` times the spread of what it puts out; the answer is
+    the mean square of the change of the network's output over its variance, over that of the noise.
+    """
+    found: dict[int, float] = {}
+
+    def outcome(number: int) -> list[Tensor]:
+        rng = torch.Generator().manual_seed(seed)
+
+        def shake(stop: Contraction | NormInput) -> None:
+            if isinstance(stop, NormInput) or stop.out is None:
+                return
+            found.setdefault(stop.number, 0.0)
+            if stop.number == number:
+                spread = stop.out.std() if stop.out.numel() > 1 else stop.out.abs().mean()
+                drawn = torch.randn(stop.out.shape, generator=rng).to(stop.out)
+                stop.out.add_(noise * spread * drawn)
+
+        with Walks(generator, [call], seed=seed) as walks:
+            return [t for t in tensors_of(walks.rehearse(shake)) if t.is_floating_point()]
+
+    still = outcome(-1)
+    for number in sorted(found):
+        moved = outcome(number)
+        found[number] = (
+            sum(
+                float((a - b).square().mean() / b.var().clamp_min(1e-30))
+                for a, b in zip(moved, still, strict=True)
+            )
+            / noise**2
+        )
+    return found
+
+
+def first_rows(call: Call, n: int) -> Call:
+    """Return the first ``n`` samples of a batch: of all its tensors that have one row a sample."""
+    args, kwargs = call[0], dict(call[1])
+    batch = next((len(t) for t in tensors_of((args, kwargs)) if t.dim() > 0), 0)
+
+    def few(t: Tensor) -> Tensor:
+        return t[:n] if t.dim() > 0 and len(t) == batch else t
+
+    return map_tensors((args, kwargs), few)
 
 
 def _tensors(stop: Contraction) -> list[Tensor]:

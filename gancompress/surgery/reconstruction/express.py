@@ -94,7 +94,7 @@ def express(w: Tensor, wanted: Tensor, known: Mapping[int, str]) -> dict[int, Te
         raise CannotExpress("its weight is made of several parameters of that size")
     main = raw[0]
     if w is main:
-        return {id(main): wanted}
+        return {id(main): torch.empty_like(main).copy_(wanted)}
 
     def make(instead: Mapping[int, Tensor]) -> Tensor:
         return made_again(w, instead)
@@ -114,13 +114,14 @@ def _layouts(main: Tensor, wanted: Tensor) -> list[Tensor]:
     """Return ``wanted`` in the layouts that the raw weight may have."""
     found: list[Tensor] = []
     if main.shape == wanted.shape:
-        found.append(wanted.clone())
+        found.append(wanted)
     if wanted.dim() >= 2 and wanted.transpose(0, 1).shape == main.shape:
-        found.append(wanted.transpose(0, 1).clone())
-    found.append(wanted.reshape(main.shape).clone())
+        found.append(wanted.transpose(0, 1))
+    found.append(wanted.reshape(main.shape))
     if wanted.dim() == 2:
-        found.append(wanted.t().reshape(main.shape).clone())
-    return found
+        found.append(wanted.t().reshape(main.shape))
+    # In memory as the raw weight lies: what is made of it may view it in its own way.
+    return [torch.empty_like(main).copy_(t) for t in found]
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -55,6 +55,7 @@ class Walks:
         self._walks: list[Walk] = []
         self._hooks: list[Any] = []
         self.sums: Mapping[int, Sum] = {}
+        self.found: Mapping[int, Sum] = {}
 
     def __enter__(self) -> Walks:
         for module in self.network.modules():
@@ -81,15 +82,19 @@ class Walks:
             seed=self._seed + number,
         )
 
-    def rehearse(self, see: Callable[[Contraction | NormInput], None]) -> dict[int, Sum]:
-        """Run through the first batch, showing every stop, and return the sums that were seen."""
+    def rehearse(self, see: Callable[[Contraction | NormInput], None]) -> Any:
+        """Run through the first batch, showing every stop, and return what the network returns.
+
+        The sums that were seen are in ``found`` afterwards.
+        """
         with undisturbed(self.network):
             walk = self._walk(0)
             try:
                 run_through(walk, see)
             finally:
                 walk.close()
-        return sums_of(walk)
+        self.found = sums_of(walk)
+        return walk.result
 
     def advance(self, answers: Sequence[Any] = ()) -> list[Any] | None:
         """Let all walks go on to their next stop, and return where they stand; None at the end."""
@@ -158,7 +163,8 @@ class Pairs:
 
         self._ours.rehearse(see)
         if self._sums:
-            self._theirs.sums = self._ours.sums = self._theirs.rehearse(lambda stop: None)
+            self._theirs.rehearse(lambda stop: None)
+            self._theirs.sums = self._ours.sums = self._theirs.found
 
     def uses_of(self, t: Tensor) -> int:
         """Return how many operators use a raw tensor that ``t`` is made of, at most."""

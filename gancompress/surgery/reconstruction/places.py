@@ -24,7 +24,10 @@ def kept_outputs(graph: ChannelGraph, plan: Plan) -> list[Tensor]:
     found: list[Tensor] = []
     for op in traced_contractions(graph):
         masks = [alive_mask(dim, alive) for dim in op.outputs[0]]
-        at = 1 if len(masks) > 1 else 0
+        if len(masks) < 2:  # a product of vectors: no walk stops there
+            found.append(torch.zeros(0, dtype=torch.int64))
+            continue
+        at = 1
         # `weight @ x` puts its channels out in dim 0.
         if op.name in ("mm", "addmm") and masks[at].all() and not masks[0].all():
             at = 0

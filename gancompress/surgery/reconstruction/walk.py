@@ -88,6 +88,8 @@ class Walk:
         norms: paths of modules to stop before.
         sums: what is known of sums, by number of the contraction.
         seed: of the random numbers.
+
+    ``result`` is what the forward returned, in the end.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Walk:
         self._event: Contraction | NormInput | None = None
         self._answer: Any = None
         self._error: BaseException | None = None
+        self.result: Any = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -160,7 +163,7 @@ class Walk:
             for t in tensors_of((args, kwargs)):
                 self.mode.moving.add(t, Note(0))
             with torch.no_grad(), self.mode:
-                self.network(*args, **kwargs)
+                self.result = self.network(*args, **kwargs)
         except Stopped:
             return
         except BaseException as error:
