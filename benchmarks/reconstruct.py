@@ -199,8 +199,9 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
 
         seeds = ", ".join(str(r["seed"]) for r in found)
         psnrs = [mean("psnr_to_photos", 2), mean("psnr_to_teacher", 2)]
+        seconds = "" if variant in ("teacher", "cut alone") else mean("seconds", 0)
         lines.append([f"`{part}`", target, variant, seeds, mean("frechet", 3), mean("recall", 3),
-                      *psnrs, mean("seconds", 0)])  # fmt: skip
+                      *psnrs, seconds])  # fmt: skip
     header = ["network", "target", "variant", "seeds", "Frechet distance", "recall"]
     return table([*header, "PSNR to photos, dB", "PSNR to the teacher, dB", "s"], lines)
 

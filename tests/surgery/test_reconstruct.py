@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import gancompress as gc
 from gancompress.errors import DataError, GraphError
 from gancompress.graph.groups import ChannelGraph
+from gancompress.surgery.reconstruction import choose
 from gancompress.surgery.reconstruction.choose import channel_losses
 from gancompress.surgery.reconstruction.options import Options
 from gancompress.surgery.reconstruction.reconstruct import Report, reconstruct
@@ -103,7 +104,7 @@ def test_each_layer_gets_better_or_stays() -> None:
     small, new, report = solved(net, x, keep)
     assert {layer.path for layer in report.layers} >= {"one", "two", "skip", "last"}
     assert all(layer.after <= layer.before for layer in report.layers)
-    assert report.norms == ["norm1", "norm2"] or set(report.norms) == {"norm2"}
+    assert report.norms == ["norm1", "norm2"]
     assert off(new(x), net(x)) < 0.7 * off(small(x), net(x))
     assert report.samples == 40
 
@@ -222,8 +223,9 @@ def test_channels_that_others_can_make_up_for_are_worth_nothing(build: Build) ->
     assert found["writer"][order[C // 2]] > 1e-4
 
 
-def test_a_channels_worth_is_the_error_of_its_going() -> None:
+def test_a_channels_worth_is_the_error_of_its_going(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first to go: compared with a least-squares fit of the layer without it."""
+    monkeypatch.setattr(choose, "sensitivities", lambda *args, **kwargs: dict.fromkeys(range(3), 1))
     torch.manual_seed(0)
     net = nets.TwoLayers(nn.Linear(9, 5), nn.Linear(5, 4), nn.Linear(4, 1)).double().eval()
     x = torch.randn(400, 9).double()
