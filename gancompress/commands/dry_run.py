@@ -34,15 +34,20 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
     Raises:
         TargetError: the target is out of reach; the smallest size is in the message.
     """
+    import torch
+
     import gancompress as gc
     from gancompress.target import Target
+    from gancompress.tasks.noise import Noise
+    from gancompress.training.reconstructed import Inputs
     from gancompress.training.student import narrow_student
 
     assert recipe.target is not None
     example, network = subject.example(), duplicate(subject.generator).cpu()
     if recipe.kind == "distill":
         graph = gc.trace(network, example)
-        after = narrow_student(network, example, recipe)[1].widths
+        drawn = Inputs(Noise(subject.sampler), recipe, torch.device("cpu"))
+        after = narrow_student(network, example, recipe, drawn)[1].widths
     else:
         masked = gc.wrap(
             network,

@@ -181,6 +181,19 @@ class Student(_Strict):
         "teacher's weights; scratch: the same narrow shape, fresh weights; torch-pruning: the "
         "teacher's weights, in the channels that this library's own pruner keeps",
     )
+    channels: Literal["magnitude", "residual"] = Field(
+        default="magnitude",
+        description="of a narrow student: magnitude keeps the largest, the same share in every "
+        "group; residual those whose loss the others can make up for least, where it costs most",
+    )
+    reconstruct: bool = Field(
+        default=False,
+        description="give the student, layer by layer, the weights that reproduce the teacher's "
+        "outputs best in least squares; needs no data",
+    )
+    samples: Annotated[int, Field(ge=1, le=65536)] = Field(
+        default=512, description="inputs that reconstruct and residual look at, all at once"
+    )
 
 
 class Recipe(_Strict):
@@ -263,7 +276,10 @@ class Recipe(_Strict):
     ema: Ema = Field(default=Ema(), description="moving average")
 
     batch: Annotated[int, Field(ge=1, le=65536)] = Field(default=64, description="images a step")
-    steps: Count = Field(description="steps (of pruning, where there is pruning)")
+    steps: Count = Field(
+        description="steps (of pruning, where there is pruning); 0 leaves a reconstructed student "
+        "as it is"
+    )
     finetune_steps: Count = Field(default=0, description="steps after the masks are gone")
     precision: Literal["auto", "float32", "bf16"] = Field(
         default="auto",
@@ -316,10 +332,33 @@ class Recipe(_Strict):
             raise ValueError("kind train has no teacher: no target and no distill")
         if self.kind != "prune" and (self.finetune_steps or self.shrink != Shrink()):
             raise ValueError("finetune_steps and shrink belong to kind prune")
-        if self.steps + self.finetune_steps < 1:
+        self._check_student()
+        if self.steps + self.finetune_steps < 1 and not self.student.reconstruct:
             raise ValueError("steps must be at least 1")
+        if self.steps == 0 and self.student.reconstruct:
+            return self
         if self.adversarial.weight == 0.0 and not self.distill and not self.losses:
             raise ValueError(
                 "nothing to learn from: adversarial.weight is 0, distill and losses are empty"
             )
         return self
+
+    def _check_student(self) -> None:
+        """Refuse options of the student that would change nothing.
+
+        Raises:
+            ValueError: the option and the fix are in the message.
+        """
+        student = self.student
+        if student.reconstruct and student.init not in ("narrow", "torch-pruning"):
+            raise ValueError(
+                f"student.reconstruct needs a student that was cut from the teacher: student.init "
+                f"narrow or torch-pruning, not {student.init}"
+            )
+        if student.channels != "magnitude" and student.init not in ("narrow", "scratch"):
+            raise ValueError(
+                f"student.channels {student.channels} chooses for student.init narrow, not for "
+                f"{student.init}"
+            )
+        if self.kind != "distill" and (student.reconstruct or student.channels != "magnitude"):
+            raise ValueError("student.reconstruct and student.channels belong to kind distill")

@@ -25,6 +25,7 @@ from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
+from gancompress.training.reconstructed import told
 from gancompress.training.recovery import Recovery
 from gancompress.training.run_files import DATA
 from gancompress.training.run_folder import RunFolder
@@ -164,7 +165,8 @@ def train(
 
     complete = state.step >= total
     if complete:
-        recovery.check_end(state, total)
+        if total:
+            recovery.check_end(state, total)
         if run is not None:
             save(run.model, state.ema, plan=state.plan, replace=True)
             run.seal()
@@ -186,6 +188,8 @@ def say_start(
     if run is not None and data is not None and hasattr(data, "resolution"):
         run.write_json(DATA, described(data))
     log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
+    if people.report is not None:
+        log.event("reconstruct", told(people.report))
     for remark in people.remarks:
         log.event("loss", remark)
     if people.discriminator is None and recipe.adversarial.weight > 0:

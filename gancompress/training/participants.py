@@ -17,12 +17,14 @@ from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import same_call
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Recipe
+from gancompress.surgery.reconstruction.reconstruct import Report
 from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.arithmetic import Arithmetic, place, settle
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.distillation import Distillation
 from gancompress.training.feature_matching import FeatureMatching, gather_feature_matching
 from gancompress.training.fresh_discriminator import describe, fresh_discriminator, student_params
+from gancompress.training.reconstructed import Inputs, reconstructed
 from gancompress.training.regularisation import Regularisers, gather_regularisers
 from gancompress.training.samples import Range, shown_range
 from gancompress.training.start import check_recipe, makes_discriminator
@@ -50,6 +52,7 @@ class Participants:
         regularisers: those of the recipe; ``None`` without any.
         matching: how features are matched; ``None`` where they are not.
         remarks: what is to be said about losses and discriminator before the first step.
+        report: of the student's reconstruction, where there was one.
     """
 
     student: nn.Module
@@ -67,6 +70,7 @@ class Participants:
     regularisers: Regularisers | None
     matching: FeatureMatching | None
     remarks: tuple[str, ...]
+    report: Report | None = None
 
     def release(self) -> None:
         """Take the distillers' hooks off, and let every parameter learn again."""
@@ -124,7 +128,8 @@ def gather(
         task.check(teacher, None, ())
 
     source = generator if teacher is None else teacher
-    student, plan, verified = _student_of(recipe, generator, source, example)
+    inputs = Inputs(task, recipe, device)
+    student, plan, verified, report = _student_of(recipe, generator, source, example, inputs)
     place(student, device, layout).requires_grad_(True).train()
     masked = masked_student(student, example.inputs, recipe) if recipe.kind == "prune" else None
     ema = duplicate(student)  # before the distillers' hooks are on it
@@ -168,16 +173,20 @@ def gather(
         regularisers=regularisers,
         matching=matching,
         remarks=tuple(filter(None, remarks)),
+        report=report,
     )
 
 
 def _student_of(
-    recipe: Recipe, generator: nn.Module, teacher: nn.Module, example: Batch
-) -> tuple[nn.Module, Plan | None, dict[str, Any] | None]:
+    recipe: Recipe, generator: nn.Module, teacher: nn.Module, example: Batch, inputs: Inputs
+) -> tuple[nn.Module, Plan | None, dict[str, Any] | None, Report | None]:
     """Return the generator itself, or a narrower one of fixed shape with its plan."""
     if recipe.kind != "distill" or recipe.target is None:
-        return generator, None, None
-    student, plan, verified = narrow_student(teacher, example.inputs, recipe)
+        return generator, None, None, None
+    student, plan, verified = narrow_student(teacher, example.inputs, recipe, inputs)
+    report = None
     if recipe.student.init == "scratch":
         student = fresh(student, recipe.seed)
-    return student, plan, verified
+    elif recipe.student.reconstruct:
+        student, report = reconstructed(teacher, student, plan, inputs)
+    return student, plan, verified, report

@@ -67,7 +67,8 @@ def check_recipe(recipe: Recipe, discriminator: nn.Module | None, *, has_real: b
             "discriminator.real is data, and none is given; give images, or set "
             "discriminator.real=teacher"
         )
-    if not judged and not recipe.distill and not recipe.losses:
+    untrained = recipe.steps + recipe.finetune_steps == 0
+    if not (judged or recipe.distill or recipe.losses or untrained):
         raise ConfigError("nothing to learn from: no discriminator, no distiller and no loss")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from gancompress.graph.plan import Plan
 from gancompress.masks.budget import Budget
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
+from gancompress.surgery.reconstruction.choose import channel_losses
+from gancompress.surgery.reconstruction.options import Call, Options
 from gancompress.target import Target
+from gancompress.training.allocation import allocate
 from gancompress.wrapping import Masked, wrap
 
 
@@ -43,15 +47,20 @@ def masked_student(generator: nn.Module, example: tuple[Any, ...], recipe: Recip
 
 
 def narrow_student(
-    teacher: nn.Module, example: tuple[Any, ...], recipe: Recipe
+    teacher: nn.Module,
+    example: tuple[Any, ...],
+    recipe: Recipe,
+    inputs: Callable[[], Sequence[Call]] | None = None,
 ) -> tuple[nn.Module, Plan, dict[str, Any]]:
     """Return ``teacher`` uniformly narrower, at ``recipe.target``, with its largest channels.
 
     Every group keeps the same share of its channels, up to rounding (ours); with student.init
-    torch-pruning that library chooses instead. Also returns the plan
+    torch-pruning that library chooses instead, with student.channels residual those go whose loss
+    the others make up for best on ``inputs``. Also returns the plan
     and the verification of the cut; ``teacher`` is left alone.
 
     Raises:
+        ConfigError: student.channels is residual, and there are no inputs.
         TargetError: the target is out of reach.
     """
     assert recipe.target is not None
@@ -71,9 +80,16 @@ def narrow_student(
     )
     target = Target.parse(recipe.target)
     budget = Budget(target, masked.original, recipe.round_to, recipe.min_channels)
-    widths = uniform_widths(masked.graph, budget)
-    value = masked.importance()
-    keep = {name: largest(value[name], width) for name, width in widths.items()}
+    if recipe.student.channels == "residual":
+        if inputs is None:
+            raise ConfigError("student.channels residual needs inputs to look at")
+        options = Options(seed=recipe.seed)
+        worth = channel_losses(teacher, masked.graph, inputs(), options)
+        keep = allocate(masked.graph, worth, budget)
+    else:
+        widths = uniform_widths(masked.graph, budget)
+        value = masked.importance()
+        keep = {name: largest(value[name], width) for name, width in widths.items()}
     plan = Plan.of(masked.graph, keep)
     small = masked.prune(plan)
     return small, plan, {} if masked.verification is None else vars(masked.verification)

@@ -1,0 +1,60 @@
+"""Which channels go, when what each one is worth is an error: least error for the cost saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gancompress.graph.groups import ChannelGraph
+from gancompress.masks.budget import Budget
+
+
+def allocate(
+    graph: ChannelGraph, worth: Mapping[str, np.ndarray], budget: Budget
+) -> dict[str, list[int]]:
+    """Return the kept channels of each group, at the budget's goal (ours).
+
+    Greedy: the block of channels goes whose worth, divided by the cost that it saves now, is
+    least; in the end, blocks that went early come back where there is room.
+
+    Args:
+        graph: groups and their cost.
+        worth: by group (c,), in one unit for all groups; groups that are not there stay whole.
+        budget: goal and rounding; checked by the caller.
+    """
+    order = {n: [int(i) for i in np.argsort(v, kind="stable")] for n, v in worth.items()}
+    widths = graph.widths
+    position = {n: i for i, n in enumerate(widths)}
+    gone: dict[str, list[list[int]]] = {n: [] for n in worth}
+
+    def cost(changes: Mapping[str, int]) -> float:
+        return budget.target.of(graph.cost({**widths, **changes}))
+
+    def block(name: str) -> int:
+        size = widths[name] % budget.round_to or budget.round_to
+        return size if widths[name] - size >= budget.floor(graph[name].size) else 0
+
+    while cost({}) > budget.goal:
+        price = graph.marginal(widths, budget.target.kind)
+        best = min(
+            (float(worth[n][order[n][:b]].sum()) / max(float(price[position[n]]) * b, 1e-12), n)
+            for n in worth
+            if (b := block(n))
+        )
+        name, size = best[1], block(best[1])
+        gone[name].append(order[name][:size])
+        order[name] = order[name][size:]
+        widths[name] -= size
+    while True:
+        back = [
+            (float(worth[n][blocks[-1]].sum()), n)
+            for n, blocks in gone.items()
+            if blocks and cost({n: widths[n] + len(blocks[-1])}) <= budget.goal
+        ]
+        if not back:
+            break
+        name = max(back)[1]
+        widths[name] += len(gone[name][-1])
+        order[name] += gone[name].pop()
+    return {n: sorted(o) for n, o in order.items()}
