@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
 from gancompress.graph.groups import ChannelGraph
@@ -105,22 +105,14 @@ def gather(
     )
     layout = arithmetic.layout
     example = task.check(generator, discriminator, recipe.augment).to(device)
-    if recipe.losses and example.wanted is None:
-        raise ConfigError(
-            f"recipe {recipe.name} has losses ({', '.join(e.name for e in recipe.losses)}), and "
-            f"task {task.name} wants no particular output. Set losses=[], or give pairs: --task "
-            "paired"
-        )
     made = task.output(look(generator, example.inputs, example.kwargs))
-    with torch.no_grad():
-        for entry in recipe.losses:  # what cannot compare these outputs says so now
-            LOSSES.bind(entry)(made, example.wanted)
-    judge, remarks = discriminator, list[str]()
+    _try_losses(recipe, task, example, made)
+    own, remarks = discriminator, list[str]()
     if makes_discriminator(recipe):
         size = student_params(recipe, generator)
-        judge = fresh_discriminator(recipe, task, task.shown(example, made), size)
-        remarks.append(describe(place(judge, device, layout)))
-    remarks.append(loss_remark(recipe, judge, generator, task, example))
+        own = fresh_discriminator(recipe, task, task.shown(example, made), size)
+        remarks.append(describe(place(own, device, layout)))
+    remarks.append(loss_remark(recipe, own, generator, task, example))
     if recipe.kind != "train":
         if teacher is None or teacher is generator:
             teacher = duplicate(generator)
@@ -142,26 +134,18 @@ def gather(
         example=example.inputs,
         condition=example.condition,
     ).to(device)
-    # The distillers have their copy of the teacher's discriminator; this one learns.
-    if judge is not None and recipe.discriminator.policy == "scratch":
-        judge = same_call(fresh(judge, recipe.seed), judge)
-    if recipe.adversarial.weight == 0:
-        judge = None
-    if judge is not None:
-        judge.train(recipe.discriminator.policy != "frozen")
-    matching = gather_feature_matching(
-        recipe, task, discriminator=judge, example=example, made=made
-    )
+    own = _as_it_begins(recipe, own)
+    matching = gather_feature_matching(recipe, task, discriminator=own, example=example, made=made)
     if matching is not None:
         remarks.append(matching.describe())
     regularisers = gather_regularisers(
-        recipe, task, generator=student, discriminator=judge, example=example, device=device
+        recipe, task, generator=student, discriminator=own, example=example, device=device
     )
     return Participants(
         student=student,
         ema=ema,
         teacher=source,
-        discriminator=judge,
+        discriminator=own,
         distillation=distillation,
         masked=masked,
         first_graph=None if masked is None else masked.graph,
@@ -175,6 +159,36 @@ def gather(
         remarks=tuple(filter(None, remarks)),
         report=report,
     )
+
+
+def _try_losses(recipe: Recipe, task: Task, example: Batch, made: Tensor) -> None:
+    """Compute the recipe's losses once: what cannot compare these outputs says so now.
+
+    Raises:
+        ConfigError: the task wants no output to compare with.
+        DataError: outputs that a loss cannot compare.
+    """
+    if recipe.losses and example.wanted is None:
+        raise ConfigError(
+            f"recipe {recipe.name} has losses ({', '.join(e.name for e in recipe.losses)}), and "
+            f"task {task.name} wants no particular output. Set losses=[], or give pairs: --task "
+            "paired"
+        )
+    with torch.no_grad():
+        for entry in recipe.losses:
+            LOSSES.bind(entry)(made, example.wanted)
+
+
+def _as_it_begins(recipe: Recipe, discriminator: nn.Module | None) -> nn.Module | None:
+    """Return the discriminator that learns in this run, in the mode and with the weights it needs.
+
+    The distillers have a copy of the teacher's; ``None`` where there is no adversarial loss.
+    """
+    if discriminator is None or recipe.adversarial.weight == 0:
+        return None
+    if recipe.discriminator.policy == "scratch":
+        discriminator = same_call(fresh(discriminator, recipe.seed), discriminator)
+    return discriminator.train(recipe.discriminator.policy != "frozen")
 
 
 def _student_of(
