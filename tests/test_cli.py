@@ -17,16 +17,17 @@ from gancompress.cli import app, main
 
 # A flag is a promise: change this table only together with CHANGELOG.md.
 WORK = (
-    "--data --device --discriminator --discriminator-call --discriminator-weights --dry-run "
-    "--init-from --input --json --max-steps --model --out --output --precision --recipe "
-    "--resume --seed --target --weights"
+    "--ab --classes --crop --data --device --discriminator --discriminator-call "
+    "--discriminator-weights --dry-run --flip --init-from --input --json --length --max-steps "
+    "--model --on-bad-sample --out --output --precision --recipe --resume --reverse "
+    "--reverse-weights --seed --size --split --target --task --values --weights"
 )
 FLAGS = {
     "prune": f"{WORK} --form",
     "distill": f"{WORK} --form",
     "train": WORK.replace(" --target", ""),
     "eval": "--data --device --input --json --model --n --output --seed --weights",
-    "inspect": "--form --input --json --model --weights",
+    "inspect": "--form --input --json --model --second-opinion --weights",
     "sample": "--compare --device --input --json --model --n --out --output --seed --weights",
     "bench": "--batch --device --input --json --model --weights",
     "compare": "--json",

@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "distill": set(),
     "recipes": set(),
     "losses": set(),
-    "tasks": {"data", "losses"},
+    "tasks": {"data", "losses", "metrics"},
 }
 ABOVE = {"training", "reporting", "saving"}
 LOW = set(ALLOWED)

@@ -67,8 +67,8 @@ def measured_by(subject: Subject, data: str | None) -> Task | None:
 def show_distances(subject: Subject, task: Task, number: int, size: Any, *, json: bool) -> None:
     """Print distances to what was wanted on held-out inputs."""
     from gancompress.commands.task_results import protocol_of, task_rows
-    from gancompress.metrics.task_quality import task_quality
     from gancompress.reporting.tables import Table, si
+    from gancompress.tasks.quality import task_quality
 
     found = task_quality(task, subject.generator, n=number)
     if json:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gancompress.commands.compare import read_summary
 from gancompress.commands.console import emit, note, stdout
+from gancompress.commands.task_results import task_rows
 from gancompress.training.run_files import (
     BEFORE_AFTER,
     COMMAND,
@@ -109,7 +110,9 @@ def _size_table(summary: dict[str, Any]) -> Any:
             f"{timed['threads']} thread{'s' if timed['threads'] > 1 else ''}."
         )
     student = summary["quality"].get("student", {})
-    if "n" in student:
+    if "features" not in student and "n" in student:
+        protocol.append(f"Distances: {student['n']} held-out inputs, values on [-1, 1].")
+    elif "n" in student:
         protocol.append(
             f"Quality: {student['n']} samples, seed {student['seed']}, features "
             f"{student['features']} (not an FID)."
@@ -142,6 +145,8 @@ def _quality_rows(quality: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         was, now = quality.get("teacher", {}).get(key), quality.get("student", {}).get(key)
         if was is not None and now is not None:
             yield key.replace("_", " "), f"{was:.3f}", f"{now:.3f}", f"{now - was:+.3f}"
+    if "student" in quality:
+        yield from task_rows(quality)
 
 
 def _findings(summary: dict[str, Any]) -> Iterator[str]:

@@ -113,7 +113,7 @@ def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
         note(f"measuring on {SAMPLES} samples")
         found = {"student": quality_of(student, done.student)}
         return found if teacher is None else {**found, "teacher": quality_of(teacher, done.student)}
-    from gancompress.metrics.task_quality import task_quality
+    from gancompress.tasks.quality import task_quality
 
     found = {"student": task_quality(done.task, student, teacher)}
     if teacher is not None:

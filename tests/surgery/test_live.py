@@ -447,20 +447,23 @@ def test_a_moving_average_around_the_generator_is_cut_along(use_buffers: bool) -
             masked.shrink(copies=[bad])
 
 
-def test_a_relative_plan_is_refused_where_the_whole_one_is_wanted(tmp_path: Any) -> None:
+def test_a_plan_since_the_last_cut_is_saved_as_the_whole_one(tmp_path: Any) -> None:
     net, x = build("plain"), inputs("plain")
     masked = gc.wrap(net, x)
     masked.apply(gc.random_plan(masked.graph, 0.7, 1))
     masked.shrink()
     plan = masked.plan()
     small = masked.prune(plan)
-    with pytest.raises(CheckpointError, match="whole_plan"):
-        gc.save(tmp_path / "a", small, plan=plan)
-    with pytest.raises(CheckpointError, match="whole_plan"):
-        gc.save(tmp_path / "b", small, plan=gc.Plan.from_json(plan.to_json()))
-    gc.save(tmp_path / "c", small, plan=masked.whole_plan())
-    loaded = gc.load(lambda: build("plain"), tmp_path / "c").eval()
-    assert torch.equal(loaded(x), small.eval()(x))
+    plans = [plan, gc.Plan.from_json(plan.to_json()), masked.whole_plan(), None]
+    for i, given in enumerate(plans):
+        gc.save(tmp_path / str(i), small, plan=given)
+        loaded = gc.load(lambda: build("plain"), tmp_path / str(i)).eval()
+        assert torch.equal(loaded(x), small.eval()(x))
+    # Of a copy that forgot how it was cut, such a plan cannot be told from the whole one.
+    forgetful = build("plain")
+    forgetful.load_state_dict(build("plain").state_dict())
+    with pytest.raises(CheckpointError, match="plan"):
+        gc.save(tmp_path / "b", forgetful, plan=plan)
 
 
 def test_sensitivity_is_of_the_unscaled_loss() -> None:

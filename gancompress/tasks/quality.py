@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gancompress.metrics.distances import distances
 from gancompress.modules.undisturbed import evaluating
-
-if TYPE_CHECKING:
-    from gancompress.tasks.protocol import Task
+from gancompress.tasks.protocol import Task
 
 BATCH = 16
 
