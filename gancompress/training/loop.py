@@ -16,6 +16,7 @@ from gancompress.data.order import derived_seed
 from gancompress.errors import ConfigError
 from gancompress.modules.joint_discriminator import Given, joined
 from gancompress.modules.undisturbed import BufferGuard
+from gancompress.recipes.plugin_entries import check_plugins
 from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
 from gancompress.tasks.noise import Noise
@@ -101,6 +102,7 @@ def train(
     log = Log(run, PlainScreen() if screen is None else screen)
     if resume is not None and run is None:
         raise ConfigError("resume needs the run folder: give out=...")
+    check_plugins(recipe)
     if task is None:
         task = Noise(sampler or InputSampler.of(generator), dataset, recipe.seed)
     elif sampler is not None or dataset is not None:

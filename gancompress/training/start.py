@@ -10,7 +10,6 @@ from torch import nn
 
 from gancompress.errors import ConfigError
 from gancompress.graph.plan import Plan
-from gancompress.recipes.plugin_entries import check_plugins
 from gancompress.recipes.schema import Recipe
 from gancompress.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from gancompress.training.log import Log
@@ -58,7 +57,6 @@ def check_recipe(recipe: Recipe, discriminator: nn.Module | None, *, has_real: b
     Raises:
         ConfigError: what is missing or too much is in the message.
     """
-    check_plugins(recipe)
     judged = discriminator is not None or makes_discriminator(recipe)
     if recipe.kind == "train" and (not judged or not has_real):
         raise ConfigError("kind train needs a discriminator and a data set")

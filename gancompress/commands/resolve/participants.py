@@ -100,7 +100,8 @@ def gather(request: Request, recipe: Recipe) -> Participants:
         reverse = build(request.reverse).requires_grad_(False).eval()
         if request.reverse_weights is not None:
             load_weights(reverse, request.reverse_weights)
-    sampler = subject.sampler if subject.sampler.specs else None
+    typed = subject.typed or subject.sampler
+    sampler = typed if typed.specs else None
     sources = Sources(sampler, dataset, recipe.seed, subject.sampler.output, reverse)
     task = task_of(recipe, sources)
     return Participants(

@@ -42,6 +42,7 @@ class Subject:
     sampler: InputSampler
     run: Path | None = None  # the run folder that it came from
     task: Task | None = None  # of that run, where its data brings the inputs
+    typed: InputSampler | None = None  # what was typed for --input then
 
     @property
     def spec(self) -> str:
@@ -267,9 +268,8 @@ def _from_run(
     output = found.get("output") if output is None else output
     sampler = sampler_for(home, inputs or found["input"], output, later=True)
     task = task_of_run(run, found, sampler)
-    if task is not None:
-        sampler = own_sampler(task, sampler)
-    return Subject(found, generator, sampler, run, task)
+    shown = sampler if task is None else own_sampler(task, sampler)
+    return Subject(found, generator, shown, run, task, sampler)
 
 
 def _from_biggan(folder: Path, model: str | None, inputs: Sequence[str] | None) -> Subject:
