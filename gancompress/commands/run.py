@@ -105,8 +105,8 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         note(f"discriminator: called as {how}")
     if recipe.task is None and not isinstance(task, Noise):
         recipe = recipe.model_copy(update={"task": Named(name=task.name)})
-    unpaired = isinstance(task, Noise | Unpaired)
-    if who.dataset is not None and unpaired and not who.data_is_read(recipe):
+    taught = recipe.losses or (isinstance(task, Unpaired) and task.identity > 0)
+    if who.dataset is not None and not taught and not who.data_is_read(recipe):
         note(f"the images of --data are not read: {who.why_not_read(recipe)}")
     return recipe
 
