@@ -103,10 +103,7 @@ def train(
     if resume is not None and run is None:
         raise ConfigError("resume needs the run folder: give out=...")
     check_plugins(recipe)
-    if task is None:
-        task = Noise(sampler or InputSampler.of(generator), dataset, recipe.seed)
-    elif sampler is not None or dataset is not None:
-        raise ConfigError("a task brings inputs and data of its own: leave sampler and dataset out")
+    task = task_for(recipe, generator, task, sampler, dataset)
     people = gather(
         recipe,
         task,
@@ -165,14 +162,35 @@ def train(
                 recovery.good = state.snapshot(total)
                 saves.save(recovery.good, last=last)
 
-    complete = state.step >= total
-    if complete:
-        if total:
-            recovery.check_end(state, total)
-        if run is not None:
-            save(run.model, state.ema, plan=state.plan, replace=True)
-            run.seal()
-    exit_code = 0 if complete else stop.exit_code
+    if total and state.step >= total:
+        recovery.check_end(state, total)
+    return hand_over(state, run, log, 0 if state.step >= total else stop.exit_code)
+
+
+def task_for(
+    recipe: Recipe,
+    generator: nn.Module,
+    task: Task | None,
+    sampler: InputSampler | None,
+    dataset: Dataset | None,
+) -> Task:
+    """Return ``task``, or `Noise` of ``sampler`` and ``dataset``.
+
+    Raises:
+        ConfigError: both are given, or nothing says how inputs are drawn.
+    """
+    if task is None:
+        return Noise(sampler or InputSampler.of(generator), dataset, recipe.seed)
+    if sampler is not None or dataset is not None:
+        raise ConfigError("a task brings inputs and data of its own: leave sampler and dataset out")
+    return task
+
+
+def hand_over(state: TrainState, run: RunFolder | None, log: Log, exit_code: int) -> TrainResult:
+    """Return the average in eval mode; a complete run (exit code 0) leaves it in its folder."""
+    if exit_code == 0 and run is not None:
+        save(run.model, state.ema, plan=state.plan, replace=True)
+        run.seal()
     return TrainResult(
         state.ema.eval(), state.plan, log.history, run and run.path, exit_code, state.verified
     )
