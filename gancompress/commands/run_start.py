@@ -12,7 +12,7 @@ from gancompress.commands.console import note
 from gancompress.commands.resolve.subject import read_record
 from gancompress.errors import CheckpointError, ConfigError, StorageError
 from gancompress.recipes.load import dump_recipe, load_recipe
-from gancompress.recipes.schema import Recipe
+from gancompress.recipes.schema import Recipe, fields_that_count
 from gancompress.training.lock import Lock
 from gancompress.training.run_files import (
     CONFIG,
@@ -135,7 +135,7 @@ def check_same(run: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
     other = [
         f"{key}: {mine!r} now, {theirs!r} then"
         for mine, theirs, key in (
-            *((getattr(recipe, k), getattr(started, k), k) for k in type(recipe).model_fields),
+            *((getattr(recipe, k), getattr(started, k), k) for k in fields_that_count(recipe)),
             # Runs from before class names were kept can be resumed all the same.
             *((record.get(k), found.get(k), k) for k in record if k != "classes" or k in found),
         )

@@ -362,3 +362,8 @@ class Recipe(_Strict):
             )
         if self.kind != "distill" and (student.reconstruct or student.channels != "magnitude"):
             raise ValueError("student.reconstruct and student.channels belong to kind distill")
+
+
+def fields_that_count(recipe: Recipe) -> list[str]:
+    """Return the fields that decide what a run does; what describes the recipe does not."""
+    return [name for name in type(recipe).model_fields if name not in ("paper", "summary")]

@@ -22,7 +22,7 @@ import torch
 from gancompress import __version__
 from gancompress.errors import CheckpointError, ConfigError, StorageError
 from gancompress.recipes.load import dump_recipe, load_recipe
-from gancompress.recipes.schema import Recipe
+from gancompress.recipes.schema import Recipe, fields_that_count
 from gancompress.storage import digest, read_json, sync_folder, write_synced
 from gancompress.training.lock import Lock
 from gancompress.training.run_files import (
@@ -201,7 +201,7 @@ class RunFolder:
 
     def _check_same(self, recipe: Recipe) -> None:
         started = load_recipe(self.path / CONFIG)
-        for key in type(recipe).model_fields:
+        for key in fields_that_count(recipe):
             then, now = getattr(started, key), getattr(recipe, key)
             if then != now:
                 raise ConfigError(
