@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 _LOW = (torch.float32, torch.float16, torch.bfloat16)
 _METADATA = {
@@ -23,6 +24,8 @@ _VIEWS = {
     "flatten", "view", "reshape", "permute", "transpose", "t", "squeeze", "unsqueeze",
     "expand", "unflatten", "movedim", "view_as", "expand_as",
 }  # fmt: skip
+# These write statistics to tensors that they are handed, which must not end in an upcast copy.
+_TRACKING = ("batch_norm", "instance_norm")
 _SCALES = {
     "mul": "mul_", "__mul__": "mul_", "multiply": "mul_",
     "div": "div_", "__truediv__": "div_", "true_divide": "div_", "divide": "div_",
@@ -65,8 +68,17 @@ class Float64(TorchFunctionMode):
         # The operand made here is nobody else's, so it is scaled in place.
         return getattr(self._up(x), how)(self._up(factor))
 
+    def _hand_back(self, given: Any, used: Any) -> None:
+        """Write what a norm did to upcast copies of its statistics to the statistics themselves."""
+        for x, y in zip(tree_leaves(given), tree_leaves(used), strict=True):
+            if not isinstance(x, torch.Tensor) or isinstance(x, nn.Parameter) or x.dim() != 1:
+                continue
+            if y is not x and id(x) not in self._stand_in and not torch.equal(x.double(), y):
+                x.copy_(y)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        given = (args, kwargs)
         name = getattr(func, "__name__", "").split(".")[0]  # an operator's ends in its overload
         if name == "__get__":
             owner = getattr(getattr(func, "__self__", None), "__name__", "")
@@ -92,9 +104,10 @@ class Float64(TorchFunctionMode):
             args = tree_map(self._up, tuple(args))
         if name == "conv2d":
             func = _conv2d
-        out = func(
-            *args, **{k: v if k == "out" else tree_map(self._up, v) for k, v in kwargs.items()}
-        )
+        kwargs = {k: v if k == "out" else tree_map(self._up, v) for k, v in kwargs.items()}
+        out = func(*args, **kwargs)
+        if any(norm in name for norm in _TRACKING):
+            self._hand_back(given, (args, kwargs))
         if writes:
             return out
         return tree_map(lambda t: self._up(t) if isinstance(t, torch.Tensor) else t, out)

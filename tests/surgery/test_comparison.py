@@ -174,6 +174,24 @@ def test_statistics_that_train_writes_are_compared() -> None:
     assert found.max_error_training == INF
 
 
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.InstanceNorm1d])
+@pytest.mark.parametrize("momentum", [0.1, 0.11])
+def test_statistics_that_a_norm_itself_writes_are_compared(
+    kind: type[nn.Module], momentum: float
+) -> None:
+    def normed(momentum: float) -> nn.Module:
+        torch.manual_seed(0)
+        norm = kind(4, momentum=momentum, track_running_stats=True)
+        return nn.Sequential(nn.Conv1d(3, 4, 3), norm).eval()
+
+    one, two = normed(0.1), normed(momentum)
+    x = torch.randn(4, 3, 9)
+    found = verify(one, two, x)
+    assert found.passed == (momentum == 0.1)
+    assert found.max_error_training == (0 if momentum == 0.1 else INF)
+    assert not one[1].running_mean.any(), "the network itself is left as it was"
+
+
 def test_a_cut_that_does_not_run_in_train_is_refused() -> None:
     class Broken(Net):
         def forward(self, x: Tensor) -> Tensor:
