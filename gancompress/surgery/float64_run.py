@@ -15,6 +15,7 @@ from torch import nn
 from gancompress.errors import GraphError
 from gancompress.graph.plan import Plan
 from gancompress.modules.copying import all_tensors, copy_with
+from gancompress.modules.finite import first_not_finite
 from gancompress.modules.nested import map_tensors, tensors_of
 from gancompress.modules.snapshot import Snapshot
 from gancompress.modules.undisturbed import generators, undisturbed
@@ -229,10 +230,4 @@ def state_distance(a: Calls, b: Calls, plan: Plan | None) -> float:
 
 def not_finite(module: nn.Module) -> str:
     """Say which parameter or buffer first holds NaN, or else infinity; empty if none does."""
-    tensors = [(n, t) for n, t in raw_tensors(module).items() if is_float(t)]
-    for what, test in (("NaN", torch.isnan), ("infinity", torch.isinf)):
-        for name, t in tensors:
-            count = int(test(t).sum())
-            if count:
-                return f"{name!r} is not finite: {what} in {count:,} of {t.numel():,} numbers"
-    return ""
+    return first_not_finite(raw_tensors(module).items())

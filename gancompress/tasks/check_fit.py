@@ -15,6 +15,7 @@ from gancompress.data.inputs import InputSampler
 from gancompress.data.order import stream
 from gancompress.errors import ConfigError, DataError, GancompressError
 from gancompress.modules.discriminator import call_of, logits_of
+from gancompress.modules.finite import refuse_not_finite
 from gancompress.modules.undisturbed import BufferGuard, evaluating
 from gancompress.modules.user_line import failing_line
 
@@ -48,7 +49,7 @@ def check_fit(
             lambda: generator(*inputs), f"the generator's forward fails on inputs {shown}"
         )
     images = sampler.image(output)
-    _check_images(images, "the generator's images", beside_data=dataset is not None)
+    _check_images(images, "the generator's images", generator, beside_data=dataset is not None)
     if discriminator is not None and augment and images.ndim != 4:
         raise DataError(
             f"augment ({', '.join(augment)}) is for images (n, channels, h, w); the generator "
@@ -69,11 +70,14 @@ def check_fit(
                 logits = run_or_name(
                     partial(_logits, discriminator, pictures, y, sampler.n_classes), what
                 )
-                if logits.shape[:1] != pictures.shape[:1] or not torch.isfinite(logits).all():
+                if logits.shape[:1] != pictures.shape[:1]:
                     raise DataError(
                         f"the discriminator returned {tuple(logits.shape)} for {len(pictures)} "
-                        f"{kind} images; expected one finite logit an image"
+                        f"{kind} images; expected one logit an image"
                     )
+                refuse_not_finite(
+                    logits, f"the discriminator's logits of {kind} images", discriminator
+                )
     return inputs
 
 
@@ -123,16 +127,17 @@ def _check_data(images: Tensor, dataset: Dataset, sampler: InputSampler) -> None
             f"{dataset.n_classes or 'no labels'}. Use matching data, or another y=labels(...)"
         )
     real, _ = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-    _check_images(real, "the data's images", beside_data=True)
+    _check_images(real, "the data's images", None, beside_data=True)
 
 
-def _check_images(images: object, what: str, *, beside_data: bool) -> None:
+def _check_images(
+    images: object, what: str, made_by: nn.Module | None, *, beside_data: bool
+) -> None:
     shape, ranks = ("h, w", (4,)) if beside_data else ("*space", (3, 4, 5))
     if not isinstance(images, Tensor) or images.ndim not in ranks or not images.is_floating_point():
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise DataError(f"{what} must be floats (n, channels, {shape}); found {found}")
-    if not torch.isfinite(images).all():
-        raise DataError(f"{what} hold NaN or infinite pixels before any step")
+    refuse_not_finite(images, what, made_by)
     low, high = float(images.min()), float(images.max())
     if beside_data and (low < -TOLERANCE or high > TOLERANCE):
         raise DataError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import ConfigError, DataError
 from gancompress.modules.discriminator import call_of
+from gancompress.modules.finite import refuse_not_finite
 from gancompress.tasks.check_fit import run_or_name, untouched
 from gancompress.tasks.protocol import Batch
 
@@ -41,8 +42,7 @@ def check_networks(
     output = task.output(raw)
     if not output.is_floating_point() or output.ndim < 2:
         raise DataError(f"the generator's output is {output.dtype} {tuple(output.shape)}")
-    if not torch.isfinite(output).all():
-        raise DataError("the generator's output holds NaN or infinity before any step")
+    refuse_not_finite(output, "the generator's outputs", generator)
     if batch.wanted is not None and output.shape != batch.wanted.shape:
         raise DataError(
             f"the generator makes {tuple(output.shape[1:])} of these inputs; the wanted outputs "
@@ -76,8 +76,9 @@ def _check_discriminator(
                 what,
             )
         for head in heads:
-            if head.shape[:1] != images.shape[:1] or not torch.isfinite(head).all():
+            if head.shape[:1] != images.shape[:1]:
                 raise DataError(
                     f"the discriminator returned {tuple(head.shape)} for {len(images)} outputs; "
-                    "expected finite logits of each"
+                    "expected logits of each"
                 )
+            refuse_not_finite(head, "the discriminator's logits", discriminator)

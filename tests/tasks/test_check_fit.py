@@ -86,12 +86,22 @@ class Flat(TinyGenerator):
 
 @pytest.mark.parametrize(
     ("kind", "word"),
-    [(Broken, "NaN or infinite"), (Flat, r"\(2, 64\)")],
+    [(Broken, "NaN or infinity.*no weight is"), (Flat, r"\(2, 64\)")],
 )
 def test_images_that_are_none(kind: type[nn.Module], word: str) -> None:
     generator = kind()
     with pytest.raises(DataError, match=word):
         check_fit(generator, InputSampler.of(generator))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_named(which: int, value: float) -> None:
+    pair = networks()
+    name, weight = next(iter(pair[which].named_parameters()))
+    weight.data[0] = value
+    with pytest.raises(DataError, match=f"{['generator', 'discriminator'][which]}'s.*{name}"):
+        check_fit(pair[0], InputSampler.of(pair[0]), discriminator=pair[1], dataset=images())
 
 
 def test_the_range_matters_only_beside_real_images() -> None:
