@@ -47,7 +47,7 @@ def read_masks(masks: Mapping[str, ChannelMask]) -> dict[str, ChannelMask]:
     found: dict[str, ChannelMask] = {}
     for name, mask in masks.items():
         seen = copy.copy(mask)
-        seen._parameters = {"scores": nn.Parameter(next(parts), requires_grad=False)}
+        seen._parameters = {"scores": next(parts)}  # type: ignore[dict-item]
         seen._buffers = {
             "alive": torch.from_numpy(mask.living),
             "sensitivity": next(parts).to(mask.sensitivity.dtype),

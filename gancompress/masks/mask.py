@@ -62,6 +62,7 @@ class ChannelMask(nn.Module):
         self._progress, self._settled, self._whole = 0.0, False, False
         self._living = np.ones(size, bool)
         self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
+        self._watch: Tensor | None = None  # zeros that a compiled forward adds, for their gradient
 
     def extra_repr(self) -> str:
         """Show name, living channels and relaxation."""
@@ -165,8 +166,26 @@ class ChannelMask(nn.Module):
             scores = scores + (scores.clamp_min(OPEN) - scores).detach()
         values = self._relax(scores, self._progress) * alive
         if watched and values.requires_grad:
-            values.register_hook(self._note)
+            if not torch.compiler.is_compiling():
+                values.register_hook(self._note)
+            elif self._watch is not None:
+                # A hook would break the graph at every gate; the gradient of added zeros is the
+                # same number.
+                values = values + self._watch
         return values
+
+    def watch(self) -> None:
+        """Let a forward that is compiled from now on tell the gradient by the gate, too."""
+        self._watch = torch.zeros_like(self.scores, requires_grad=True)
+
+    def felt(self) -> Tensor | None:
+        """Return the gradient by the gate since it was last asked for, if any, and forget it."""
+        found, self._gradient = self._gradient, None
+        if self._watch is not None and self._watch.grad is not None:
+            new = self._watch.grad.to(self.sensitivity)
+            found = new if found is None else found + new
+            self._watch.grad = None
+        return found
 
     def hard(self) -> Tensor:
         """Return the 0/1 decision (c,) without gradient: what a cut now would keep."""

@@ -29,14 +29,14 @@ def observe(masks: Iterable[ChannelMask], *, together: bool = False) -> None:
     """
     masks = list(masks)
     ranks = world() if together else 1
-    if not masks or (ranks == 1 and all(m._gradient is None for m in masks)):
+    felt = [mask.felt() for mask in masks]
+    if not masks or (ranks == 1 and all(gradient is None for gradient in felt)):
         return
     like = masks[0].sensitivity
     pending = [
-        like.new_zeros(m.size) if m._gradient is None else m._gradient.to(like) for m in masks
+        like.new_zeros(mask.size) if gradient is None else gradient.to(like)
+        for mask, gradient in zip(masks, felt, strict=True)
     ]
-    for mask in masks:
-        mask._gradient = None
     with torch.no_grad():
         gradient = torch.cat(pending)
         if ranks > 1:

@@ -41,7 +41,7 @@ def check_optimizer(name: str, given: set[str], options: Mapping[str, Any]) -> N
 
     Args:
         name: of the optimiser.
-        given: which of lr, betas and eps the recipe sets.
+        given: which of betas and eps the recipe sets to something else than their default.
         options: the others, with their values.
 
     Raises:
@@ -50,7 +50,7 @@ def check_optimizer(name: str, given: set[str], options: Mapping[str, Any]) -> N
     if name not in OPTIMIZERS:
         raise ValueError(f"no optimiser {name!r}.{closest(name, OPTIMIZERS)}")
     _, numbers, known = OPTIMIZERS[name]
-    if useless := sorted((given & {"betas", "eps"}) - numbers):
+    if useless := sorted(given - numbers):
         raise ValueError(f"{name} has no {useless[0]}: leave it out")
     for key, value in options.items():
         if key not in known:

@@ -167,7 +167,7 @@ class Optim(_Strict):
         default=(0.0, 0.999), description="two decay rates, of Adam and its kin"
     )
     eps: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        default=1e-8, description="epsilon, of those that have one"
+        default=1e-8, description="epsilon, of all that have one"
     )
 
     @property
@@ -177,7 +177,10 @@ class Optim(_Strict):
 
     @model_validator(mode="after")
     def _exists(self) -> Optim:
-        check_optimizer(self.name, self.model_fields_set, self.options)
+        # By value: the recipe in a run folder sets everything.
+        fields = type(self).model_fields
+        given = {k for k in ("betas", "eps") if getattr(self, k) != fields[k].default}
+        check_optimizer(self.name, given, self.options)
         return self
 
 
@@ -310,6 +313,11 @@ class Recipe(_Strict):
         description="compute the activations inside of blocks again in the backward pass, instead "
         "of keeping them: less memory, about a third more time",
     )
+    compile: bool = Field(
+        default=False,
+        description="run the student through torch.compile, again after each cut: minutes at the "
+        "start, less time a step on GPUs",
+    )
     batch_norm: Literal["local", "synced"] = Field(
         default="local",
         description="statistics of batch norm on several ranks: of each rank's own samples, or of "
@@ -377,6 +385,12 @@ class Recipe(_Strict):
             raise ValueError("kind train has no teacher: no target and no distill")
         if self.kind != "prune" and (self.finetune_steps or self.shrink != Shrink()):
             raise ValueError("finetune_steps and shrink belong to kind prune")
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                "compile decides itself what is computed twice: leave activation_checkpointing out"
+            )
+        if self.compile and self.batch_norm == "synced":
+            raise ValueError("compile does not see norms over ranks: leave batch_norm=synced out")
         self._check_student()
         if self.steps + self.finetune_steps < 1 and not self.student.reconstruct:
             raise ValueError("steps must be at least 1")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any, Literal, cast
 
 import torch
@@ -82,6 +85,8 @@ def check_device(recipe: Recipe, device: torch.device) -> None:
     """
     if recipe.precision == "fp16" and (lack := fp16_lack(device)):
         raise ConfigError(f"precision=fp16 on {device}: {lack}. Set precision=auto")
+    if recipe.compile and (lack := compile_lack(device)):
+        raise ConfigError(f"compile=true on {device}: {lack}. Leave it out")
     if recipe.tf32:
         capable = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
         if not capable:
@@ -89,6 +94,17 @@ def check_device(recipe: Recipe, device: torch.device) -> None:
                 f"tf32=true on {device}: TF32 needs an NVIDIA GPU of compute capability 8.0. "
                 "Leave it out"
             )
+
+
+def compile_lack(device: torch.device) -> str:
+    """Return what torch.compile needs on ``device`` and is not installed; "" where nothing."""
+    if device.type == "cuda":
+        return "" if find_spec("triton") else "triton is not installed"
+    if device.type != "cpu":
+        return f"torch.compile is not known to work on {device.type}"
+    compilers = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
+    found = any(which(name) for name in compilers if name)
+    return "" if found else "there is no C++ compiler (set CXX)"
 
 
 def fp16_lack(device: torch.device) -> str:

@@ -17,12 +17,7 @@ from gancompress.recipes.schema import Optim
 def make_optimizer(parameters: list[nn.Parameter], numbers: Optim) -> torch.optim.Optimizer:
     """Return the optimiser that ``numbers`` name, fused where torch has that here."""
     kind, has, _ = OPTIMIZERS[numbers.name]
-    options = dict(numbers.options)
-    if "betas" in has:
-        options["betas"] = numbers.betas
-    # torch's own epsilon where the recipe sets none: Adagrad's and Adadelta's are others.
-    if "eps" in has and ("betas" in has or "eps" in numbers.model_fields_set):
-        options["eps"] = numbers.eps
+    options = numbers.options | {key: getattr(numbers, key) for key in sorted(has)}
     # One kernel for all parameters, where there is one: the step of a small student is short.
     if fused(parameters, kind):
         options["fused"] = True

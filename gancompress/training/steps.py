@@ -115,7 +115,7 @@ class Steps:
             ours, judged = self._buffers(state.generator), self._buffers(D, state.regularisers)
             for index, fakes in enumerate(made):
                 self._begin_part(state, index, ours, judged)
-                fakes = self._make(state.generator, fakes, learn=last and self._parts == 1)
+                fakes = self._make(state, fakes, learn=last and self._parts == 1)
                 if D is not None:
                     reals = reals or self._reals(draw)
                     fakes = replace(fakes, luck=fakes.luck.from_now(draw.rng))
@@ -171,7 +171,7 @@ class Steps:
         for index, fakes in enumerate(made):
             self._begin_part(state, index, buffers)
             if fakes.output is None:
-                fakes = self._make(state.generator, fakes, learn=True)
+                fakes = self._make(state, fakes, learn=True)
             seen = Figures()
             total = self._total(state, fakes, seen)
             if self._is_first(fakes):
@@ -301,8 +301,8 @@ class Steps:
         lucks = (Luck(draw.rng, n, draw.part + draw.parts * i, parts) for i in count())
         return [Fakes(b, luck.from_now(draw.rng)) for b, luck in zip(batches, lucks, strict=False)]
 
-    def _make(self, generator: nn.Module, fakes: Fakes, *, learn: bool) -> Fakes:
-        batch = fakes.batch.to(self.device)
+    def _make(self, state: TrainState, fakes: Fakes, *, learn: bool) -> Fakes:
+        batch, generator = fakes.batch.to(self.device), state.student(compiled=self.recipe.compile)
         with self._arithmetic(), torch.set_grad_enabled(learn), self._memory(generator):
             return replace(fakes, batch=batch, output=self.task.output(batch.run(generator)))
 

@@ -77,6 +77,7 @@ class TrainState:
     scales: dict[str, LossScale] = field(default_factory=dict[str, LossScale])
     overflowed: bool = False
     _averager: Averager | None = None
+    _compiled: Any = None
     _mask_copies: dict[str, ChannelMask] = field(default_factory=dict[str, ChannelMask])
 
     @classmethod
@@ -118,6 +119,16 @@ class TrainState:
     def learning_discriminator(self) -> nn.Module | None:
         """The discriminator where it is updated; ``None`` for a frozen one, or without one."""
         return self.discriminator if "discriminator" in self.optimizers else None
+
+    def student(self, *, compiled: bool) -> nn.Module:
+        """Return what runs the generator in training: itself, or compiled as it is since a cut."""
+        if not compiled:
+            return self.generator
+        if self._compiled is None:
+            for mask in self.masked.masks.values() if self.masked is not None else ():
+                mask.watch()
+            self._compiled = torch.compile(self.generator)
+        return self._compiled
 
     def networks(self) -> list[nn.Module]:
         """Return the networks whose forward passes may write buffers, and what is like them."""
@@ -245,7 +256,7 @@ class TrainState:
 
     def _forget_places(self) -> None:
         """Modules come and go in a cut: where tensors are kept is looked up again."""
-        self._averager, self._mask_copies = None, {}
+        self._averager, self._mask_copies, self._compiled = None, {}, None
 
     def verification(self) -> dict[str, Any] | None:
         """Return what the last verified cut showed, ready for JSON."""
@@ -306,8 +317,9 @@ class TrainState:
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield what must be the same on all ranks: all that a checkpoint would hold."""
-        for part in self.parts().values():
-            yield from part.values()
+        # By name: optimisers list their states in the order in which these came to be.
+        for _, part in sorted(self.parts().items()):
+            yield from (part[name] for name in sorted(part))
 
     def parts(self) -> Parts:
         """Return all tensors that decide how the run goes on."""

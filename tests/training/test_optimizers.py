@@ -18,10 +18,9 @@ from tests.training.test_resume import Interrupting, digest, go
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "adamw": {"weight_decay": 0.1},
-    "nadam": {"momentum_decay": 0.01},
+    "nadam": {"momentum_decay": 0.01},  # a state of one number
     "sgd": {"momentum": 0.9, "nesterov": True},
-    "rmsprop": {"centered": True, "momentum": 0.5},
-    "adagrad": {"initial_accumulator_value": 0.1},
+    "adagrad": {"initial_accumulator_value": 0.1},  # a state before the first step
 }
 
 
@@ -60,8 +59,8 @@ def test_options_reach_the_optimiser() -> None:
     assert type(made) is torch.optim.AdamW
     assert made.defaults["weight_decay"] == 0.25
     assert made.defaults["betas"] == (0.0, 0.999)
-    torchs = make_optimizer([weight], Optim.model_validate({"name": "adagrad"}))
-    assert torchs.defaults["eps"] == 1e-10, "where the recipe says nothing, torch's own"
+    other = make_optimizer([weight], Optim.model_validate({"name": "adagrad"}))
+    assert other.defaults["eps"] == 1e-8, "as the recipe has it, not torch's own"
 
 
 def test_scores_do_not_decay() -> None:
@@ -77,4 +76,3 @@ def test_each_follows_cuts_and_resumes_bit_for_bit(tmp_path: Path, name: str) ->
     whole = digest(go(plan, None))
     assert go(plan, tmp_path / "run", dataset=Interrupting(7, 15)).exit_code == 75
     assert digest(go(plan, tmp_path / "run", resume="auto")) == whole
-    assert whole != digest(go(plan.model_copy(update={"generator_optim": Optim()}), None))
