@@ -13,6 +13,7 @@ class GancompressError(Exception):
     """
 
     exit_code: int = 2
+    said_by_another: bool = False  # another rank prints it
 
 
 class ConfigError(GancompressError):
@@ -61,6 +62,15 @@ class TargetError(GancompressError):
     """A size, exactness or tolerance target cannot be met (exit code 8)."""
 
     exit_code = 8
+
+
+class RanksError(GancompressError):
+    """Another process of a distributed run failed, is silent, or differs (exit code 75).
+
+    The run can go on from its last checkpoint.
+    """
+
+    exit_code = 75
 
 
 def closest(name: str, names: Iterable[str]) -> str:

@@ -81,6 +81,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, 
 def fail(error: BaseException, words: Sequence[str]) -> int:
     """Say what went wrong, on stderr and for --json on stdout too; return the exit code."""
     message, exit_code = described(error)
+    if isinstance(error, GancompressError) and error.said_by_another:
+        return exit_code
     if "--debug" in words:
         traceback.print_exception(error)
     complain(message, exit_code=exit_code)

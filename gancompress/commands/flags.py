@@ -147,7 +147,7 @@ Device = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    _text(("--precision",), "auto|float32|bf16", "Arithmetic (default: the recipe's).", HOW),
+    _text(("--precision",), "auto|float32|bf16|fp16", "Arithmetic (default: the recipe's).", HOW),
 ]
 MaxSteps = Annotated[
     int | None, _text(("--max-steps",), "N", "Shorten the run to N steps in all.", HOW, 1)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.text import Text
 from torch import nn
 
-from gancompress.commands.console import begin_notes, note, quiet, said, stderr
+from gancompress.commands.console import begin_notes, note, quiet, said, set_quiet, stderr
 from gancompress.commands.dry_run import predict, show_prediction
 from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
@@ -23,13 +25,17 @@ from gancompress.commands.results import Finished, close
 from gancompress.commands.run_start import check_same, new_folder, unfinished
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import DiscriminatorCall, describe_call, use_call
+from gancompress.modules.ranks import rank, world
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.unpaired import Unpaired
+from gancompress.training.arithmetic import check_device
 from gancompress.training.check_loss import loss_remark
+from gancompress.training.distributed import by_first, joined_ranks, restarted
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS
+from gancompress.training.shares import check_shares
 from gancompress.training.start import TrainResult
 from gancompress.training.thread_watch import watch_threads
 
@@ -41,15 +47,36 @@ def run(request: Request) -> int:
         GancompressError: anything the user can put right.
     """
     begin_notes()
+    with joined_ranks(request.device, resolved_device) as device:
+        done = trained(request, device)
+    # One rank measures, when the others are gone.
+    if isinstance(done, Finished):
+        close(done, json=request.json)
+        return 0
+    return done
+
+
+def trained(request: Request, device: torch.device) -> Finished | int:
+    """Make the run of ``request``, and return what is to be closed; or an exit code.
+
+    Raises:
+        GancompressError: anything the user can put right.
+    """
+    if rank() > 0:
+        set_quiet(True)
+    if request.resume is None and restarted():
+        request = replace(request, resume="auto")
     refuse_to_forget(request)
     request = continued(request)
     recipe = recipe_of(request)
     torch.manual_seed(recipe.seed)
-    device = resolved_device(request.device)
     who = gather(request, recipe)
     recipe = checked(request, recipe, who)
+    check_shares(recipe.batch, world(), recipe.accumulate)
+    check_device(recipe, device)
     if request.dry_run:
-        show_prediction(who.subject, recipe, kind=request.kind, json=request.json)
+        if rank() == 0:
+            show_prediction(who.subject, recipe, kind=request.kind, json=request.json)
         return 0
     folder, going_on = place_of(request, recipe, who)
     header(recipe, who, device, folder)
@@ -60,7 +87,9 @@ def run(request: Request) -> int:
         command = go_on(request.kind, folder, request.record(who.subject.origin))
         note(f"stopped after a checkpoint. Go on with: {command}")
         return result.exit_code
-    done = Finished(
+    if rank() > 0:
+        return 0
+    return Finished(
         kind=request.kind,
         recipe=recipe,
         teacher=teacher,
@@ -73,8 +102,6 @@ def run(request: Request) -> int:
         task=who.task,
         notes=tuple(said()),
     )
-    close(done, json=request.json)
-    return 0
 
 
 def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
@@ -120,17 +147,30 @@ def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path,
         StorageError: it cannot be made.
     """
     record = request.record(who.subject.origin) | {"classes": who.class_names()}
+    if found := by_first(lambda: earlier_run(request, recipe, record), "the run folder"):
+        return Path(found), True
+    plan_line(who, recipe)
+
+    def new() -> str:
+        return str(new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record))
+
+    return Path(by_first(new, "the run folder")), False
+
+
+def earlier_run(request: Request, recipe: Recipe, record: Mapping[str, Any]) -> str | None:
+    """Return the folder of the run that goes on, if one does.
+
+    Raises:
+        ConfigError: it is another run, or a finished one.
+    """
     if (folder := request.folder) is not None:
         check_same(folder, recipe, record)
-        return folder, True
-    if request.resume == "auto":
-        found = unfinished(recipe, record, request.out)
-        note(f"resuming {found}" if found else "nothing to resume: a new run")
-        if found is not None:
-            return found, True
-    plan_line(who, recipe)
-    folder = new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record)
-    return folder, False
+        return str(folder)
+    if request.resume != "auto":
+        return None
+    found = unfinished(recipe, record, request.out)
+    note(f"resuming {found}" if found else "nothing to resume: a new run")
+    return None if found is None else str(found)
 
 
 def carried_out(

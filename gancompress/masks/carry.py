@@ -19,11 +19,10 @@ def cuttable(mask: ChannelMask) -> list[int]:
 
     A group of one channel has no mask any more, so its gate would silently become 1.
     """
-    alive = mask.alive
-    if not mask.settled and int(alive.sum()) < 2:
-        alive = alive.clone()
-        alive[torch.nonzero(~alive)[:1].flatten()] = True
-    return torch.nonzero(alive).flatten().tolist()
+    alive = mask.living
+    if mask.decides and alive.sum() < 2:
+        alive[np.flatnonzero(~alive)[:1]] = True
+    return np.flatnonzero(alive).tolist()
 
 
 def decided(mask: ChannelMask, *, least: int) -> list[int]:

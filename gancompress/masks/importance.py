@@ -5,9 +5,11 @@ They live in `gancompress.masks.importances`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
@@ -35,6 +37,27 @@ def checked(values: np.ndarray, group: Group, importance: Importance) -> np.ndar
     return found
 
 
+def read_masks(masks: Mapping[str, ChannelMask]) -> dict[str, ChannelMask]:
+    """Return stand-ins of ``masks`` on the CPU, for importances to read: one transfer for all."""
+    kept = list(masks.values())
+    if not kept:
+        return {}
+    both = [t.detach() for m in kept for t in (m.scores, m.sensitivity.to(m.scores.dtype))]
+    parts = iter(torch.cat(both).cpu().split([len(t) for t in both]))
+    found: dict[str, ChannelMask] = {}
+    for name, mask in masks.items():
+        seen = copy.copy(mask)
+        seen._parameters = {"scores": next(parts)}  # type: ignore[dict-item]
+        seen._buffers = {
+            "alive": torch.from_numpy(mask.living),
+            "sensitivity": next(parts).to(mask.sensitivity.dtype),
+            "progress": torch.tensor(mask._progress, dtype=mask.progress.dtype),
+            "settled": torch.tensor(not mask.decides),
+        }
+        found[name] = seen
+    return found
+
+
 def ranked(values: np.ndarray, mask: ChannelMask) -> np.ndarray:
     """Spread the living channels of a group over (0.5, 1.5], in the order of ``values`` (ours).
 
@@ -42,7 +65,7 @@ def ranked(values: np.ndarray, mask: ChannelMask) -> np.ndarray:
     compares with another, and a group with a long tail would lose most of its channels. With ranks
     every group is valued alike, and cost decides where to remove.
     """
-    alive = mask.alive.cpu().numpy()
+    alive = mask.living
     made = np.full(len(values), 0.5)
     order = np.argsort(values[alive], kind="stable")
     rank = np.empty(len(order))

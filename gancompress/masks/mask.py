@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,14 +58,26 @@ class ChannelMask(nn.Module):
         self.register_buffer("sensitivity", torch.zeros(size))
         self.register_buffer("progress", torch.zeros(()))
         self.register_buffer("settled", torch.zeros((), dtype=torch.bool))
-        # Python mirrors: reading a scalar tensor in each forward would stall an accelerator.
+        # Python mirrors: reading a tensor in each forward would stall an accelerator.
         self._progress, self._settled, self._whole = 0.0, False, False
+        self._living = np.ones(size, bool)
         self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
+        self._watch: Tensor | None = None  # zeros that a compiled forward adds, for their gradient
 
     def extra_repr(self) -> str:
         """Show name, living channels and relaxation."""
         relaxation = RELAXATIONS.label(self.relaxation)
-        return f"{self.name}, {int(self.alive.sum())}/{self.size} alive, {relaxation}"
+        return f"{self.name}, {self.width}/{self.size} alive, {relaxation}"
+
+    @property
+    def living(self) -> np.ndarray:
+        """``alive`` as an array of its own (c,), known without asking the device."""
+        return self._living.copy()
+
+    @property
+    def width(self) -> int:
+        """How many channels live."""
+        return int(self._living.sum())
 
     def set_progress(self, progress: float) -> None:
         """Move the annealing of the relaxation to ``progress`` in [0, 1]."""
@@ -75,21 +87,35 @@ class ChannelMask(nn.Module):
     def settle(self, alive: Tensor) -> None:
         """Fix the gates at exactly ``alive`` (c,) bool."""
         self.alive.copy_(alive)
-        self.settled.fill_(True)
-        self.sync()
+        self._mirror(alive.detach().cpu().numpy().astype(bool), settled=True)
 
     def rest(self) -> None:
         """Settle, where the gates are 0 or 1 anyway: there is nothing left to choose.
 
         From now on the mask costs nothing once its dead channels are cut, and scores stay.
         """
-        if self.held_open and self._progress >= self._hard_from:
-            self.settle(self.alive)
+        if not self._settled and self.held_open and self._progress >= self._hard_from:
+            self._mirror(self._living, settled=True)
 
     def kill(self, channels: Tensor) -> None:
         """Let the channels with these numbers (int64) die."""
-        self.alive[channels] = False
-        self.sync()
+        self.alive[channels.to(self.alive.device)] = False
+        self.note_dead(channels.cpu().numpy())
+
+    def note_dead(self, channels: np.ndarray) -> None:
+        """Know that these channels die; `kill_together` tells the buffers."""
+        living = self._living.copy()
+        living[channels] = False
+        self._mirror(living, settled=self._settled)
+
+    def _mirror(self, living: np.ndarray, *, settled: bool) -> None:
+        """Take up what the buffers hold from now on, without reading them."""
+        if settled and not self._settled:
+            self.settled.fill_(True)
+        self._living, self._settled = living.copy(), settled
+        # As the buffer keeps it, so that a run that is resumed has the same number.
+        self._progress = float(torch.tensor(self._progress, dtype=self.progress.dtype))
+        self._whole = settled and bool(living.all())
 
     @property
     def decides(self) -> bool:
@@ -103,16 +129,28 @@ class ChannelMask(nn.Module):
 
     def hold_open(self, kept: Sequence[int]) -> None:
         """Let all but the channels ``kept`` die, and hold these open from now on."""
-        dead = torch.ones_like(self.alive)
-        dead[list(kept)] = False
-        self.alive &= ~dead
+        living = np.zeros(self.size, bool)
+        living[list(kept)] = True
+        living &= self._living
+        self.alive.copy_(torch.from_numpy(living))
         self.held_open = True
-        self.sync()
+        self._mirror(living, settled=self._settled)
+
+    def follow(self, other: ChannelMask) -> None:
+        """Hold what ``other``, a mask of the same group on the same device, holds now."""
+        with torch.no_grad():
+            self.scores.copy_(other.scores)
+            for name in ("alive", "sensitivity", "progress", "settled"):
+                self.get_buffer(name).copy_(other.get_buffer(name))
+        self._gradient, self._progress = None, other._progress
+        self._settled = other._settled
+        self._mirror(other._living, settled=other._settled)
 
     def sync(self) -> None:
         """Take the Python mirrors from the buffers (after these have changed)."""
         self._progress, self._settled = float(self.progress), bool(self.settled)
-        self._whole = self._settled and bool(self.alive.all())
+        self._living = self.alive.detach().cpu().numpy().copy()
+        self._whole = self._settled and bool(self._living.all())
 
     def gate(self, *, watched: bool = True) -> Tensor:
         """Return the gate values (c,) in [0, 1], differentiable by ``scores``.
@@ -128,8 +166,26 @@ class ChannelMask(nn.Module):
             scores = scores + (scores.clamp_min(OPEN) - scores).detach()
         values = self._relax(scores, self._progress) * alive
         if watched and values.requires_grad:
-            values.register_hook(self._note)
+            if not torch.compiler.is_compiling():
+                values.register_hook(self._note)
+            elif self._watch is not None:
+                # A hook would break the graph at every gate; the gradient of added zeros is the
+                # same number.
+                values = values + self._watch
         return values
+
+    def watch(self) -> None:
+        """Let a forward that is compiled from now on tell the gradient by the gate, too."""
+        self._watch = torch.zeros_like(self.scores, requires_grad=True)
+
+    def felt(self) -> Tensor | None:
+        """Return the gradient by the gate since it was last asked for, if any, and forget it."""
+        found, self._gradient = self._gradient, None
+        if self._watch is not None and self._watch.grad is not None:
+            new = self._watch.grad.to(self.sensitivity)
+            found = new if found is None else found + new
+            self._watch.grad = None
+        return found
 
     def hard(self) -> Tensor:
         """Return the 0/1 decision (c,) without gradient: what a cut now would keep."""
@@ -147,6 +203,19 @@ class ChannelMask(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
         self._gradient = None
         self.sync()
+
+
+def kill_together(masks: Mapping[str, ChannelMask], killed: Mapping[str, np.ndarray]) -> None:
+    """Let channels of several masks die, by name; one copy to the device serves all of them."""
+    if not killed:
+        return
+    for name, channels in killed.items():
+        masks[name].note_dead(channels)
+    dying = [masks[name] for name in killed]
+    living = torch.from_numpy(np.concatenate([m.living for m in dying]))
+    parts = living.to(dying[0].alive.device).split([m.size for m in dying])
+    for mask, part in zip(dying, parts, strict=True):
+        mask.alive.copy_(part)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from gancompress.masks.mask import ChannelMask
+from gancompress.modules.ranks import mean_, world
 
 NEWEST = 0.05
 """Share of the newest step in the running mean."""
@@ -23,21 +24,24 @@ def observe(masks: Iterable[ChannelMask], *, together: bool = False) -> None:
 
     Args:
         masks: all masks of one generator.
-        together: average over the ranks of `torch.distributed`, where it runs; every rank must
-            then call this, with the same masks.
+        together: average the gradients over the ranks of `torch.distributed`, where it runs; every
+            rank must then call this, with the same masks.
     """
     masks = list(masks)
-    ranks = _ranks() if together else 1
-    if not masks or (ranks == 1 and all(m._gradient is None for m in masks)):
+    ranks = world() if together else 1
+    felt = [mask.felt() for mask in masks]
+    if not masks or (ranks == 1 and all(gradient is None for gradient in felt)):
         return
     like = masks[0].sensitivity
     pending = [
-        like.new_zeros(m.size) if m._gradient is None else m._gradient.to(like) for m in masks
+        like.new_zeros(mask.size) if gradient is None else gradient.to(like)
+        for mask, gradient in zip(masks, felt, strict=True)
     ]
-    for mask in masks:
-        mask._gradient = None
     with torch.no_grad():
         gradient = torch.cat(pending)
+        if ranks > 1:
+            # Before it is squared: as many ranks as there may be, it is that of the global batch.
+            mean_([gradient], "sensitivities")
         # Relative to the largest before squaring: a scaled gradient must not overflow. No value is
         # looked at, so that an accelerator need not be waited for.
         largest = gradient.abs().max()
@@ -45,10 +49,6 @@ def observe(masks: Iterable[ChannelMask], *, together: bool = False) -> None:
         square = torch.where(valid, gradient / largest, 0.0).square()
         share = square / square.sum().clamp_min(torch.finfo(like.dtype).tiny)
         seen = valid.to(like.dtype)
-        if ranks > 1:
-            both = torch.cat([share, seen.reshape(1)])
-            distributed.all_reduce(both)
-            share, seen = both[:-1] / both[-1].clamp_min(1), (both[-1] > 0).to(like.dtype)
         for mask, part in zip(masks, share.split([m.size for m in masks]), strict=True):
             own = mask.sensitivity
             own.lerp_(part.to(own), (NEWEST * seen).to(own))
@@ -60,16 +60,9 @@ def mean_over_ranks(values: Mapping[str, np.ndarray], like: Tensor) -> dict[str,
     Without ranks they come back as they are. Every rank must call this, with the same names and
     sizes. ``like`` is a tensor on the device that the ranks talk through.
     """
-    if _ranks() == 1 or not values:
+    if world() == 1 or not values:
         return dict(values)
     flat = torch.from_numpy(np.concatenate(list(values.values()))).to(like.device)
-    distributed.all_reduce(flat)
-    mean = (flat / _ranks()).cpu().numpy()
+    mean_([flat], "importances")
     ends = np.cumsum([len(v) for v in values.values()])[:-1]
-    return dict(zip(values, np.split(mean, ends), strict=True))
-
-
-def _ranks() -> int:
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 1
-    return distributed.get_world_size()
+    return dict(zip(values, np.split(flat.cpu().numpy(), ends), strict=True))

@@ -57,17 +57,38 @@ class BufferGuard:
     """Remembers the state of some modules, to undo a forward pass that went wrong.
 
     A forward pass in training mode writes norm statistics and spectral vectors before any loss is
-    known; skipping the optimiser step alone would leave NaN there (ours).
+    known; skipping the optimiser step alone would leave NaN there. Kept from step to step and
+    renewed, it copies all of them at once, into memory that it has (ours).
     """
 
     def __init__(self, *modules: nn.Module) -> None:
+        self._modules = modules
+        self._values: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.renew()
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Remember the state as it is now."""
         # In every training step, so lighter than a Snapshot: what attributes hold, not what lies
         # behind them.
-        parts = list(dict.fromkeys(part for module in modules for part in module.modules()))
+        parts = list(dict.fromkeys(part for module in self._modules for part in module.modules()))
         self._attributes = [(vars(part), dict(vars(part))) for part in parts]
         self._buffers = [(part._buffers, dict(part._buffers)) for part in parts if part._buffers]
-        buffers = {id(b): b for _, held in self._buffers for b in held.values() if b is not None}
-        self._values = [(b, b.detach().clone()) for b in buffers.values()]
+        found = {id(b): b for _, held in self._buffers for b in held.values() if b is not None}
+        known, self._values = self._values, {}
+        into: list[torch.Tensor] = []
+        from_: list[torch.Tensor] = []
+        for key, buffer in found.items():
+            own, saved = known.get(key, (None, buffer))
+            # Not by torch's count of writes: much code writes to ``.data``, which is not counted.
+            if own is buffer and _alike(saved, buffer):
+                into.append(saved)
+                from_.append(buffer.detach())
+            else:
+                saved = buffer.detach().clone()
+            self._values[key] = (buffer, saved)
+        if into:
+            torch._foreach_copy_(into, from_)
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -76,8 +97,12 @@ class BufferGuard:
             if not same_items(list(store.values()), list(held.values())):
                 store.clear()
                 store.update(held)
-        for buffer, saved in self._values:
+        for buffer, saved in self._values.values():
             buffer.copy_(saved)
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
 
 
 def traceless(

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from gancompress.errors import ConfigError
+from gancompress.recipes.optimizer_names import check_optimizer
 from gancompress.target import spelling
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)]
@@ -152,13 +153,35 @@ class Discriminator(_Strict):
 
 
 class Optim(_Strict):
-    """Adam's numbers."""
+    """An optimiser and its numbers; options of the optimiser stand beside them."""
 
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: Name = Field(
+        default="adam",
+        description="adam, adamw, nadam, radam, adamax, sgd, rmsprop, adagrad or adadelta; "
+        "torch's options of it stand beside the name, for example weight_decay",
+    )
     lr: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=2e-4, description="learning rate")
     betas: tuple[Fraction, Fraction] = Field(
-        default=(0.0, 0.999), description="Adam's two decay rates"
+        default=(0.0, 0.999), description="two decay rates, of Adam and its kin"
     )
-    eps: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=1e-8, description="Adam's epsilon")
+    eps: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=1e-8, description="epsilon, of all that have one"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What stands beside name, lr, betas and eps."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @model_validator(mode="after")
+    def _exists(self) -> Optim:
+        # By value: the recipe in a run folder sets everything.
+        fields = type(self).model_fields
+        given = {k for k in ("betas", "eps") if getattr(self, k) != fields[k].default}
+        check_optimizer(self.name, given, self.options)
+        return self
 
 
 class Ema(_Strict):
@@ -267,23 +290,53 @@ class Recipe(_Strict):
     augment: tuple[Augment, ...] = Field(
         default=(), description="differentiable augmentation of real and fake images alike"
     )
-    generator_optim: Optim = Field(default=Optim(), description="Adam of the generator")
-    discriminator_optim: Optim = Field(default=Optim(), description="Adam of the discriminator")
+    generator_optim: Optim = Field(default=Optim(), description="optimiser of the generator")
+    discriminator_optim: Optim = Field(
+        default=Optim(), description="optimiser of the discriminator"
+    )
     lr_decay: Fraction | None = Field(
         default=None,
         description="progress from which learning rates fall linearly to 0; null: constant",
     )
     ema: Ema = Field(default=Ema(), description="moving average")
 
-    batch: Annotated[int, Field(ge=1, le=65536)] = Field(default=64, description="images a step")
+    batch: Annotated[int, Field(ge=1, le=65536)] = Field(
+        default=64, description="images a step, over all ranks and accumulated parts"
+    )
+    accumulate: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=1,
+        description="parts that a batch goes through the networks in, so that a large one fits the "
+        "memory; must divide it (and the ranks)",
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="compute the activations inside of blocks again in the backward pass, instead "
+        "of keeping them: less memory, about a third more time",
+    )
+    compile: bool = Field(
+        default=False,
+        description="run the student through torch.compile, again after each cut: minutes at the "
+        "start, less time a step on GPUs",
+    )
+    batch_norm: Literal["local", "synced"] = Field(
+        default="local",
+        description="statistics of batch norm on several ranks: of each rank's own samples, or of "
+        "all ranks' samples",
+    )
     steps: Count = Field(
         description="steps (of pruning, where there is pruning); 0 leaves a reconstructed student "
         "as it is"
     )
     finetune_steps: Count = Field(default=0, description="steps after the masks are gone")
-    precision: Literal["auto", "float32", "bf16"] = Field(
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         default="auto",
-        description="bf16: autocast; auto: where the hardware has it natively, else float32",
+        description="bf16: autocast; fp16: autocast with scaled losses; auto: bf16 where the "
+        "hardware has it natively, else float32",
+    )
+    tf32: bool | None = Field(
+        default=None,
+        description="float32 products on tensor cores of NVIDIA GPUs, with 10 bits of mantissa; "
+        "null: as torch is set, convolutions yes and matrix products no",
     )
     channels_last: bool | Literal["auto"] = Field(
         default="auto",
@@ -332,6 +385,12 @@ class Recipe(_Strict):
             raise ValueError("kind train has no teacher: no target and no distill")
         if self.kind != "prune" and (self.finetune_steps or self.shrink != Shrink()):
             raise ValueError("finetune_steps and shrink belong to kind prune")
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                "compile decides itself what is computed twice: leave activation_checkpointing out"
+            )
+        if self.compile and self.batch_norm == "synced":
+            raise ValueError("compile does not see norms over ranks: leave batch_norm=synced out")
         self._check_student()
         if self.steps + self.finetune_steps < 1 and not self.student.reconstruct:
             raise ValueError("steps must be at least 1")

@@ -74,7 +74,7 @@ class Noise:
         """Return images of the data: every one once before any comes again."""
         assert self.dataset is not None
         picked = batch_indices(len(self.dataset), batch=draw.n, seed=self.seed, step=draw.number)
-        return Shown(*self.dataset.batch(picked))
+        return Shown(*self.dataset.batch(draw.rows(picked)))
 
     def shown(self, batch: Batch, output: Tensor) -> Shown:
         """Return the image with its class."""

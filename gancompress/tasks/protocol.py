@@ -64,11 +64,20 @@ class Draw:
         n: samples in it.
         number: counts the batches of a run, from 0.
         rng: CPU generator, seeded by (seed, number); each call moves it on.
+        part: which samples are looked at: those numbered part, part + parts, part + 2 parts ...
+        parts: ranks that share the batch. A task may return the whole batch and leave the choice
+            to the loop, or read no more than its `rows`.
     """
 
     n: int
     number: int
     rng: torch.Generator
+    part: int = 0
+    parts: int = 1
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Return those of ``indices`` (n,) that are looked at."""
+        return indices[self.part :: self.parts]
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return this batch on ``device``."""
-        return self._each(lambda x: x.to(device))
+        return self._each(lambda x: x.to(device, non_blocking=True))
 
     def first(self, n: int) -> Batch:
         """Return its first ``n`` samples."""

@@ -45,11 +45,11 @@ class Split:
         return min(MOST, self.length // 2, max(1, round(self.share * self.length)))
 
     def training(self, draw: Draw) -> Tensor:
-        """Return the indices (n,) of a training batch: each once before any comes again."""
+        """Return the indices (n / parts,) of a training batch: each once before any comes again."""
         picked = batch_indices(
             self.length - self.held, batch=draw.n, seed=self.seed, step=draw.number
         )
-        return self._order()[self.held + picked]
+        return self._order()[self.held + draw.rows(picked)]
 
     def held_out(self, n: int) -> Tensor:
         """Return at most ``n`` indices that no training batch holds, always the same."""

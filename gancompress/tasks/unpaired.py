@@ -130,7 +130,7 @@ class Unpaired:
         """Return pictures of the wanted domain, in an order of their own."""
         seed = self.split.seed + 1
         picked = batch_indices(len(self.data), batch=draw.n, seed=seed, step=draw.number)
-        return Shown(*self.data.batch(picked))
+        return Shown(*self.data.batch(draw.rows(picked)))
 
     def shown(self, batch: Batch, output: Tensor) -> Shown:
         """Return the output, with its domain label where there is one."""

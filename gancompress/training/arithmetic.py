@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from gancompress.data.order import stream
+from gancompress.errors import ConfigError
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import call_of, same_call
 from gancompress.modules.machine import Bf16, bf16_ratio, bf16_support
+from gancompress.modules.ranks import bytes_of_first
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Draw, Shown, Task
 from gancompress.training.run_files import ENVIRONMENT
@@ -25,6 +29,8 @@ RECORD = "arithmetic"
 """Name of the entry in ``env.json``."""
 SLOWER = 1.15  # times float32: less than that is noise
 _PROBE = 2
+Precision = Literal["float32", "bf16", "fp16"]
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,14 @@ class Arithmetic:
     """What a run computes in, and why.
 
     Attributes:
-        precision: float32, or bf16: autocast to bfloat16 where that is safe.
+        precision: float32, or bf16 and fp16: autocast to these where that is safe.
         precision_why: the reason, for people.
         channels_last: whether the weights of convolutions have the memory format channels last.
         channels_last_why: the reason.
         warning: what the user should know, for example that bf16 is emulated; else empty.
     """
 
-    precision: Literal["float32", "bf16"]
+    precision: Precision
     precision_why: str
     channels_last: bool
     channels_last_why: str
@@ -66,8 +72,65 @@ class Arithmetic:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the arithmetic of a forward pass: plain float32, or bfloat16 where it is safe."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """Return the arithmetic of a forward pass: plain float32, or less where it is safe."""
+    dtype = _AUTOCAST.get(precision, torch.bfloat16)
+    return torch.autocast(device.type, dtype=dtype, enabled=precision in _AUTOCAST)
+
+
+def check_device(recipe: Recipe, device: torch.device) -> None:
+    """Refuse a recipe whose arithmetic ``device`` does not have.
+
+    Raises:
+        ConfigError: which, and what to set.
+    """
+    if recipe.precision == "fp16" and (lack := fp16_lack(device)):
+        raise ConfigError(f"precision=fp16 on {device}: {lack}. Set precision=auto")
+    if recipe.compile and (lack := compile_lack(device)):
+        raise ConfigError(f"compile=true on {device}: {lack}. Leave it out")
+    if recipe.tf32:
+        capable = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+        if not capable:
+            raise ConfigError(
+                f"tf32=true on {device}: TF32 needs an NVIDIA GPU of compute capability 8.0. "
+                "Leave it out"
+            )
+
+
+def compile_lack(device: torch.device) -> str:
+    """Return what torch.compile needs on ``device`` and is not installed; "" where nothing."""
+    if device.type == "cuda":
+        return "" if find_spec("triton") else "triton is not installed"
+    if device.type != "cpu":
+        return f"torch.compile is not known to work on {device.type}"
+    compilers = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
+    found = any(which(name) for name in compilers if name)
+    return "" if found else "there is no C++ compiler (set CXX)"
+
+
+def fp16_lack(device: torch.device) -> str:
+    """Return why training in float16 makes no sense on ``device``; "" where it does."""
+    if device.type == "cuda":
+        return ""
+    if device.type != "cpu":
+        return f"scaled losses are not known to work on {device.type}"
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", None)
+    return "" if asked is not None and asked() else "this CPU does not multiply float16"
+
+
+@contextmanager
+def tensor_cores(tf32: bool | None) -> Iterator[None]:
+    """Let float32 products use TF32, or not, as long as this is entered; ``None``: as torch is."""
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    if tf32 is not None:
+        for flag in flags:
+            flag.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        for flag, was in zip(flags, before, strict=True):
+            if tf32 is not None:
+                flag.allow_tf32 = was
 
 
 def choose_precision(
@@ -77,22 +140,22 @@ def choose_precision(
     earlier: str | None = None,
     support: Callable[[torch.device], Bf16] | None = None,
     ratio: Callable[[], float] | None = None,
-) -> tuple[Literal["float32", "bf16"], str, str]:
+) -> tuple[Precision, str, str]:
     """Return the precision of a run, the reason, and a warning or "" (ours).
 
     ``auto`` is bf16 where the hardware multiplies it natively, else float32. Where flags do not
     tell, convolutions are timed (``ratio``: bf16's time in float32's).
 
     Args:
-        asked: ``auto``, ``float32`` or ``bf16``; the latter two are obeyed.
+        asked: ``auto``, or ``float32``, ``bf16`` or ``fp16``, which are obeyed.
         device: where the run computes.
         earlier: what ``auto`` chose at the start of the run that is resumed; it is kept.
         support: says what the hardware's flags tell; default: `bf16_support`.
         ratio: measures, where they do not; default: `bf16_ratio`.
     """
     support, ratio = support or bf16_support, ratio or bf16_ratio
-    if asked == "float32":
-        return "float32", "asked for", ""
+    if asked in ("float32", "fp16"):
+        return cast(Precision, asked), "asked for", ""
     found = support(device)
     if asked == "bf16":
         return "bf16", "asked for", _emulated(found, ratio)
@@ -136,7 +199,7 @@ def choose_layout(asked: bool | str, device: torch.device, precision: str) -> tu
         return False, "auto: torch runs without oneDNN"
     if device.type == "cuda":
         major = torch.cuda.get_device_capability(device)[0]
-        cores = precision == "bf16" or major >= 8
+        cores = precision in _AUTOCAST or major >= 8
         return cores, "auto: " + ("tensor cores read it" if cores else "no tensor cores in use")
     return False, f"auto: no gain is known on {device.type}"
 
@@ -163,7 +226,11 @@ def settle(
         generator: placed on ``device``.
         discriminator: placed on ``device`` as well.
         earlier: what `recorded` found in the run folder of a run that goes on.
+
+    Raises:
+        ConfigError: the device does not have the precision asked for.
     """
+    check_device(recipe, device)
     then = dict(earlier or {})
     kept = then.get("precision") if recipe.precision == "auto" else None
     if kept not in ("float32", "bf16"):
@@ -188,7 +255,13 @@ def settle(
     elif not last:
         for net in networks.values():
             place(net, device, torch.contiguous_format)
-    return Arithmetic(precision, why, last, layout_why, warning)
+    # What flags and clocks tell one rank decides for all.
+    own = asdict(Arithmetic(precision, why, last, layout_why, warning))
+    told = Arithmetic(**json.loads(bytes_of_first(json.dumps(own).encode(), "the precision")))
+    if told.channels_last != last:
+        for net in networks.values():
+            place(net, device, told.layout)
+    return told
 
 
 def _fails(
@@ -259,19 +332,3 @@ def recorded(run: Path) -> dict[str, Any] | None:
         found = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8")).get(RECORD)
         return cast(dict[str, Any], found) if isinstance(found, dict) else None
     return None
-
-
-def fused(parameters: Iterable[Tensor]) -> bool:
-    """Return whether torch has a fused Adam for all of these parameters, by trying it."""
-    return all(_fused_works(*kind) for kind in {(p.device.type, p.dtype) for p in parameters})
-
-
-@cache
-def _fused_works(device: str, dtype: torch.dtype) -> bool:
-    try:
-        one = torch.ones(2, device=device, dtype=dtype, requires_grad=True)
-        one.grad = torch.ones_like(one)
-        torch.optim.Adam([one], lr=0.1, fused=True).step()
-        return bool(torch.isfinite(one.detach()).all())
-    except (RuntimeError, NotImplementedError, TypeError):
-        return False

@@ -38,9 +38,27 @@ def augment(images: Tensor, entries: Sequence[Any], rng: torch.Generator) -> Ten
 
 def uniform(n: int, rng: torch.Generator, like: Tensor) -> Tensor:
     """Draw (n, 1, 1, 1) numbers in [0, 1), of the type and on the device of ``like``."""
-    return torch.rand(n, 1, 1, 1, generator=rng).to(like.device, like.dtype)
+    here = _on(like.device, rng)
+    return torch.rand(n, 1, 1, 1, generator=here, device=like.device).to(like.dtype)
 
 
 def shifts(n: int, most: int, rng: torch.Generator, like: Tensor) -> Tensor:
     """Draw (n, 1) whole numbers from -most to most, on the device of ``like``."""
-    return torch.randint(-most, most + 1, (n, 1), generator=rng).to(like.device)
+    return whole_numbers(n, -most, most + 1, rng, like)
+
+
+def whole_numbers(n: int, low: int, high: int, rng: torch.Generator, like: Tensor) -> Tensor:
+    """Draw (n, 1) whole numbers from low to high - 1, on the device of ``like``."""
+    here = _on(like.device, rng)
+    return torch.randint(low, high, (n, 1), generator=here, device=like.device)
+
+
+def _on(device: torch.device, rng: torch.Generator) -> torch.Generator:
+    """Return ``rng``, or on another device a generator seeded by its next number.
+
+    Drawn here and copied there, each handful of numbers would stall the device.
+    """
+    if device.type == "cpu":
+        return rng
+    seed = torch.randint(2**62, (), generator=rng, dtype=torch.int64)
+    return torch.Generator(device).manual_seed(int(seed))

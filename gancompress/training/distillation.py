@@ -50,6 +50,7 @@ class Distillation:
         self._student = [Taps(student, [s for s, _ in d.pairs]) for d in self.distillers]
         self._teacher = [Taps(teacher, dict(d.pairs)) for d in self.distillers]
         self._kept: dict[str, Tensor] = {}
+        self._device = next((p.device for p in student.parameters()), torch.device("cpu"))
 
     def __len__(self) -> int:
         return len(self.distillers)
@@ -91,7 +92,10 @@ class Distillation:
 
     def mute(self, kept: KeptChannels) -> None:
         """Hide from the distillers the channels that have died since the last cut."""
+        # Moved once, not in every step that looks at it.
         self._kept = self._by_tap(kept)
+        for tap, index in self._kept.items():
+            self._kept[tap] = index.to(self._device)
 
     def shrink(self, kept: KeptChannels) -> None:
         """Follow a live cut: ``kept`` tells the channels that survived it."""

@@ -15,30 +15,34 @@ from gancompress.data.inputs import InputSampler
 from gancompress.data.order import derived_seed
 from gancompress.errors import ConfigError
 from gancompress.modules.joint_discriminator import Given, joined
+from gancompress.modules.ranks import mean_, rank, take_first_
 from gancompress.modules.undisturbed import BufferGuard
 from gancompress.recipes.plugin_entries import check_plugins
 from gancompress.recipes.schema import Recipe
 from gancompress.saving import save
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
-from gancompress.training.arithmetic import RECORD, recorded
+from gancompress.training.arithmetic import RECORD, recorded, tensor_cores
+from gancompress.training.averaging import align
 from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
-from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
+from gancompress.training.log import Log, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
 from gancompress.training.reconstructed import told
 from gancompress.training.recovery import Recovery
 from gancompress.training.run_files import DATA
 from gancompress.training.run_folder import RunFolder
+from gancompress.training.same_run import check_same_run
 from gancompress.training.samples import Range, sample_images, save_grid
 from gancompress.training.saves import Saves
 from gancompress.training.signals import Stop
 from gancompress.training.start import (
     TrainResult,
+    begin_or_go_on,
     check_same_length,
     lr_factor,
+    record_of,
     run_lengths,
-    starting_point,
 )
 from gancompress.training.steps import Figures, Steps
 from gancompress.training.thread_watch import ThreadWatch
@@ -64,7 +68,9 @@ def train(
     """Train, prune or distil ``generator`` by ``recipe``; it is worked on in place.
 
     Everything random is a function of (recipe.seed, step), so a resumed run goes on as if it had
-    never stopped: bit for bit on the same kind of CPU with the same number of threads.
+    never stopped: bit for bit on the same kind of CPU with the same number of threads. Where
+    `torch.distributed` runs, every rank calls this alike, and they train one network together
+    (docs/scale.md): each on its share of every batch; rank 0 alone writes.
 
     Args:
         recipe: from `load_recipe`.
@@ -93,17 +99,17 @@ def train(
         CheckpointError: there is a checkpoint to resume from, and none that is good.
         DivergedError: losses stay non-finite after rolling back.
         StorageError: nothing can be written.
+        RanksError: another rank is gone, or they drifted apart.
     """
     steps, finetune = run_lengths(recipe, max_steps)
     total = steps + finetune
     device = torch.device(device)
     discriminator = joined(discriminator)
-    run = RunFolder(Path(out)) if out is not None else None
-    log = Log(run, PlainScreen() if screen is None else screen)
-    if resume is not None and run is None:
-        raise ConfigError("resume needs the run folder: give out=...")
+    run, log = record_of(out, resume, screen)
     check_plugins(recipe)
     task = task_for(recipe, generator, task, sampler, dataset)
+    given = {"generator": generator, "discriminator": discriminator, "teacher": teacher}
+    check_same_run(recipe, task, given, device, {"steps": total, "resume": resume is not None})
     people = gather(
         recipe,
         task,
@@ -118,29 +124,27 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(people.release)
         # Start, or go on.
-        found: Checkpoint | None = None
-        if run is not None:
-            run.begin(recipe, resume=resume is not None, facts={RECORD: arithmetic.record()})
-            stack.push(run.leave)
-            found = starting_point(run, resume, log)
+        found = begin_or_go_on(recipe, run, resume, arithmetic, log, stack)
         say_start(recipe, task, people, run, log)
         state = start_state(recipe, task, people, found, total, log)
+        take_first_(state.tensors(), "the weights to begin with")
         update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching)
-        recovery = Recovery(state.snapshot(total))
+        recovery, guard = Recovery(state.snapshot(total)), BufferGuard(*state.networks())
         saves = Saves(run and run.checkpoints, log)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(tensor_cores(recipe.tf32))
         stop = stack.enter_context(Stop())
 
         while state.step < total and stop.requested is None:
             # Randomness and learning rates of this step; a rollback changes both.
-            torch.manual_seed(derived_seed(recipe.seed, "torch", state.step, state.rollbacks))
+            torch.manual_seed(step_seed(recipe, state))
             factor = lr_factor(state.step / total, recipe.lr_decay)
             state.set_learning_rates(recipe, factor * 0.5**state.rollbacks)
 
             # The two updates. What is not finite leaves no trace.
-            guard, figures = BufferGuard(*state.networks()), Figures()
-            made = update.discriminator(state, figures)
-            sound = made is not None and update.generator(state, made, figures)
+            figures = Figures()
+            guard.renew()
+            sound = update.update(state, figures)
             if not recovery.goes_on(sound, guard, state, log):
                 continue
             state.step += 1
@@ -150,21 +154,29 @@ def train(
             state.advance(min(state.step / steps, 1.0))
             if sound:
                 state.average(recipe.ema.decay if state.step > recipe.ema.start else 0.0)
-            was_cut = shrink_if_due(recipe, state, steps, log)
+            if was_cut := shrink_if_due(recipe, state, steps, log):
+                guard = BufferGuard(*state.networks())
 
             # Report, and save. A rollback must not cross a cut.
-            last = state.step == total or stop.requested is not None
+            last = stop.agree() or state.step == total
             report(recipe, task, people.shown, state, run, log, figures, total=total, last=last)
             if threads is not None and (change := threads.step()):
                 log.event("threads", change, step=state.step, threads=threads.threads)
             every = recipe.checkpoint_every
             if last or was_cut or (every and state.step % every == 0):
+                align(state.tensors())
                 recovery.good = state.snapshot(total)
                 saves.save(recovery.good, last=last)
 
     if total and state.step >= total:
         recovery.check_end(state, total)
     return hand_over(state, run, log, 0 if state.step >= total else stop.exit_code)
+
+
+def step_seed(recipe: Recipe, state: TrainState) -> int:
+    """Return the seed of what networks draw in a step (dropout, noise): each rank its own."""
+    own = [rank()] if rank() else []
+    return derived_seed(recipe.seed, "torch", state.step, state.rollbacks, *own)
 
 
 def task_for(
@@ -288,7 +300,9 @@ def report(
 ) -> None:
     """Log the figures of a step and write a grid of samples, each when it is due."""
     if state.step % recipe.log_every == 0 or last:
-        values = {k: v.detach().float().mean().item() for k, v in figures.items()}
+        means = [v.detach().float().mean() for v in figures.values()]
+        mean_(means, "figures")
+        values = dict(zip(figures, torch.stack(means).tolist() if means else [], strict=True))
         log.figures(state.step, total, recipe.batch, values | state.measure_size())
     if run is not None and recipe.sample_every and (last or state.step % recipe.sample_every == 0):
         device = next(state.ema.parameters()).device

@@ -60,6 +60,11 @@ def load_optimizer_state(
             )
 
 
+def held_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Return the parameters of ``optimizer``; no network is walked."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def check_held_once(
     optimizers: Iterable[torch.optim.Optimizer], parameters: Iterable[nn.Parameter]
 ) -> None:

@@ -34,18 +34,21 @@ class Recovery:
 
         A step that was not ``sound`` leaves no trace: ``guard`` puts the buffers back, and its
         gradients, which would poison the masks' sensitivity, are forgotten. After several in a row
-        the run goes back to the last good state, with other noise and half the learning rate.
+        the run goes back to the last good state, with other noise and half the learning rate. Steps
+        that only overflowed float16 are not counted: their losses are scaled by less next time.
 
         Raises:
             DivergedError: that has been tried before.
         """
-        self._skips = 0 if sound else self._skips + 1
+        if not state.overflowed:
+            self._skips = 0 if sound else self._skips + 1
         if not sound:
             guard.restore()
             state.zero_grad()
-            log.event(
-                "skip", f"step {state.step}: a loss or gradient is not finite", step=state.step
-            )
+            what = "a loss or gradient is not finite"
+            if state.overflowed:
+                what = "gradients overflow float16: the loss is scaled by half from now on"
+            log.event("skip", f"step {state.step}: {what}", step=state.step)
         if self._skips < MAX_SKIPS:
             return True
         if state.rollbacks == MAX_ROLLBACKS:

@@ -7,25 +7,34 @@ import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+from gancompress.modules.ranks import largest
+
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: a scheduler may requeue
 EXIT_INTERRUPTED = 130
 
 
 class Stop:
-    """While entered, SIGINT, SIGTERM and SIGUSR1 set ``requested`` instead of killing (ours).
+    """While entered, SIGINT, SIGTERM and SIGUSR1 are kept for `agree` instead of killing (ours).
 
-    A second SIGINT quits at once. Outside the main thread, where Python has no signals, nothing is
+    ``requested`` is the signal that all ranks have agreed to stop at; ``None`` until then. A second
+    SIGINT quits at once. Outside the main thread, where Python has no signals, nothing is
     installed.
     """
 
     def __init__(self) -> None:
         self.requested: int | None = None
+        self._received: int | None = None
         self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     @property
     def exit_code(self) -> int:
         """Exit code of a run stopped by the signal: 130 for Ctrl-C, otherwise 75."""
         return EXIT_INTERRUPTED if self.requested == signal.SIGINT else EXIT_PREEMPTED
+
+    def agree(self) -> bool:
+        """Return whether any rank has received a signal; all of them ask at the same steps."""
+        self.requested = largest(self._received or 0) or None
+        return self.requested is not None
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
@@ -44,6 +53,6 @@ class Stop:
         self._previous.clear()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.requested is not None and number == signal.SIGINT:
+        if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = number
+        self._received = number

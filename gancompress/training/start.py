@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from torch import nn
 
 from gancompress.errors import ConfigError
 from gancompress.graph.plan import Plan
+from gancompress.modules.ranks import rank, world
 from gancompress.recipes.schema import Recipe
+from gancompress.training.arithmetic import RECORD, Arithmetic
 from gancompress.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
-from gancompress.training.log import Log
+from gancompress.training.distributed import by_first, same_checkpoint
+from gancompress.training.log import Log, PlainScreen, Screen, Silent
 from gancompress.training.run_folder import RunFolder
+from gancompress.training.shares import check_shares
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def check_recipe(recipe: Recipe, discriminator: nn.Module | None, *, has_real: b
     Raises:
         ConfigError: what is missing or too much is in the message.
     """
+    check_shares(recipe.batch, world(), recipe.accumulate)
     judged = discriminator is not None or makes_discriminator(recipe)
     if recipe.kind == "train" and (not judged or not has_real):
         raise ConfigError("kind train needs a discriminator and a data set")
@@ -94,6 +100,51 @@ def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Check
     if found is None:
         log.resume(0)  # killed before its first checkpoint: all of it is done again
     return found
+
+
+def record_of(
+    out: str | Path | None, resume: str | Path | None, screen: Screen | None
+) -> tuple[RunFolder | None, Log]:
+    """Return the run folder, if any, and the log that writes to it; rank 0 alone has them.
+
+    Raises:
+        ConfigError: there is no folder to resume from.
+    """
+    if resume is not None and out is None:
+        raise ConfigError("resume needs the run folder: give out=...")
+    if rank() > 0:
+        return None, Log(None, Silent())
+    run = RunFolder(Path(out)) if out is not None else None
+    return run, Log(run, PlainScreen() if screen is None else screen)
+
+
+def begin_or_go_on(
+    recipe: Recipe,
+    run: RunFolder | None,
+    resume: str | Path | None,
+    arithmetic: Arithmetic,
+    log: Log,
+    stack: contextlib.ExitStack,
+) -> Checkpoint | None:
+    """Lock and fill the run folder until ``stack`` ends; return where to go on from, if anywhere.
+
+    Raises:
+        ConfigError: it holds another run, or is in use.
+        CheckpointError: there are checkpoints, and none is good.
+        StorageError: it cannot be written.
+    """
+    found: Checkpoint | None = None
+
+    def begin() -> None:
+        nonlocal found
+        if run is not None:
+            facts = {RECORD: arithmetic.record(), "ranks": world()}
+            run.begin(recipe, resume=resume is not None, facts=facts)
+            stack.push(run.leave)
+            found = starting_point(run, resume, log)
+
+    by_first(begin, "the start of the run")
+    return same_checkpoint(found)
 
 
 def check_same_length(found: Checkpoint, total: int) -> None:

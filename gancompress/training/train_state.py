@@ -7,19 +7,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gancompress.errors import CheckpointError
 from gancompress.graph.plan import Plan
 from gancompress.masks.attach import detach, find_masks
-from gancompress.recipes.schema import Optim, Recipe
-from gancompress.training.arithmetic import fused
+from gancompress.masks.mask import ChannelMask
+from gancompress.recipes.schema import Recipe
 from gancompress.training.discriminator_shrink import Narrowing
 from gancompress.training.distillation import Distillation
-from gancompress.training.ema import update_ema
+from gancompress.training.ema import Averager
+from gancompress.training.loss_scale import LossScale
+from gancompress.training.optimizer_by_name import make_mask_optimizer, make_optimizer
 from gancompress.training.optimizer_state import (
     check_held_once,
+    held_by,
     load_optimizer_state,
     optimizer_state,
 )
@@ -52,6 +56,8 @@ class TrainState:
         rollbacks: how often the run went back to an earlier state; part of every random stream.
         plan: what was cut for good, ``verified`` how exactly, ``size`` what it costs now.
         masks_at_rest: the masks' state once they are gone.
+        scales: of the losses of ``generator`` and ``discriminator``, for float16.
+        overflowed: the last update that was left out only overflowed float16.
     """
 
     generator: nn.Module
@@ -59,7 +65,7 @@ class TrainState:
     discriminator: nn.Module | None
     masked: Masked | None
     distillation: Distillation
-    optimizers: dict[str, torch.optim.Adam]
+    optimizers: dict[str, torch.optim.Optimizer]
     narrowing: Narrowing | None = None
     regularisers: Regularisers | None = None
     step: int = 0
@@ -68,6 +74,11 @@ class TrainState:
     verified: dict[str, Any] | None = None
     size: dict[str, int] = field(default_factory=dict[str, int])
     masks_at_rest: dict[str, Any] | None = None
+    scales: dict[str, LossScale] = field(default_factory=dict[str, LossScale])
+    overflowed: bool = False
+    _averager: Averager | None = None
+    _compiled: Any = None
+    _mask_copies: dict[str, ChannelMask] = field(default_factory=dict[str, ChannelMask])
 
     @classmethod
     def gather(
@@ -86,24 +97,38 @@ class TrainState:
         scores = list(masked.parameters()) if masked is not None else []
         known = {id(p) for p in scores}
         weights = [p for p in generator.parameters() if id(p) not in known]
-        optimizers = {"generator": _adam(weights, recipe.generator_optim)}
+        optimizers = {"generator": make_optimizer(weights, recipe.generator_optim)}
         if scores:
             numbers = recipe.generator_optim
-            optimizers["masks"] = _adam(scores, numbers, lr=recipe.mask_lr)
+            optimizers["masks"] = make_mask_optimizer(scores, numbers, recipe.mask_lr)
         connectors = [p for _, p in distillation.parameters()]
         if connectors:
-            optimizers["connectors"] = _adam(connectors, recipe.generator_optim)
+            optimizers["connectors"] = make_optimizer(connectors, recipe.generator_optim)
         if discriminator is not None and recipe.discriminator.policy != "frozen":
-            optimizers["discriminator"] = _adam(
+            optimizers["discriminator"] = make_optimizer(
                 list(discriminator.parameters()), recipe.discriminator_optim
             )
         networks = generator, ema, discriminator, masked
-        return cls(*networks, distillation, optimizers, narrowing, regularisers)
+        state = cls(*networks, distillation, optimizers, narrowing, regularisers)
+        device = next(generator.parameters()).device
+        for name in ("generator", "discriminator"):
+            state.scales[name] = LossScale(device, on=recipe.precision == "fp16")
+        return state
 
     @property
     def learning_discriminator(self) -> nn.Module | None:
         """The discriminator where it is updated; ``None`` for a frozen one, or without one."""
         return self.discriminator if "discriminator" in self.optimizers else None
+
+    def student(self, *, compiled: bool) -> nn.Module:
+        """Return what runs the generator in training: itself, or compiled as it is since a cut."""
+        if not compiled:
+            return self.generator
+        if self._compiled is None:
+            for mask in self.masked.masks.values() if self.masked is not None else ():
+                mask.watch()
+            self._compiled = torch.compile(self.generator)
+        return self._compiled
 
     def networks(self) -> list[nn.Module]:
         """Return the networks whose forward passes may write buffers, and what is like them."""
@@ -118,7 +143,7 @@ class TrainState:
         for name, parameter in self.distillation.parameters():
             yield f"L.{name}", parameter
 
-    def generator_optimizers(self) -> list[torch.optim.Adam]:
+    def generator_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return the optimisers that hold the generator's parameters, scores included."""
         return [o for name, o in self.optimizers.items() if name in ("generator", "masks")]
 
@@ -136,29 +161,32 @@ class TrainState:
 
     def average(self, decay: float) -> None:
         """Move the average; its masks hold the same choice as the generator's, not an average."""
-        update_ema(self.ema, self.generator, decay=decay)
+        if self._averager is None:
+            self._averager = Averager(self.ema, self.generator)
+        self._averager.update(decay)
         if self.masked is not None:
-            copies = find_masks(self.ema)
+            self._mask_copies = self._mask_copies or find_masks(self.ema)
             for name, mask in self.masked.masks.items():
-                copies[name].load_state_dict(mask.state_dict())
+                self._mask_copies[name].follow(mask)
+
+    def learning_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return all optimisers but the discriminator's."""
+        return [o for name, o in self.optimizers.items() if name != "discriminator"]
 
     def zero_grad(self) -> None:
         """Forget the gradients of everything but the discriminator."""
-        for name, optimizer in self.optimizers.items():
-            if name != "discriminator":
-                optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.learning_optimizers():
+            optimizer.zero_grad(set_to_none=True)
 
     def update(self) -> None:
         """Step everything but the discriminator."""
-        for name, optimizer in self.optimizers.items():
-            if name != "discriminator":
-                optimizer.step()
+        for optimizer in self.learning_optimizers():
+            optimizer.step()
 
     def learners(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that `update` moves."""
-        yield from self.generator.parameters()
-        for _, parameter in self.distillation.parameters():
-            yield parameter
+        for optimizer in self.learning_optimizers():
+            yield from held_by(optimizer)
 
     def measure_size(self) -> dict[str, int]:
         """Return what generator and narrowing opponent cost, dead channels left out.
@@ -199,6 +227,7 @@ class TrainState:
     def shrink(self) -> bool:
         """Really cut the dead channels, everywhere; return whether there were any."""
         assert self.masked is not None
+        self._forget_places()
         graph = self.masked.graph
         plan = self.masked.shrink(self.generator_optimizers(), [self.ema])
         if plan is None:
@@ -218,11 +247,16 @@ class TrainState:
     def unmask(self) -> None:
         """Take the masks off generator and average, and their scores out of the optimisers."""
         assert self.masked is not None
+        self._forget_places()
         self.masked.unwrap()
         detach(self.ema)
         self.optimizers.pop("masks")
         self.masked = None
         self.check_optimizers()
+
+    def _forget_places(self) -> None:
+        """Modules come and go in a cut: where tensors are kept is looked up again."""
+        self._averager, self._mask_copies, self._compiled = None, {}, None
 
     def verification(self) -> dict[str, Any] | None:
         """Return what the last verified cut showed, ready for JSON."""
@@ -250,6 +284,7 @@ class TrainState:
             "masks": self.masks_at_rest if self.masked is None else self.masked.state_dict(),
             "discriminator": self.narrowing and self.narrowing.state(),
             "size": self.size,
+            "scales": {name: scale.state_dict() for name, scale in self.scales.items()},
         }
         return Snapshot(self.step, clone_parts(self.parts()), state)
 
@@ -261,6 +296,8 @@ class TrainState:
         """
         self.step, self.rollbacks, self.size = step, state["rollbacks"], state["size"]
         self.verified = state["verified"] or self.verified
+        for name, scale in self.scales.items():
+            scale.load_state_dict(state.get("scales", {}).get(name, {}))
         if self.masked is not None and state["plain"]:
             self.plan, self.masks_at_rest = self.masked.history, state["masks"]
             self.unmask()
@@ -277,6 +314,12 @@ class TrainState:
         if self.masked is not None:
             self.masked.progress = float(good.state["masks"]["progress"])
         self.mute()
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield what must be the same on all ranks: all that a checkpoint would hold."""
+        # By name: optimisers list their states in the order in which these came to be.
+        for _, part in sorted(self.parts().items()):
+            yield from (part[name] for name in sorted(part))
 
     def parts(self) -> Parts:
         """Return all tensors that decide how the run goes on."""
@@ -323,10 +366,7 @@ class TrainState:
 
 def alive_plan(masked: Masked) -> Plan:
     """Return the plan that keeps the channels alive now (relative to the last cut)."""
-    keep = {
-        name: [i for i, alive in enumerate(mask.get_buffer("alive").tolist()) if alive]
-        for name, mask in masked.masks.items()
-    }
+    keep = {name: np.flatnonzero(mask.living).tolist() for name, mask in masked.masks.items()}
     return Plan.of(masked.graph, keep)
 
 
@@ -338,13 +378,3 @@ def clone_parts(parts: Parts) -> Parts:
 def finite_parts(parts: Parts) -> bool:
     """Return whether no tensor of a checkpoint-to-be holds NaN or infinity."""
     return all(finite_tensors(part.values()) for part in parts.values())
-
-
-def _adam(
-    parameters: list[nn.Parameter], numbers: Optim, lr: float | None = None
-) -> torch.optim.Adam:
-    # One kernel for all parameters, where there is one: the step of a small student is short.
-    lr = numbers.lr if lr is None else lr
-    return torch.optim.Adam(
-        parameters, lr=lr, betas=numbers.betas, eps=numbers.eps, fused=fused(parameters) or None
-    )

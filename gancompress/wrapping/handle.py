@@ -18,11 +18,12 @@ from gancompress.graph.plan import Plan
 from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget
 from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
-from gancompress.masks.importance import checked
-from gancompress.masks.mask import ChannelMask
+from gancompress.masks.importance import checked, read_masks
+from gancompress.masks.mask import ChannelMask, kill_together
 from gancompress.masks.schedule import build_schedule
 from gancompress.masks.sensitivity import mean_over_ranks, observe
 from gancompress.modules.nested import map_tensors
+from gancompress.modules.ranks import check_alike
 from gancompress.surgery.followers import average_in, warn_of_forgotten
 from gancompress.surgery.live_cut import carried_channels, operate
 from gancompress.surgery.raw_tensors import raw_tensors
@@ -31,6 +32,7 @@ from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import CutCheck, Verification, verify
 from gancompress.target import Target
 from gancompress.wrapping.attaching import alive_of, budget_for, set_up
+from gancompress.wrapping.parallel import outdate_shells, refuse_sharded
 from gancompress.wrapping.state import State
 
 
@@ -95,7 +97,9 @@ class Masked:
             GraphError: the forward fails, or nothing can be pruned.
             TargetError: the target is out of reach.
         """
+        refuse_sharded(self.generator)
         start = set_up(self.generator, args, kwargs, self._options)
+        outdate_shells(self.generator, "the masks in it")
         self._graph, self._masks = start.graph, start.masks
         self._original, self._budget = start.original, start.budget
         self._follows = start.follows
@@ -142,7 +146,7 @@ class Masked:
 
     def _widths(self) -> dict[str, int]:
         widths = self.graph.widths
-        widths.update({n: int(m.alive.sum()) for n, m in self._masks.items()})
+        widths.update({n: m.width for n, m in self._masks.items()})
         return widths
 
     def cost(self) -> Cost:
@@ -161,7 +165,7 @@ class Masked:
         seed, graph = self._options["seed"], self.graph
         return {
             n: checked(rank(graph[n], m, tensors, seed), graph[n], rank)
-            for n, m in self.masks.items()
+            for n, m in read_masks(self.masks).items()
         }
 
     def advance(self, progress: float) -> list[Event]:
@@ -173,9 +177,13 @@ class Masked:
 
         Raises:
             ConfigError: progress is outside [0, 1] or goes back.
+            GraphError: the generator has been sharded (FSDP2).
+            RanksError: ranks differ in what they chose, or one is gone.
         """
         if not 0 <= progress <= 1 or progress < self.progress - 1e-9:
             raise ConfigError(f"progress {progress} must rise from {self.progress} to at most 1")
+        if any(hasattr(scores, "device_mesh") for scores in self.parameters()):
+            refuse_sharded(self.generator)
         self.progress = progress
         for mask in self.masks.values():
             mask.set_progress(progress)
@@ -194,12 +202,14 @@ class Masked:
             return []
         fixed = frozenset(g.name for g in self.graph.groups if g.name not in self._masks)
         alive = {g.name: np.ones(g.size, bool) for g in self.graph.groups}
-        alive.update({n: m.alive.cpu().numpy().copy() for n, m in self._masks.items()})
+        alive.update({n: m.living for n, m in self._masks.items()})
         value = {g.name: np.ones(g.size) for g in self.graph.groups}
         value.update(mean_over_ranks(self.importance(), next(self.parameters())))
         killed = self._budget.kill(self.graph, alive, value, allowed, fixed)
-        for name, channels in killed.items():
-            self._masks[name].kill(torch.from_numpy(channels))
+        kill_together(self._masks, killed)
+        # Ranks that had chosen differently would have other shapes at the next cut.
+        alive_now = (m.living.tobytes() for m in self._masks.values())
+        check_alike(alive_now, "choices of channels")
         count = sum(len(k) for k in killed.values())
         return [Event("kill", self.progress, count, self.cost())] if count else []
 
@@ -250,7 +260,8 @@ class Masked:
         """Really cut the dead channels, in place: generator, optimiser state and EMA copies (ours).
 
         Training goes on as if the dead channels were held at zero. `graph` and `history` are
-        brought up to date.
+        brought up to date. A DistributedDataParallel around the generator has to be made anew, on
+        every rank; the old one refuses to run (docs/scale.md).
 
         Args:
             optimizers: those that hold the generator's parameters or the mask scores.
@@ -286,6 +297,7 @@ class Masked:
         copies: Sequence[nn.Module],
         check: CutCheck | None = None,
     ) -> None:
+        refuse_sharded(self.generator)
         copies = [average_in(c, self.generator) for c in copies]
         old_masks = [self._masks, *(find_masks(c) for c in copies)]
         if any(set(m) != set(self._masks) for m in old_masks):
@@ -303,6 +315,7 @@ class Masked:
                 attach(module, graph, masks, self._options["site"])
             errors = [] if check is None else [check.error(plan)]
             history = plan if self.history is None else self.history.then(plan)
+        outdate_shells(self.generator, "the cut of the generator in it")
         self._graph, self._masks, self.history = graph, new_masks[0], history
         self.cut_errors += errors
 
@@ -347,6 +360,7 @@ class Masked:
             self._first_call.remove()
             self._first_call = None
         detach(self.generator)
+        outdate_shells(self.generator, "the end of its masks")
         self._masks, self._graph = {}, None
         return self.generator
 

@@ -15,9 +15,10 @@ from gancompress.data.inputs import InputSampler
 from gancompress.modules.machine import Bf16
 from gancompress.tasks.noise import Noise
 from gancompress.training import arithmetic
-from gancompress.training.arithmetic import choose_layout, choose_precision, fused, place, settle
+from gancompress.training.arithmetic import choose_layout, choose_precision, place, settle
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
+from gancompress.training.optimizer_by_name import fused
 
 from .nets import TinyDiscriminator, TinyGenerator, images, networks, recipe
 

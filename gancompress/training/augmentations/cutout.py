@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancompress.training.augment import AUGMENTATIONS
+from gancompress.training.augment import AUGMENTATIONS, whole_numbers
 
 
 @AUGMENTATIONS.register("cutout")
@@ -25,7 +25,7 @@ def cutout(
         # As the public code: a hole of `hole` pixels, its middle anywhere on the picture or, for a
         # hole of even size, one beyond.
         hole = int(side * ratio + 0.5)
-        centre = torch.randint(0, side + (1 - hole % 2), (n, 1), generator=rng).to(images.device)
+        centre = whole_numbers(n, 0, side + (1 - hole % 2), rng, images)
         offset = torch.arange(side, device=images.device) - centre
         inside.append((offset >= -(hole // 2)) & (offset < hole - hole // 2))
     blank = inside[0][:, :, None] & inside[1][:, None, :]
