@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "losses": set(),
     "tasks": {"data", "losses", "metrics"},
 }
-ABOVE = {"training", "reporting", "saving"}
+ABOVE = {"training", "reporting", "saving", "deployment"}
 LOW = set(ALLOWED)
 ALLOWED |= {name: LOW | ABOVE for name in ABOVE}
 TOP = {"cli", "commands", "__main__"}

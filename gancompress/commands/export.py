@@ -1,14 +1,11 @@
-"""``gancompress export``: the generator as ONNX, compared by onnxruntime before it is kept."""
+"""``gancompress export``: files for other programs, compared with the generator before kept."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import tempfile
-import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.text import Text
@@ -17,11 +14,14 @@ from torch import Tensor
 from gancompress.commands.console import emit, note, stdout
 from gancompress.commands.resolve.subject import Subject, resolve
 from gancompress.commands.resolve.try_forward import probe
-from gancompress.errors import ConfigError, GraphError, TargetError
-from gancompress.extras import require
+from gancompress.deployment.export import Exported, file_names
+from gancompress.deployment.export import export as write_files
+from gancompress.deployment.formats import Format, read_formats, require_engines
+from gancompress.errors import ConfigError
+from gancompress.tasks.protocol import Draw
 
-BATCHES = (1, 3, 8)
-"""Batch sizes on which an exported file must agree with the generator."""
+TOLERANCE = 1e-4
+CALIBRATION_BATCH = 8
 
 
 def export(
@@ -32,66 +32,118 @@ def export(
     inputs: Sequence[str] | None,
     to: str,
     out: Path | None,
-    tolerance: float,
+    dynamic: Sequence[str] | None,
+    noise: str | None,
+    fold: bool,
+    int8: bool,
+    calibrate: int,
+    tolerance: float | None,
     json: bool,
 ) -> None:
-    """Write the generator to ``out`` and leave no file when it differs by more than ``tolerance``.
+    """Write the generator in the formats ``to``; leave no file when one differs too much.
 
     Raises:
-        ConfigError: an unknown format, an existing file, or a missing extra.
-        GraphError: torch cannot export the generator.
-        TargetError: the exported network differs from the generator.
+        ConfigError: an unknown format, an existing file, or a missing engine.
+        GraphError: a format cannot express the generator.
+        TargetError: an exported network differs from the generator.
     """
-    if to != "onnx":
-        raise ConfigError(f"no format {to!r}: onnx")
-    runtime = require("onnxruntime", "onnx")
-    require("onnxscript", "onnx")
+    formats = read_formats(to)
+    require_engines(formats, int8=int8)
+    if not fold and int8:
+        raise ConfigError("--int8 needs plain weights: leave --no-fold out")
     subject = resolve(what, model, weights=weights, inputs=inputs)
-    out = Path(f"{subject.label}.onnx") if out is None else out
-    if out.exists():
-        raise ConfigError(f"{out} exists. Choose another name with --out")
+    place = out or _place(subject, formats)
+    file_names(place, formats)  # an existing file is told of before any work
     probe(subject)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".gancompress-") as folder:
-        draft = Path(folder) / out.name
-        _write(subject, draft)
-        session = runtime.InferenceSession(str(draft), providers=["CPUExecutionProvider"])
-        worst = max(_difference(subject, session, n) for n in BATCHES)
-        # Written this way round so that NaN fails.
-        if not worst <= tolerance:
-            raise TargetError(
-                f"the exported network differs by {worst:.2g} from the generator, allowed is "
-                f"{tolerance:g}. No file was written; --tolerance allows more"
-            )
-        os.replace(draft, out)
-    if json:
-        emit("export", {"file": str(out), "max_error": worst, "bytes": out.stat().st_size})
+    note(f"exporting to {', '.join(f.name for f in formats)}")
+    if int8:
+        _int8(subject, place, to, dynamic, noise, calibrate, tolerance, json)
         return
-    text = f"wrote {out}: largest difference {worst:.1e} on batches of {BATCHES} (float32)"
-    stdout().print(Text(text), soft_wrap=True)
+    files = write_files(
+        subject.generator,
+        subject.example(2),
+        place,
+        to=to,
+        dynamic=dynamic,
+        noise=noise,
+        folding=fold,
+        tolerance=TOLERANCE if tolerance is None else tolerance,
+    )
+    if json:
+        rows = [_row(f) for f in files]
+        first = {key: rows[0][key] for key in ("file", "max_error", "bytes")}
+        emit("export", {**first, "files": rows})
+        return
+    for one in files:
+        stdout().print(Text(_told(one)), soft_wrap=True)
 
 
-def _write(subject: Subject, file: Path) -> None:
-    example = subject.example(2)
-    note(f"exporting to {file.suffix[1:]}")
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    try:
-        # The exporter chats on stdout, which is ours for results, and warns about its own parts.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                subject.generator, example, str(file), dynamo=True, external_data=False,
-                input_names=[f"input_{i}" for i in range(len(example))], output_names=["images"],
-                dynamic_shapes=tuple({0: batch} for _ in example),
-            )  # fmt: skip
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise GraphError(f"torch cannot export {subject.spec}: {first}") from error
+def _place(subject: Subject, formats: Sequence[Format]) -> Path:
+    one = formats[0].suffix if len(formats) == 1 else ""
+    return Path(f"{subject.label}{one}")
 
 
-@torch.no_grad()
-def _difference(subject: Subject, session: object, n: int) -> float:
-    example = subject.example(n, seed=n)
-    feed = {f"input_{i}": part.numpy() for i, part in enumerate(example)}
-    found = torch.from_numpy(session.run(None, feed)[0])  # type: ignore[attr-defined]
-    wanted: Tensor = subject.generator(*example)
-    return float((found - wanted).abs().max())
+def _row(one: Exported) -> dict[str, Any]:
+    return {**asdict(one), "file": str(one.file)}
+
+
+def _told(one: Exported) -> str:
+    if not one.checked:
+        return f"wrote {one.file}: {one.format}, read back bit for bit"
+    inputs, outputs = ", ".join(one.inputs), ", ".join(one.outputs)
+    return (
+        f"wrote {one.file}: {one.format}, {inputs} -> {outputs}; largest difference "
+        f"{one.max_error:.1e} ({', '.join(one.checked)}; float32)"
+    )
+
+
+def _int8(
+    subject: Subject,
+    place: Path,
+    to: str,
+    dynamic: Sequence[str] | None,
+    noise: str | None,
+    calibrate: int,
+    tolerance: float | None,
+    json: bool,
+) -> None:
+    from gancompress.deployment.int8 import export_int8
+
+    rows = export_int8(
+        subject.generator,
+        subject.example(2),
+        place,
+        calibration=_batches(subject, calibrate, seed=1),
+        held_out=_batches(subject, 4 * CALIBRATION_BATCH, seed=2, fresh=True),
+        to=to,
+        dynamic=dynamic,
+        noise=noise,
+        tolerance=tolerance,
+    )
+    if json:
+        emit("export", {"int8": [{**asdict(row), "file": str(row.file)} for row in rows]})
+        return
+    for row in rows:
+        text = (
+            f"wrote {row.file}: {row.format}, {row.layers} layers in int8, {row.left} in float32\n"
+            f"  error against float32: at most {row.max_error:.3g}, signal to noise "
+            f"{row.snr_db:.1f} dB\n"
+            f"  batch {row.batch}: {row.ms:.2f} ms, float32 {row.float_ms:.2f} ms; "
+            f"{row.bytes:,} bytes, float32 {row.float_bytes:,} ({torch.get_num_threads()} threads)"
+        )
+        stdout().print(Text(text), soft_wrap=True)
+
+
+def _batches(subject: Subject, n: int, seed: int, fresh: bool = False) -> list[tuple[Tensor, ...]]:
+    """Return ``n`` samples in batches: a task's own inputs to calibrate on, others to measure on.
+
+    What is measured on was not calibrated on: inputs that the task holds out, or other draws.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    sizes = [min(CALIBRATION_BATCH, n - i) for i in range(0, n, CALIBRATION_BATCH)]
+    if subject.task is None:
+        return [subject.sampler(size, rng) for size in sizes]
+    if fresh:
+        return [b.inputs for b in subject.task.held_out(n, CALIBRATION_BATCH)]
+    draws = (Draw(size, number, rng) for number, size in enumerate(sizes))
+    return [subject.task.batch(draw).inputs for draw in draws]

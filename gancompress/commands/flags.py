@@ -179,6 +179,48 @@ SecondOpinion = Annotated[
 ]
 Number = Annotated[int, _text(("--n",), "N", "How many images.", HOW, 1)]
 InputSeed = Annotated[int, _text(("--seed",), "N", "Seed of the inputs.", HOW, 0)]
+Formats = Annotated[
+    str,
+    _text(
+        ("--to",),
+        "FORMAT,FORMAT",
+        "onnx, torch.export, aoti, safetensors; several with commas.",
+        HOW,
+    ),
+]
+ExportOut = Annotated[
+    Path | None,
+    _text(("--out",), "FILE", "Must not exist; of several formats the name without suffix.", WHERE),
+]
+Dynamic = Annotated[
+    list[str] | None,
+    _text(
+        ("--dynamic",),
+        "NAME=0,2,3",
+        "Dimensions of an input that stay free (default: the batch of all); or none.",
+        HOW,
+    ),
+]
+NoiseWay = Annotated[
+    str | None,
+    _text(("--noise",), "input|fixed", "What becomes of noise that the forward draws.", HOW),
+]
+Fold = Annotated[
+    bool, typer.Option(help="Put norms into weights where they can be.", rich_help_panel=HOW)
+]
+Int8 = Annotated[
+    bool, _switch("--int8", "Layers in int8, calibrated; error and speed are measured.", HOW)
+]
+Calibrate = Annotated[int, _text(("--calibrate",), "N", "Inputs to calibrate --int8 on.", HOW, 1)]
+Tolerance = Annotated[
+    float | None,
+    _text(
+        ("--tolerance",),
+        "X",
+        "Largest difference allowed (default: 1e-4; with --int8 any, and it is told).",
+        HOW,
+    ),
+]
 PLUGGABLE = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 

@@ -72,7 +72,7 @@ def computed_weights(holder: nn.Module) -> dict[str, bool]:
     return found
 
 
-def _plain(generator: nn.Module) -> nn.Module:
+def plain_copy(generator: nn.Module) -> nn.Module:
     """Return a copy in which computed weights are plain parameters."""
     stores = {p.untyped_storage()._cdata for p in generator.parameters()}
 
@@ -111,7 +111,7 @@ def export_mode(
     Raises:
         GraphError: export refuses, or the batch size is fixed; names the line.
     """
-    copy, kwargs = _plain(generator), renamed(kwargs)
+    copy, kwargs = plain_copy(generator), renamed(kwargs)
     copy.train(training)
     kind = type(generator).__name__
     try:
@@ -144,7 +144,7 @@ def export_mode(
 
 
 def _export(copy: nn.Module, args: Any, kwargs: Any, rows: int, types: bool = True) -> nn.Module:
-    with _silence(), _Detached(), numbers_stay_symbols(copy, types), moving_nothing():
+    with exporting(copy, types):
         shapes = _dynamic(copy, args, kwargs, rows)
         return torch.export.export(copy, args, kwargs, dynamic_shapes=shapes, strict=False).module()
 
@@ -164,7 +164,7 @@ class _Detached(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def exporting_quietly() -> Iterator[None]:
     """Export without warnings, log lines and dumps of its own: failures are told by us."""
     loggers = [
         logging.getLogger(n) for n in ("torch.fx.experimental", "torch.export", "torch._export")
@@ -183,6 +183,16 @@ def _silence() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
         for g, was in zip(loggers, before, strict=True):
             g.disabled = was
+
+
+@contextlib.contextmanager
+def exporting(module: nn.Module, types: bool = True) -> Iterator[None]:
+    """Let torch.export read the user's Python of ``module``, and say nothing meanwhile (ours).
+
+    ``types``: let sizes pass for ``int``, too; without where a forward takes ``int`` for a dtype.
+    """
+    with exporting_quietly(), _Detached(), numbers_stay_symbols(module, types), moving_nothing():
+        yield
 
 
 def _dynamic(module: nn.Module, args: Any, kwargs: Any, rows: int) -> Any:
