@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.text import Text
 from torch import nn
 
 from gancompress.commands.console import begin_notes, note, quiet, said, stderr
-from gancompress.commands.dry_run import predict, show_prediction
+from gancompress.commands.dry_run import Prediction, predict, show_prediction
 from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
 from gancompress.commands.request import Request, continued, go_on, recipe_of, refuse_to_forget
@@ -29,7 +30,7 @@ from gancompress.tasks.noise import Noise
 from gancompress.tasks.unpaired import Unpaired
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.loop import train
-from gancompress.training.run_files import EVENTS
+from gancompress.training.run_files import EVENTS, PREDICTION
 from gancompress.training.start import TrainResult
 from gancompress.training.thread_watch import watch_threads
 
@@ -128,8 +129,10 @@ def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path,
         note(f"resuming {found}" if found else "nothing to resume: a new run")
         if found is not None:
             return found, True
-    plan_line(who, recipe)
+    found = plan_line(who, recipe)
     folder = new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record)
+    if found is not None:
+        (folder / PREDICTION).write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
     return folder, False
 
 
@@ -167,22 +170,25 @@ def carried_out(
         raise
 
 
-def plan_line(who: Participants, recipe: Recipe) -> None:
-    """Say on stderr what the target leads to.
+def plan_line(who: Participants, recipe: Recipe) -> Prediction | None:
+    """Say on stderr what the target leads to, in size and in time, and return it.
 
     Raises:
         TargetError: it is out of reach; nothing has been written then.
     """
     if recipe.target is None:
-        return
+        return None
     from gancompress.reporting.tables import si
 
     found = predict(who.subject, recipe)
     old, new = found.cost_before, found.cost_after
     note(
         f"plan: {si(old.params)} -> {si(new.params)} parameters, {si(old.macs)} -> {si(new.macs)} "
-        f"MACs an image, {len(found.before)} groups"
+        f"MACs an image, {len(found.before)} groups; {'; '.join(map(str, found.speeds))}"
     )
+    for remark in found.remarks:
+        note(f"warning: {remark}")
+    return found
 
 
 def header(recipe: Recipe, who: Participants, device: torch.device, folder: Path) -> None:

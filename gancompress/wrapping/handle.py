@@ -29,9 +29,10 @@ from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.slicing import sliced_copy
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import CutCheck, Verification, verify
-from gancompress.target import Target
-from gancompress.wrapping.attaching import alive_of, budget_for, set_up
-from gancompress.wrapping.state import State
+from gancompress.target import Given
+from gancompress.wrapping.attaching import alive_of, set_up
+from gancompress.wrapping.state import State, budget_from, budget_to
+from gancompress.wrapping.targets import budget_for
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,11 @@ class Masked:
         assert self._original is not None
         return self._original
 
+    @property
+    def budget(self) -> Budget | None:
+        """Targets bound to the original cost; None without a target."""
+        return self._budget
+
     # -- training --------------------------------------------------------------------------------
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield the mask scores (they are among ``generator.parameters()`` as well)."""
@@ -132,7 +138,7 @@ class Masked:
         """Return the sparsity penalty, a scalar (0 at rest); its weight is the caller's."""
         if not any(mask.decides for mask in self.masks.values()):
             return next(self.parameters()).new_zeros(())
-        kind = self._budget.target.kind if self._budget is not None else "params"
+        kind = self._budget.kind if self._budget is not None else "params"
         price = self.graph.marginal(self._widths(), kind)
         batch = self.graph.batch if kind == "macs" else 1  # marginal MACs: of the whole example
         total = max(float(getattr(self.original, kind)) * batch, 1)
@@ -190,7 +196,7 @@ class Masked:
 
     def _kill_to(self, allowed: float) -> list[Event]:
         assert self._budget is not None
-        if self._budget.target.of(self.cost()) <= allowed:
+        if self._budget.load(self.graph, self._widths()) <= allowed:
             return []
         fixed = frozenset(g.name for g in self.graph.groups if g.name not in self._masks)
         alive = {g.name: np.ones(g.size, bool) for g in self.graph.groups}
@@ -204,13 +210,15 @@ class Masked:
         return [Event("kill", self.progress, count, self.cost())] if count else []
 
     # -- the choice ------------------------------------------------------------------------------
-    def plan(self, target: str | Target | None = None) -> Plan:
+    def plan(self, target: Given | None = None) -> Plan:
         """Freeze the choice: keep the living channels with an open gate.
 
         Args:
-            target: kill down to this size first (default: the one given to `wrap`, if any).
+            target: kill down to this size first (default: the one given to `wrap`, if any); of
+                parameters and MACs.
 
         Raises:
+            ConfigError: the target is of time.
             TargetError: the target is out of reach.
         """
         if target is not None:
@@ -353,7 +361,8 @@ class Masked:
     # -- saving ----------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
         """Return what the generator's own state dict does not hold, as JSON-ready values."""
-        return State(self.progress, self.original, self.history, self.cut_errors).to_json()
+        known = budget_to(self._budget)
+        return State(self.progress, self.original, self.history, self.cut_errors, known).to_json()
 
     def load_state_dict(
         self,
@@ -373,4 +382,5 @@ class Masked:
         saved.check_fits(self.original, self.history)
         if saved.history is not None:
             self._operate(saved.history, optimizers, copies)
+        self._budget = budget_from(self._budget, saved.measured)
         self.progress, self.cut_errors = saved.progress, list(saved.cut_errors)
