@@ -68,7 +68,7 @@ class Prediction:
         }
 
 
-def predict(subject: Subject, recipe: Recipe) -> Prediction:
+def predict(subject: Subject, recipe: Recipe, device: str = "cpu") -> Prediction:
     """Let the schedule run to its end on a copy of the generator, by weight magnitude.
 
     The sizes are those of the finished run to within its 2 %; which group gives how many channels
@@ -106,9 +106,9 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
         graph, after = masked.graph, masked.plan().widths
         small = masked.prune(check=False)
     cost_before, cost_after = graph.cost(), graph.cost(after)
-    speeds = measured_speeds(subject, recipe.target, small, graph.batch)
+    speeds = measured_speeds(subject, recipe.target, small, graph.batch, device)
     off = off_targets(recipe.target, cost_before, cost_after, speeds)
-    settings = settings_of(recipe.target, subject.generator)
+    settings = settings_of(recipe.target, device)
     remarks = (
         slow_remark(graph, after, setting, before=s.before, after=s.after)
         for setting, s in zip(settings, speeds, strict=True)
@@ -118,20 +118,19 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
     )
 
 
-def settings_of(target: str, network: nn.Module) -> list[Setting]:
-    """Return where the time of a run is measured: as its targets say, else one sample, eager."""
+def settings_of(target: str, device: str) -> list[Setting]:
+    """Return where time is measured: as the targets say, else one sample, eager, on ``device``."""
     asked = [t.setting for t in parse_targets(target) if t.setting is not None]
-    weight = next(network.parameters(), None)
-    device = "cpu" if weight is None else str(weight.device)
-    return [settled(s) for s in asked or [Setting(device)]]
+    own = Setting(device if device.startswith("cuda") else "cpu")
+    return [settled(s) for s in asked or [own]]
 
 
 def measured_speeds(
-    subject: Subject, target: str, small: nn.Module, samples: int
+    subject: Subject, target: str, small: nn.Module, samples: int, device: str
 ) -> tuple[Speed, ...]:
     """Time the generator of ``subject`` against ``small`` where ``target`` says, by turns."""
     asked = [1 / t.fraction for t in parse_targets(target) if t.kind == "latency"]
-    settings = settings_of(target, subject.generator)
+    settings = settings_of(target, device)
     found = []
     for i, setting in enumerate(settings):
         times = seconds_of(
@@ -157,7 +156,9 @@ def off_targets(target: str, before: Any, after: Any, speeds: Sequence[Speed]) -
     return found
 
 
-def show_prediction(subject: Subject, recipe: Recipe, *, kind: str, json: bool) -> None:
+def show_prediction(
+    subject: Subject, recipe: Recipe, *, kind: str, json: bool, device: str = "cpu"
+) -> None:
     """Print what a run of ``recipe`` would lead to; write nothing.
 
     Raises:
@@ -176,7 +177,7 @@ def show_prediction(subject: Subject, recipe: Recipe, *, kind: str, json: bool) 
             )
             stdout().print(Text(f"{text}. No target: nothing is cut"), soft_wrap=True)
         return
-    found = predict(subject, recipe)
+    found = predict(subject, recipe, device)
     if json:
         sizes = {
             name: {

@@ -222,7 +222,9 @@ def speeds_of(done: Finished, teacher: nn.Module) -> tuple[Speed, ...]:
     """Time both networks where the target says; none, and a word, where that is not possible."""
     before = replace(done.student, generator=teacher)
     try:
-        return measured_speeds(before, str(done.recipe.target), done.student.generator, 1)
+        return measured_speeds(
+            before, str(done.recipe.target), done.student.generator, 1, done.device
+        )
     except ConfigError as error:  # resumed on a machine without that device or engine
         note(f"the time is not measured: {error}")
         return ()
@@ -233,6 +235,8 @@ def reached(recipe: Recipe, measured: Any, speeds: Sequence[Speed]) -> dict[str,
     targets = parse_targets(str(recipe.target))
     sizes = [t for t in targets if t.kind != "latency"]
     known = targets if speeds else sizes
+    if not known:
+        return {"target": recipe.target, "off_target": None}
     found = off_targets("; ".join(map(str, known)), measured.teacher, measured.small, speeds)
     off = max(found.values(), default=0.0)
     for target in known:

@@ -50,7 +50,9 @@ def run(request: Request) -> int:
     who = gather(request, recipe)
     recipe = checked(request, recipe, who)
     if request.dry_run:
-        show_prediction(who.subject, recipe, kind=request.kind, json=request.json)
+        show_prediction(
+            who.subject, recipe, kind=request.kind, json=request.json, device=str(device)
+        )
         return 0
     folder, going_on = place_of(request, recipe, who)
     header(recipe, who, device, folder)
@@ -129,7 +131,7 @@ def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path,
         note(f"resuming {found}" if found else "nothing to resume: a new run")
         if found is not None:
             return found, True
-    found = plan_line(who, recipe)
+    found = plan_line(who, recipe, str(resolved_device(request.device)))
     folder = new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record)
     if found is not None:
         (folder / PREDICTION).write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
@@ -170,7 +172,7 @@ def carried_out(
         raise
 
 
-def plan_line(who: Participants, recipe: Recipe) -> Prediction | None:
+def plan_line(who: Participants, recipe: Recipe, device: str) -> Prediction | None:
     """Say on stderr what the target leads to, in size and in time, and return it.
 
     Raises:
@@ -180,7 +182,7 @@ def plan_line(who: Participants, recipe: Recipe) -> Prediction | None:
         return None
     from gancompress.reporting.tables import si
 
-    found = predict(who.subject, recipe)
+    found = predict(who.subject, recipe, device)
     old, new = found.cost_before, found.cost_after
     note(
         f"plan: {si(old.params)} -> {si(new.params)} parameters, {si(old.macs)} -> {si(new.macs)} "
