@@ -138,7 +138,7 @@ def measured_speeds(
             (subject.example(samples), {}),
             samples,
             setting,
-            seconds=0.6 if asked else 0.2,
+            seconds=0.6 if asked else 0.1,
         )
         found.append(Speed(str(setting), *times, asked[i] if asked else None))
     return tuple(found)

@@ -223,7 +223,9 @@ class Masked:
         """
         if target is not None:
             budget = budget_for(target, self.original, self.graph, self.masks, self._options)
-            if self._budget is None:
+            if self._budget is not None:
+                budget = replace(budget, units=self._budget.units)
+            else:
                 # What the scores closed in training is gone first; the budget decides on the rest.
                 for mask in self.masks.values():
                     mask.hold_open(decided(mask, least=self._options["min_channels"]))
@@ -380,7 +382,8 @@ class Masked:
         """
         saved = State.from_json(state)
         saved.check_fits(self.original, self.history)
+        budget = budget_from(self._budget, saved.measured)
         if saved.history is not None:
             self._operate(saved.history, optimizers, copies)
-        self._budget = budget_from(self._budget, saved.measured)
+        self._budget = budget
         self.progress, self.cut_errors = saved.progress, list(saved.cut_errors)

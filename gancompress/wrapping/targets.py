@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Container, Mapping
 from dataclasses import replace
@@ -28,6 +29,7 @@ from gancompress.timing.work import work_of
 _ROUNDS = 6
 _SHORT, _OVER = 0.99, 1.05  # of the speed-up asked for: what is near enough
 _AIM = 1.02
+_LANDED = 0.98
 _NEAR = 1.1  # of the smallest network's seconds: as far as trials go
 
 
@@ -76,8 +78,10 @@ def budget_for(
     )
     whole = {n: s for n, s in graph.widths.items() if n not in masked}
     if not timed:
-        budget.check(graph, whole)
-        return budget
+        # Coarse steps may be out of reach where single channels are not.
+        bare = replace(budget, units={})
+        bare.check(graph, whole)
+        return _landing_budget(generator, graph, budget, whole) if budget.units else bare
     assert generator is not None
     times = {t: _times(graph, t, steps, ragged) for t in resolved.values()}
     return _fit(generator, graph, replace(budget, times=times), whole)
@@ -94,6 +98,22 @@ def _steps(
         device = "cpu" if weight is None else str(weight.device)
         settings = [Setting(device if device.startswith("cuda") else "cpu")]
     return stair_unit(graph, settings[0])
+
+
+def _landing_budget(
+    generator: nn.Module | None, graph: ChannelGraph, budget: Budget, whole: Mapping[str, int]
+) -> Budget:
+    """Return the budget with the coarsest steps that still land within 2 % of the target (ours)."""
+    assert generator is not None
+    while budget.units:
+        with contextlib.suppress(TargetError):
+            budget.check(graph, whole)
+            keep = landed(generator, graph, budget, whole)
+            if budget.load(graph, {n: len(k) for n, k in keep.items()}) >= _LANDED * budget.goal:
+                return budget
+        finer = {n: max(1, u // 2) for n, u in budget.units.items()}
+        budget = replace(budget, units=finer if max(finer.values()) > 1 else {})
+    return budget
 
 
 def _times(graph: ChannelGraph, target: Target, unit: int, ragged: float) -> Times:

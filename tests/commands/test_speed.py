@@ -13,6 +13,7 @@ from gancompress.cli import main
 from gancompress.commands import dry_run
 from gancompress.commands.run import PREDICTION
 from gancompress.wrapping import targets as fitting
+from tests.timing.test_predicted import made_up
 
 NETS = """
 from torch import nn
@@ -53,6 +54,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
         return [gc.trace(n, *example[0]).cost().macs ** 0.5 for n in networks]
 
+    def table(graph: Any, setting: Any, unit: int, ragged: float) -> Any:
+        return made_up(graph, setting.batch)
+
+    monkeypatch.setattr(fitting, "table_of", table)
+    monkeypatch.setattr(fitting, "stair_unit", lambda graph, setting: (1, 1.0))
     monkeypatch.setattr(fitting, "seconds_of", timed)
     monkeypatch.setattr(dry_run, "seconds_of", timed)
     return tmp_path
