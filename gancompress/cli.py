@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from inspect import signature
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +60,10 @@ def _run(kind: str, options: dict[str, Any]) -> None:
     options["what"], overrides = split_words(options.pop("words") or [], _flags(kind))
     # A task goes first: its options may follow as task.key=value.
     for key in ("precision", "seed", "target", "task"):
-        if (value := options.pop(key, None)) is not None:
+        value = options.pop(key, None)
+        if isinstance(value, list):  # a YAML list of texts, or the one text
+            value = value[0] if len(value) == 1 else dumps(value) if value else None
+        if value is not None:
             overrides.insert(0, f"{key}={value}")
     _call(f"{kind}:{kind}", {"overrides": overrides, **options})
 

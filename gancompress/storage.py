@@ -64,6 +64,20 @@ def write_folder(
         ) from error
 
 
+def user_cache(part: str) -> Path | None:
+    """Return the folder ``part`` of the user's cache (it may not exist), ``None`` without a home.
+
+    ``GANCOMPRESS_CACHE`` or ``XDG_CACHE_HOME`` choose where.
+    """
+    if chosen := os.environ.get("GANCOMPRESS_CACHE"):
+        return Path(chosen) / part
+    root = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    try:
+        return (Path(root) if root else Path.home() / ".cache") / "gancompress" / part
+    except RuntimeError:
+        return None
+
+
 def _others(folder: Path) -> list[str]:
     """Return what lies in ``folder`` besides the files of its manifest: not ours to delete."""
     if not folder.exists():

@@ -20,3 +20,9 @@ def _seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Measurements of this machine are kept for the session, and not in the user's cache."""
+    os.environ.setdefault("GANCOMPRESS_CACHE", str(tmp_path_factory.mktemp("cache")))

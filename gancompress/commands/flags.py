@@ -137,7 +137,15 @@ ReverseWeights = Annotated[
     str | None, _text(("--reverse-weights",), "FILE[:KEY]", "Weights of --reverse.", WHO)
 ]
 RecipeName = Annotated[str, _text(("--recipe", "-r"), "NAME|FILE", "The method.", HOW)]
-Goal = Annotated[str | None, _text(("--target",), "params=5.2x|macs=0.2", "Size to reach.", HOW)]
+Goal = Annotated[
+    list[str] | None,
+    _text(
+        ("--target",),
+        "params=5.2x|macs=0.2|latency=2x",
+        "Size or speed to reach; of several all hold (latency=2x@cpu,batch=1,engine=eager).",
+        HOW,
+    ),
+]
 Seed = Annotated[
     int | None,
     _text(("--seed",), "N", "Seed of everything random (default: the recipe's).", HOW, 0),

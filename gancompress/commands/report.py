@@ -151,8 +151,8 @@ def _quality_rows(quality: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _findings(summary: dict[str, Any]) -> Iterator[str]:
     """Yield target, verification, output difference and what was not measured, as sentences."""
-    if summary.get("target"):
-        yield f"Target {summary['target']}: the size is {summary['off_target']:+.2%} off."
+    if summary.get("target") and summary.get("off_target") is not None:
+        yield f"Target {summary['target']}: the result is {summary['off_target']:+.2%} off."
     if found := summary.get("verify"):
         word = "passed" if found.get("passed") else "failed"
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from rich.text import Text
 from torch import nn
 
 from gancompress.commands.console import begin_notes, note, quiet, said, set_quiet, stderr
-from gancompress.commands.dry_run import predict, show_prediction
+from gancompress.commands.dry_run import Prediction, predict, show_prediction
 from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
 from gancompress.commands.request import Request, continued, go_on, recipe_of, refuse_to_forget
@@ -34,7 +35,7 @@ from gancompress.training.arithmetic import check_device
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.distributed import by_first, joined_ranks, restarted
 from gancompress.training.loop import train
-from gancompress.training.run_files import EVENTS
+from gancompress.training.run_files import EVENTS, PREDICTION
 from gancompress.training.shares import check_shares
 from gancompress.training.start import TrainResult
 from gancompress.training.thread_watch import watch_threads
@@ -76,7 +77,9 @@ def trained(request: Request, device: torch.device) -> Finished | int:
     check_device(recipe, device)
     if request.dry_run:
         if rank() == 0:
-            show_prediction(who.subject, recipe, kind=request.kind, json=request.json)
+            show_prediction(
+                who.subject, recipe, kind=request.kind, json=request.json, device=str(device)
+            )
         return 0
     folder, going_on = place_of(request, recipe, who)
     header(recipe, who, device, folder)
@@ -149,10 +152,14 @@ def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path,
     record = request.record(who.subject.origin) | {"classes": who.class_names()}
     if found := by_first(lambda: earlier_run(request, recipe, record), "the run folder"):
         return Path(found), True
-    plan_line(who, recipe)
 
     def new() -> str:
-        return str(new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record))
+        found = plan_line(who, recipe, str(resolved_device(request.device)))
+        folder = new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record)
+        if found is not None:
+            text = json.dumps(found.to_json(), indent=1)
+            (folder / PREDICTION).write_text(text, encoding="utf-8")
+        return str(folder)
 
     return Path(by_first(new, "the run folder")), False
 
@@ -207,22 +214,25 @@ def carried_out(
         raise
 
 
-def plan_line(who: Participants, recipe: Recipe) -> None:
-    """Say on stderr what the target leads to.
+def plan_line(who: Participants, recipe: Recipe, device: str) -> Prediction | None:
+    """Say on stderr what the target leads to, in size and in time, and return it.
 
     Raises:
         TargetError: it is out of reach; nothing has been written then.
     """
     if recipe.target is None:
-        return
+        return None
     from gancompress.reporting.tables import si
 
-    found = predict(who.subject, recipe)
+    found = predict(who.subject, recipe, device)
     old, new = found.cost_before, found.cost_after
     note(
         f"plan: {si(old.params)} -> {si(new.params)} parameters, {si(old.macs)} -> {si(new.macs)} "
-        f"MACs an image, {len(found.before)} groups"
+        f"MACs an image, {len(found.before)} groups; {'; '.join(map(str, found.speeds))}"
     )
+    for remark in found.remarks:
+        note(f"warning: {remark}")
+    return found
 
 
 def header(recipe: Recipe, who: Participants, device: torch.device, folder: Path) -> None:

@@ -20,6 +20,8 @@ from typing import overload
 
 import numpy as np
 
+from gancompress.storage import user_cache
+
 SCHEMA = 1
 KEPT = 64
 """Indexes that are kept; the ones longest unused go first."""
@@ -65,13 +67,7 @@ class Names(Sequence[str]):
 
 def cache_folder() -> Path | None:
     """Return where indexes are kept (it may not exist), or ``None`` for a user without a home."""
-    if chosen := os.environ.get("GANCOMPRESS_CACHE"):
-        return Path(chosen) / "index"
-    root = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    try:
-        return (Path(root) if root else Path.home() / ".cache") / "gancompress" / "index"
-    except RuntimeError:
-        return None
+    return user_cache("index")
 
 
 def load(key: str) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import torch
 
 from gancompress.errors import GraphError, closest
 from gancompress.graph.atoms import Dim, Dims, Factor, Reason, Slot, Solution
+from gancompress.graph.dim_counts import DimCounts
 
 if TYPE_CHECKING:
     from gancompress.graph.sizes import SizeUse
@@ -305,48 +306,23 @@ class _CostModel:
     """Cost as a sum of products of dimension counts, each count linear in the group widths."""
 
     def __init__(self, graph: ChannelGraph, macs: Sequence[MacTerm]) -> None:
-        self._rows: list[np.ndarray] = []
-        self._base: list[float] = []
-        self._index: dict[bytes, int] = {}
-        self._graph = graph
+        self._graph, self._counts = graph, DimCounts(graph)
         self.params = self._terms(
             (1, tuple((graph.slots[(n, d)],) for d in range(len(shape)) if (n, d) in graph.slots))
             for n, shape in graph.shapes.items()
             if n in graph.trainable
         )
         self.macs = self._terms((t.constant, t.dims) for t in macs)
-        self._matrix = np.array(self._rows).reshape(len(self._rows), len(graph.groups))
-        self._offset = np.array(self._base)
 
     def _terms(self, terms: Iterable[tuple[int, Sequence[Dim]]]) -> list[tuple[float, list[int]]]:
         made = []
         for constant, dims in terms:
-            rows = []
-            for factor in (f for dim in dims for f in dim):
-                if factor.atoms is None:
-                    constant *= factor.size
-                else:
-                    rows.append(self._row(factor.atoms))
-            made.append((float(constant), rows))
+            factor, rows = self._counts.place(dims)
+            made.append((float(constant * factor), rows))
         return made
 
-    def _row(self, atoms: np.ndarray) -> int:
-        key = atoms.tobytes()
-        if key not in self._index:
-            owner = self._graph.owners(atoms)
-            row = np.zeros(len(self._graph.groups))
-            for g, hits in zip(*np.unique(owner[owner >= 0], return_counts=True), strict=True):
-                row[g] = hits / self._graph.groups[g].size
-            self._index[key] = len(self._rows)
-            self._rows.append(row)
-            self._base.append(float((owner < 0).sum()))
-        return self._index[key]
-
-    def _counts(self, w: np.ndarray) -> np.ndarray:
-        return self._matrix @ w + self._offset if len(self._rows) else self._offset
-
     def at(self, w: np.ndarray) -> Cost:
-        n = self._counts(w).tolist()
+        n = self._counts.at(w).tolist()
         total = [
             sum(c * math.prod([n[r] for r in rows]) for c, rows in terms)
             for terms in (self.params, self.macs)
@@ -355,9 +331,9 @@ class _CostModel:
 
     def marginal(self, w: np.ndarray, kind: str) -> np.ndarray:
         """Derivative of the cost by each width (the cost is multilinear but for squares)."""
-        n = self._counts(w).tolist()
-        grad = np.zeros(len(self._rows))
+        n = self._counts.at(w).tolist()
+        grad = np.zeros(len(self._counts))
         for c, rows in self.params if kind == "params" else self.macs:
             for i, r in enumerate(rows):
                 grad[r] += c * math.prod([n[q] for j, q in enumerate(rows) if j != i])
-        return grad @ self._matrix if len(self._rows) else np.zeros(len(w))
+        return grad @ self._counts.matrix if len(grad) else np.zeros(len(w))

@@ -70,6 +70,8 @@ class RecordMode(Watch):
                 counted,
                 op.pins,
                 scalars_of(func, args, kwargs),
+                static,
+                tuple(op.args[3:9]) if "convolution" in op.name and len(op.args) > 8 else (),
             )  # fmt: skip
         )
 

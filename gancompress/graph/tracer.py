@@ -37,6 +37,8 @@ class OpRecord:
     counted: str = ""  # the attribute of ``module`` that holds that count
     pins: list[np.ndarray] = field(default_factory=list)  # atoms that a literal position holds
     scalars: tuple[float, ...] = ()  # numbers the operator computes with
+    static: bool = False  # it works on weights alone, once a call whatever the batch
+    geometry: tuple[Any, ...] = ()  # of a convolution: stride, padding, dilation, transposed, more
 
 
 @dataclass

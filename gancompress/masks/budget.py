@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -15,30 +16,128 @@ from gancompress.target import Target
 _SEARCH = 1.5  # from this multiple of the goal on, what goes must leave a way to land on it
 
 
+class Timed(Protocol):
+    """What a latency target brings along: seconds at any widths, and those to reach."""
+
+    @property
+    def goal(self) -> float:
+        """Seconds to reach."""
+        ...
+
+    @property
+    def full(self) -> float:
+        """Seconds of the original network."""
+        ...
+
+    def seconds(self, graph: ChannelGraph, widths: Mapping[str, int]) -> float:
+        """Return the time at these widths."""
+        ...
+
+    def price(
+        self, graph: ChannelGraph, widths: Mapping[str, int], blocks: Mapping[str, int]
+    ) -> np.ndarray:
+        """Return what one channel of each group saves now."""
+        ...
+
+
 @dataclass(frozen=True)
 class Budget:
-    """A target with its rounding rules, bound to the cost of the original network."""
+    """Targets with their rounding rules, bound to the cost of the original network.
+
+    One target of parameters or MACs is counted in its own unit. Of several, or of time, what counts
+    is the `load`: how many times its goal the farthest of them is at, so that the goal is 1.
+
+    Attributes:
+        target: the first, or the only one.
+        original: cost before any cut.
+        round_to: widths become multiples of this; ``units`` may say others by group.
+        min_channels: each group keeps at least so many.
+        others: further targets that must hold as well.
+        times: of each latency target, how its time is known.
+    """
 
     target: Target
     original: Cost
     round_to: int = 1
     min_channels: int = 1
+    others: tuple[Target, ...] = ()
+    times: Mapping[Target, Timed] = field(default_factory=dict)
+    units: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All of them."""
+        return (self.target, *self.others)
+
+    @property
+    def kind(self) -> str:
+        """Which cost the penalty and a discriminator go by: params, or macs for time as well."""
+        return "params" if all(t.kind == "params" for t in self.targets) else "macs"
+
+    @property
+    def _plain(self) -> bool:
+        return not self.others and self.target.kind != "latency"
 
     @property
     def goal(self) -> float:
-        """Cost to reach."""
+        """Load to reach."""
+        if not self._plain:
+            return 1.0
         return self.target.fraction * self.target.of(self.original)
 
+    def load(self, graph: ChannelGraph, widths: Mapping[str, int]) -> float:
+        """Return what is to fall to `goal`, at these widths of ``graph``."""
+        if self._plain:
+            return self.target.of(graph.cost(widths))
+        return max(self.loads(graph, widths).values())
+
+    def loads(self, graph: ChannelGraph, widths: Mapping[str, int]) -> dict[Target, float]:
+        """Return, for each target, how many times its goal the network is at."""
+        cost = graph.cost(widths)
+        return {
+            t: self.times[t].seconds(graph, widths) / self.times[t].goal
+            if t.kind == "latency"
+            else t.of(cost) / (t.fraction * t.of(self.original))
+            for t in self.targets
+        }
+
+    def price(self, graph: ChannelGraph, widths: Mapping[str, int]) -> np.ndarray:
+        """Return what one channel of each group costs now, of the target that is farthest."""
+        if self._plain:
+            return graph.marginal(widths, self.target.kind)
+        loads = self.loads(graph, widths)
+        worst = max(loads, key=lambda t: loads[t])
+        if worst.kind != "latency":
+            return graph.marginal(widths, worst.kind)
+        return self.times[worst].price(graph, widths, {n: self.unit(n) for n in widths})
+
+    def _full(self) -> float:
+        if self._plain:
+            return self.target.of(self.original)
+        times = [t.full / t.goal for t in self.times.values()]
+        return max([*times, *(1 / t.fraction for t in self.targets if t.kind != "latency")])
+
     def allowed(self, share: float) -> float:
-        """Cost allowed after ``share`` of the way, in [0, 1], from the original to the goal."""
-        full = self.target.of(self.original)
+        """Load allowed after ``share`` of the way, in [0, 1], from the original to the goal."""
+        full = self._full()
         # Not by the formula at the end: rounding would leave it a hair above the goal.
         return full - (full - self.goal) * share if share < 1 else self.goal
 
-    def floor(self, size: int) -> int:
+    def unit(self, name: str) -> int:
+        """Steps in which the width of a group is chosen."""
+        return self.units.get(name, self.round_to)
+
+    def floor(self, size: int, unit: int | None = None) -> int:
         """Smallest width of a group of ``size`` channels under the rules."""
-        least = -(-self.min_channels // self.round_to) * self.round_to
-        return min(size, max(least, self.round_to if self.round_to <= size else 1))
+        unit = self.round_to if unit is None else unit
+        least = -(-self.min_channels // unit) * unit
+        return min(size, max(least, unit if unit <= size else 1))
+
+    def least(self, graph: ChannelGraph, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Return the smallest width of every group; those in ``sizes`` stay whole."""
+        free = {g.name: self.floor(g.size, self.unit(g.name)) for g in graph.groups}
+        free.update({n: graph[n].size for n in sizes or {}})
+        return free
 
     def check(self, graph: ChannelGraph, sizes: Mapping[str, int] | None = None) -> None:
         """Refuse an infeasible target before any work starts.
@@ -46,24 +145,48 @@ class Budget:
         Raises:
             TargetError: states the smallest reachable size and what holds it up.
         """
-        free = {g.name: self.floor(g.size) for g in graph.groups}
-        free.update({n: graph[n].size for n in sizes or {}})
+        free = self.least(graph, sizes)
+        if not self._plain:
+            self._check_all(graph, free)
+            return
         least = graph.cost(free)
         if self.target.of(least) <= self.goal:
             return
         reach = self.target.of(self.original) / max(self.target.of(least), 1)
         held = largest_kept(graph, free)
-        # What is at its least already is no advice.
-        ways = ["ask for less"]
-        ways += [f"lower min_channels={self.min_channels}"] if self.min_channels > 1 else []
-        ways += [f"lower round_to={self.round_to}"] if self.round_to > 1 else []
-        ways += ["let more layers take part"]
         raise TargetError(
             f"target {self.target} is out of reach: the smallest network has "
             f"{self.target.of(least):,.0f} {self.target.kind} ({reach:.2f}x), the target allows "
-            f"{self.goal:,.0f}. Held up by: {held}. What helps: "
-            f"{', '.join(ways[:-1])} or {ways[-1]}."
+            f"{self.goal:,.0f}. Held up by: {held}. {self._ways()}"
         )
+
+    def _ways(self) -> str:
+        # What is at its least already is no advice.
+        ways = ["ask for less"]
+        ways += [f"lower min_channels={self.min_channels}"] if self.min_channels > 1 else []
+        unit = max([self.round_to, *self.units.values()])
+        ways += [f"lower round_to={unit}"] if unit > 1 else []
+        ways += ["let more layers take part"]
+        return f"What helps: {', '.join(ways[:-1])} or {ways[-1]}."
+
+    def _check_all(self, graph: ChannelGraph, least: Mapping[str, int]) -> None:
+        """Refuse targets of which one is out of reach, and say what each could be."""
+        reach = self.reach(graph, least)
+        wrong = [t for t in self.targets if reach[t] * t.fraction < 1 - 1e-9]
+        if not wrong:
+            return
+        one = f"target {wrong[0]} is" if len(wrong) == 1 else f"targets {_listed(wrong)} are"
+        can = ", ".join(f"{t.kind} {reach[t]:.2f}x" for t in self.targets)
+        # Where time is at fault, the heaviest tensors are not what holds it.
+        held = f" Held up by: {largest_kept(graph, least)}." if wrong[0].kind != "latency" else ""
+        raise TargetError(
+            f"{one} out of reach. The smallest network reaches: {can}.{held} {self._ways()}"
+        )
+
+    def reach(self, graph: ChannelGraph, widths: Mapping[str, int]) -> dict[Target, float]:
+        """Return, for each target, how many times smaller or faster these widths are."""
+        loads = self.loads(graph, widths)
+        return {t: 1 / (t.fraction * max(load, 1e-12)) for t, load in loads.items()}
 
     def kill(
         self,
@@ -83,7 +206,7 @@ class Budget:
             graph: groups and cost.
             alive: group name to bool (c,).
             value: group name to importance (c,), larger is better.
-            allowed: cost allowed now.
+            allowed: load allowed now.
             frozen: groups that may not lose channels.
 
         Returns:
@@ -99,11 +222,12 @@ class Budget:
         position = {n: i for i, n in enumerate(graph.widths)}
 
         def step(name: str, width: int) -> int:
-            block = width % self.round_to or self.round_to
-            return block if width - block >= self.floor(graph[name].size) else 0
+            unit = self.unit(name)
+            block = width % unit or unit
+            return block if width - block >= self.floor(graph[name].size, unit) else 0
 
         def after(name: str, change: int) -> float:
-            return self.target.of(graph.cost({**widths, name: widths[name] + change}))
+            return self.load(graph, {**widths, name: widths[name] + change})
 
         def worth(name: str, channels: list[int], price: np.ndarray) -> float:
             # Valued by the share of the group: else the dearest group would go down to one channel,
@@ -111,10 +235,10 @@ class Budget:
             saved = max(float(price[position[name]]) * len(channels), 1e-12)
             return float(value[name][channels].sum()) / widths[name] / saved
 
-        cost = self.target.of(graph.cost(widths))
+        cost = self.load(graph, widths)
         path: list[str] | None = None
         while cost > allowed:
-            price = graph.marginal(widths, self.target.kind)
+            price = self.price(graph, widths)
             choices = sorted(
                 (worth(n, order[n][:block], price), n)
                 for n in open_ if (block := step(n, widths[n]))
@@ -138,10 +262,10 @@ class Budget:
             killed.setdefault(name, []).append(order[name][:block])
             order[name] = order[name][block:]
             widths[name] -= block
-            cost = self.target.of(graph.cost(widths))
+            cost = self.load(graph, widths)
         # An overshoot may leave room for some that went earlier: the most valuable come back.
         while cost <= allowed:
-            price = graph.marginal(widths, self.target.kind)
+            price = self.price(graph, widths)
             back = [
                 (worth(n, blocks[-1], price), n) for n, blocks in killed.items()
                 if blocks and after(n, len(blocks[-1])) <= allowed
@@ -164,13 +288,17 @@ class Budget:
         """Blocks are coarse: search for some that end at the goal."""
         return find_landing(
             {n: widths[n] for n in names},
-            cost=lambda w: self.target.of(graph.cost({**widths, **w})),
+            cost=lambda w: self.load(graph, {**widths, **w}),
             step=step,
             loss=lambda n, high, low: float(
                 value[n][order[n][widths[n] - high : widths[n] - low]].sum() / high
             ),
             goal=self.goal,
         )
+
+
+def _listed(targets: Sequence[Target]) -> str:
+    return " and ".join(map(str, targets))
 
 
 def largest_kept(graph: ChannelGraph, widths: Mapping[str, int], top: int = 3) -> str:

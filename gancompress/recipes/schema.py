@@ -18,7 +18,7 @@ from pydantic import (
 
 from gancompress.errors import ConfigError
 from gancompress.recipes.optimizer_names import check_optimizer
-from gancompress.target import spelling
+from gancompress.target import parse_targets, spelling
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -235,10 +235,14 @@ class Recipe(_Strict):
     )
 
     target: str | None = Field(
-        default=None, description="params=5.2x, macs=0.2: compression, or the fraction that stays"
+        default=None,
+        description="params=5.2x, macs=0.2: compression, or the fraction that stays; "
+        "latency=2x@cpu,batch=1,engine=eager: time; of a list all hold in the end",
     )
-    round_to: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=1, description="every width becomes a multiple of this"
+    round_to: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        default="auto",
+        description="every width becomes a multiple of this; auto: of what computes as fast on "
+        "this machine (measured), and 1 where all targets are of parameters",
     )
     min_channels: Annotated[int, Field(ge=1)] = Field(
         default=1, description="no group goes below this"
@@ -370,6 +374,18 @@ class Recipe(_Strict):
             return None if target is None else spelling(target)
         except ConfigError as error:
             raise ValueError(str(error).removeprefix(f"target {target!r}: ")) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_widths(cls, data: Any) -> Any:
+        # Nothing is measured for a size in parameters: auto is 1 then, and the record says so.
+        if not isinstance(data, dict) or data.get("round_to", "auto") != "auto":
+            return data
+        try:
+            targets = () if data.get("target") is None else parse_targets(data["target"])
+        except ConfigError:
+            return data  # its own validator tells
+        return {**data, "round_to": 1} if all(t.kind == "params" for t in targets) else data
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Recipe:

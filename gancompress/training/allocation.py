@@ -29,14 +29,15 @@ def allocate(
     gone: dict[str, list[list[int]]] = {n: [] for n in worth}
 
     def cost(changes: Mapping[str, int]) -> float:
-        return budget.target.of(graph.cost({**widths, **changes}))
+        return budget.load(graph, {**widths, **changes})
 
     def block(name: str) -> int:
-        size = widths[name] % budget.round_to or budget.round_to
-        return size if widths[name] - size >= budget.floor(graph[name].size) else 0
+        unit = budget.unit(name)
+        size = widths[name] % unit or unit
+        return size if widths[name] - size >= budget.floor(graph[name].size, unit) else 0
 
     while cost({}) > budget.goal:
-        price = graph.marginal(widths, budget.target.kind)
+        price = budget.price(graph, widths)
         best = min(
             (float(worth[n][order[n][:b]].sum()) / max(float(price[position[n]]) * b, 1e-12), n)
             for n in worth

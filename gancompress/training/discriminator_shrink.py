@@ -20,7 +20,7 @@ from gancompress.modules.discriminator import call_arguments_of
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.live_cut import operate
 from gancompress.surgery.raw_tensors import raw_tensors
-from gancompress.target import Target
+from gancompress.target import Target, parse_targets
 from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.log import Log
 from gancompress.training.student import largest, uniform_widths
@@ -158,10 +158,15 @@ def start_narrowing(
         return Narrowing(
             discriminator,
             *call_arguments_of(discriminator, images, example.labels, example.condition),
-            kind=Target.parse(recipe.target).kind,
+            kind=_kind_of(recipe.target),
             min_channels=recipe.min_channels,
             warn=partial(log.event, "discriminator_whole"),
         )
     except GraphError as error:
         log.event("discriminator_whole", f"the discriminator keeps its size: {error}")
         return None
+
+
+def _kind_of(target: str) -> str:
+    """Return the cost to keep in proportion: params, or macs where a target is of more."""
+    return "params" if all(t.kind == "params" for t in parse_targets(target)) else "macs"

@@ -16,7 +16,7 @@ from gancompress.data.order import derived_seed, stream
 from gancompress.errors import ConfigError
 from gancompress.modules.discriminator import DiscriminatorCall, use_call
 from gancompress.recipes.schema import Recipe
-from gancompress.target import Target
+from gancompress.target import parse_targets
 from gancompress.tasks.protocol import Draw, Shown, Task
 
 SMALLEST = 8
@@ -132,7 +132,9 @@ def fresh_discriminator(
 def student_params(recipe: Recipe, generator: nn.Module) -> int:
     """Return about how many parameters the student of ``generator`` has in the end."""
     whole = sum(p.numel() for p in generator.parameters())
-    return whole if recipe.target is None else round(whole * Target.parse(recipe.target).fraction)
+    if recipe.target is None:
+        return whole
+    return round(whole * min(t.fraction for t in parse_targets(recipe.target)))
 
 
 def classes_of(task: Task) -> int | None:

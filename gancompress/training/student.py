@@ -18,7 +18,6 @@ from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.reconstruction.choose import channel_losses
 from gancompress.surgery.reconstruction.options import Call, Options
-from gancompress.target import Target
 from gancompress.training.allocation import allocate
 from gancompress.wrapping import Masked, wrap
 
@@ -78,8 +77,8 @@ def narrow_student(
         min_channels=recipe.min_channels,
         seed=recipe.seed,
     )
-    target = Target.parse(recipe.target)
-    budget = Budget(target, masked.original, recipe.round_to, recipe.min_channels)
+    budget = masked.budget
+    assert budget is not None
     if recipe.student.channels == "residual":
         if inputs is None:
             raise ConfigError("student.channels residual needs inputs to look at")
@@ -147,21 +146,31 @@ def uniform_widths(graph: ChannelGraph, budget: Budget) -> dict[str, int]:
 
     Out of reach: the smallest widths that the budget's rules allow.
     """
-    unit = budget.round_to
+    unit = {g.name: budget.unit(g.name) for g in graph.groups}
 
     def widths(share: float) -> dict[str, int]:
         return {
-            g.name: min(g.size, max(budget.floor(g.size), int(share * g.size / unit) * unit))
+            g.name: min(
+                g.size,
+                max(
+                    budget.floor(g.size, unit[g.name]),
+                    int(share * g.size / unit[g.name]) * unit[g.name],
+                ),
+            )
             for g in graph.groups
         }
 
     def fits(chosen: dict[str, int]) -> bool:
-        return budget.target.of(graph.cost(chosen)) <= budget.goal
+        return budget.load(graph, chosen) <= budget.goal
 
     # Widths change only where some share * size crosses a multiple of the unit.
-    shares = sorted(
-        {k * unit / g.size for g in graph.groups for k in range(1, g.size // unit + 1)} | {0.0}
+    crossings = (
+        k * u / g.size
+        for g in graph.groups
+        for u in (unit[g.name],)
+        for k in range(1, g.size // u + 1)
     )
+    shares = sorted({*crossings, 0.0})
     low, high = 0, len(shares) - 1
     while low < high:
         middle = (low + high + 1) // 2

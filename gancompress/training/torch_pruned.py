@@ -21,7 +21,6 @@ from gancompress.models.layers import (
 )
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
-from gancompress.target import Target
 from gancompress.wrapping import wrap
 
 STEPS = 64  # of the pruning ratio, between 0 and 1
@@ -43,7 +42,8 @@ def torch_pruned_student(
     assert recipe.target is not None
     masked = wrap(duplicate(teacher), example, target=recipe.target, seed=recipe.seed)
     graph = masked.graph
-    budget = Budget(Target.parse(recipe.target), graph.cost())
+    budget = masked.budget
+    assert budget is not None
     keep = _chosen(teacher, graph, example, budget)
     plan = Plan.of(graph, keep)
     small = masked.prune(plan)
@@ -112,7 +112,7 @@ def _chosen(
     """Return the channels that torch-pruning keeps, by group, at the mildest ratio that will do."""
 
     def cost(widths: dict[str, int]) -> float:
-        return budget.target.of(graph.cost(widths))
+        return budget.load(graph, {**graph.widths, **widths})
 
     # Rising strength: one more step of the ratio for one group after the other, so that the network
     # lands near its target and all layers have the same ratio up to one step. What a strength will
@@ -130,7 +130,7 @@ def _chosen(
             if cost({n: len(k) for n, k in kept.items()}) <= budget.goal:
                 return kept
     raise TargetError(
-        f"torch-pruning cannot reach {budget.target} ({budget.goal:,.0f} {budget.target.kind}): it "
+        f"torch-pruning cannot reach {'; '.join(map(str, budget.targets))}: it "
         f"prunes only {', '.join(answering) or 'nothing'}. Ask for less"
     )
 

@@ -24,7 +24,7 @@ from gancompress.modules.undisturbed import undisturbed
 from gancompress.surgery.numeric_check import follows_input, vetted_trace
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.transaction import all_or_nothing
-from gancompress.target import Target
+from gancompress.wrapping.targets import budget_for
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def set_up(
     chosen = {n for n in chosen if graph[n].readers or graph[n].silencers}
     original, budget = graph.cost(), None
     if options["target"] is not None:
-        budget = budget_for(options["target"], original, graph, chosen, options)
+        budget = budget_for(options["target"], original, graph, chosen, options, generator)
     tensors = raw_tensors(generator)
     masks = {}
     for group in (g for g in graph.groups if g.name in chosen):
@@ -90,23 +90,6 @@ def set_up(
         attach(generator, graph, masks, options["site"])
         _try_owners(generator, graph)
     return Start(graph, masks, original, budget, follows)
-
-
-def budget_for(
-    target: str | Target,
-    original: Cost,
-    graph: ChannelGraph,
-    masked: Container[str],
-    options: Mapping[str, Any],
-) -> Budget:
-    """Return the budget of ``target``, checked against what the ``masked`` groups can give.
-
-    Raises:
-        TargetError: it is out of reach.
-    """
-    budget = Budget(Target.parse(target), original, options["round_to"], options["min_channels"])
-    budget.check(graph, {n: s for n, s in graph.widths.items() if n not in masked})
-    return budget
 
 
 def alive_of(plan: Plan, graph: ChannelGraph, masked: Container[str]) -> dict[str, torch.Tensor]:

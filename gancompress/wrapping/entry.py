@@ -17,7 +17,7 @@ from gancompress.masks.relax import RELAXATIONS
 from gancompress.modules.copying import require_module
 from gancompress.modules.nested import call_arguments
 from gancompress.surgery.numeric_check import refuse_nan
-from gancompress.target import Target
+from gancompress.target import Given, parse_targets
 from gancompress.wrapping.handle import Masked
 
 
@@ -26,7 +26,7 @@ def wrap(
     example: Any = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
-    target: str | Target | None = None,
+    target: Given | None = None,
     relaxation: Any = "ste",
     penalty: Any = "cost",
     importance: Any = "scores",
@@ -36,7 +36,7 @@ def wrap(
     form: str = "module",
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    round_to: int = 1,
+    round_to: int | str = 1,
     min_channels: int = 1,
     seed: int = 0,
 ) -> Masked:
@@ -50,7 +50,8 @@ def wrap(
         example: inputs of one call (tensor, tuple, or mapping of keywords); without it they are
             taken from the first forward call.
         kwargs: keyword arguments beside a tuple.
-        target: ``"params=5.2x"`` or ``"macs=0.2"``; `Masked.advance` then kills down to it.
+        target: ``"params=5.2x"``, ``"macs=0.2"`` or ``"latency=2x@cpu,batch=1,engine=eager"``, or a
+            list of which all are to hold; `Masked.advance` then kills down to it.
         relaxation: from `RELAXATIONS`: a name, ``{"name": ..., option: value}``, or a function;
             likewise the three that follow.
         penalty: from `PENALTIES`.
@@ -64,7 +65,8 @@ def wrap(
         include: glob patterns of groups, layers (for the channels they write or carry) or modules
             (for all layers in them); empty means all.
         exclude: patterns of what is kept whole; wins over ``include``.
-        round_to: widths become multiples of this.
+        round_to: widths become multiples of this; ``"auto"``: of what computes as fast on this
+            machine (measured once), unless all targets are of parameters.
         min_channels: each group keeps at least so many.
         seed: of the random importance.
 
@@ -80,13 +82,15 @@ def wrap(
     penalty, importance = PENALTIES.bind(penalty), IMPORTANCES.bind(importance)
     if site not in SITES:
         raise ConfigError(f"site={site!r} is not one of {', '.join(SITES)}")
-    if round_to < 1 or min_channels < 1:
+    if isinstance(round_to, str) and round_to != "auto":
+        raise ConfigError(f"round_to={round_to!r} is neither a number nor 'auto'")
+    if (isinstance(round_to, int) and round_to < 1) or min_channels < 1:
         raise ConfigError(f"round_to={round_to} and min_channels={min_channels} must be at least 1")
     for name, patterns in (("include", include), ("exclude", exclude)):
         if isinstance(patterns, str):
             raise ConfigError(f"{name}={patterns!r} must be a tuple of patterns: ({patterns!r},)")
     if target is not None:
-        target = Target.parse(target)
+        target = parse_targets(target)
     if form != "module" and example is None and kwargs is None:
         raise ConfigError(f"form={form!r} needs example inputs: wrap(generator, example=...)")
     if any(isinstance(m, ChannelMask) for m in generator.modules()):

@@ -30,10 +30,11 @@ from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.slicing import sliced_copy
 from gancompress.surgery.transaction import all_or_nothing
 from gancompress.surgery.verify import CutCheck, Verification, verify
-from gancompress.target import Target
-from gancompress.wrapping.attaching import alive_of, budget_for, set_up
+from gancompress.target import Given
+from gancompress.wrapping.attaching import alive_of, set_up
 from gancompress.wrapping.parallel import outdate_shells, refuse_sharded
-from gancompress.wrapping.state import State
+from gancompress.wrapping.state import State, budget_from, budget_to
+from gancompress.wrapping.targets import budget_for
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,11 @@ class Masked:
         assert self._original is not None
         return self._original
 
+    @property
+    def budget(self) -> Budget | None:
+        """Targets bound to the original cost; None without a target."""
+        return self._budget
+
     # -- training --------------------------------------------------------------------------------
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield the mask scores (they are among ``generator.parameters()`` as well)."""
@@ -136,7 +142,7 @@ class Masked:
         """Return the sparsity penalty, a scalar (0 at rest); its weight is the caller's."""
         if not any(mask.decides for mask in self.masks.values()):
             return next(self.parameters()).new_zeros(())
-        kind = self._budget.target.kind if self._budget is not None else "params"
+        kind = self._budget.kind if self._budget is not None else "params"
         price = self.graph.marginal(self._widths(), kind)
         batch = self.graph.batch if kind == "macs" else 1  # marginal MACs: of the whole example
         total = max(float(getattr(self.original, kind)) * batch, 1)
@@ -198,7 +204,7 @@ class Masked:
 
     def _kill_to(self, allowed: float) -> list[Event]:
         assert self._budget is not None
-        if self._budget.target.of(self.cost()) <= allowed:
+        if self._budget.load(self.graph, self._widths()) <= allowed:
             return []
         fixed = frozenset(g.name for g in self.graph.groups if g.name not in self._masks)
         alive = {g.name: np.ones(g.size, bool) for g in self.graph.groups}
@@ -214,18 +220,22 @@ class Masked:
         return [Event("kill", self.progress, count, self.cost())] if count else []
 
     # -- the choice ------------------------------------------------------------------------------
-    def plan(self, target: str | Target | None = None) -> Plan:
+    def plan(self, target: Given | None = None) -> Plan:
         """Freeze the choice: keep the living channels with an open gate.
 
         Args:
-            target: kill down to this size first (default: the one given to `wrap`, if any).
+            target: kill down to this size first (default: the one given to `wrap`, if any); of
+                parameters and MACs.
 
         Raises:
+            ConfigError: the target is of time.
             TargetError: the target is out of reach.
         """
         if target is not None:
             budget = budget_for(target, self.original, self.graph, self.masks, self._options)
-            if self._budget is None:
+            if self._budget is not None:
+                budget = replace(budget, units=self._budget.units)
+            else:
                 # What the scores closed in training is gone first; the budget decides on the rest.
                 for mask in self.masks.values():
                     mask.hold_open(decided(mask, least=self._options["min_channels"]))
@@ -367,7 +377,8 @@ class Masked:
     # -- saving ----------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
         """Return what the generator's own state dict does not hold, as JSON-ready values."""
-        return State(self.progress, self.original, self.history, self.cut_errors).to_json()
+        known = budget_to(self._budget)
+        return State(self.progress, self.original, self.history, self.cut_errors, known).to_json()
 
     def load_state_dict(
         self,
@@ -385,6 +396,8 @@ class Masked:
         """
         saved = State.from_json(state)
         saved.check_fits(self.original, self.history)
+        budget = budget_from(self._budget, saved.measured)
         if saved.history is not None:
             self._operate(saved.history, optimizers, copies)
+        self._budget = budget
         self.progress, self.cut_errors = saved.progress, list(saved.cut_errors)

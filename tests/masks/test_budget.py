@@ -50,7 +50,7 @@ def test_targets_are_read(text: str, kind: str, fraction: float) -> None:
     ("text", "words"),
     [
         ("small", "write params="),
-        ("latency=2x", "is not one of params, macs"),
+        ("speed=2x", "is not one of params, macs, latency"),
         ("params=..", "is not a number"),
         ("params=0.5x", "at least 1x"),
         ("params=0", "above 0 and at most 1"),

@@ -51,6 +51,61 @@ def test_blocks_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch):
     assert prdc(real, fake) == whole
 
 
+def by_differences(real: torch.Tensor, fake: torch.Tensor, k: int) -> module.PRDC:
+    """The four figures from exact differences of all pairs at once."""
+    real, fake = real.double(), fake.double()
+    far = "donot_use_mm_for_euclid_dist"
+    balls = [torch.cdist(s, s, compute_mode=far).kthvalue(k + 1).values for s in (real, fake)]
+    between = torch.cdist(real, fake, compute_mode=far)
+    inside = between < balls[0][:, None]
+    return module.PRDC(
+        precision=float(inside.any(0).double().mean()),
+        recall=float((between < balls[1][None]).any(1).double().mean()),
+        density=int(inside.sum()) / (k * len(fake)),
+        coverage=float(inside.any(1).double().mean()),
+    )
+
+
+def twins(seed: int, offset: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points on a grid far from zero: many distances are equal, and rows occur many times."""
+    rng = torch.Generator().manual_seed(seed)
+    real, fake = (torch.randint(0, 4, (300, 6), generator=rng).double() for _ in range(2))
+    return real + offset, fake + offset
+
+
+CASES = {
+    "wide": (normal(20, 400, 512), normal(21, 350, 512) * 1.02),
+    "twins": twins(0, 0.0),
+    "twins far from zero": twins(1, 1e4),
+    "one far outlier": (torch.cat([normal(22, 300), normal(23, 1) * 1e6]), normal(24, 300)),
+    "huge": (normal(25, 200) * 1e150, normal(26, 200) * 1.1e150),
+    "tiny": (normal(27, 200) * 1e-60, normal(28, 200) * 1.1e-60),
+    "thirty twins of all": (normal(29, 10).repeat(30, 1), normal(30, 200)),
+    "all inside": (normal(31, 200), normal(32, 200) * 1e-3),
+    "float32": (normal(33, 200).float(), normal(34, 200).float()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_matrix_products_give_the_figures_of_exact_differences(case: str):
+    real, fake = CASES[case]
+    assert prdc(real, fake) == by_differences(real, fake, 5)
+    assert prdc(real, real.clone()) == by_differences(real, real.clone(), 5)
+    far = torch.cdist(real.double(), real.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    wanted = far.kthvalue(6).values
+    assert torch.allclose(module.neighbour_radii(real, 5), wanted, rtol=1e-14, atol=0)
+
+
+def test_a_coarser_product_is_not_trusted():
+    real, fake = CASES["wide"]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert prdc(real, fake) == by_differences(real, fake, 5)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_the_same_set_scores_full_marks():
     features = normal(2, 200)
     found = prdc(features, features)

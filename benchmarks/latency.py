@@ -1,0 +1,214 @@
+"""What a cut in MACs brings in time: six networks, batch 1 and 16, two engines, two roundings.
+
+    python -m benchmarks.latency               # about 8 minutes on one thread
+    python -m benchmarks.latency --compiled    # torch.compile as well: many minutes more
+    python -m benchmarks.latency --only dcgan64 --targets
+
+Every network is cut to 4x fewer MACs, once channel by channel and once with ``round_to: auto``. The
+whole and both cut networks are timed by turns in one process, so that a ratio is of one machine at
+one time. Writes `benchmarks/results/latency.json` and the tables of `docs/speed.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import gancompress as gc
+from benchmarks import record
+from benchmarks.speed_networks import DCGAN, StyleGAN2
+from gancompress.errors import GancompressError
+from gancompress.models import BigGANConfig, BigGANGenerator, HiFiGANConfig, HiFiGANGenerator
+from gancompress.models.superres import RRDBNet
+from gancompress.models.translation import ResnetGenerator
+from gancompress.target import Setting
+from gancompress.timing.network import seconds_of, settled
+
+DOCUMENT = record.ROOT / "docs" / "speed.md"
+TIMES = 4  # fewer MACs
+BATCHES = (1, 16)
+MET = 0.1  # a latency target is met within
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and its inputs; sizes are those that one thread can do, and in the table."""
+
+    name: str
+    size: str
+    build: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]
+
+
+def biggan() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """Return BigGAN of 32 px and two inputs."""
+    net = BigGANGenerator(BigGANConfig.fashion32())
+    return net, net.sample_inputs(2, torch.Generator().manual_seed(0))
+
+
+def pictures(size: int) -> tuple[Tensor]:
+    """Return two pictures of noise."""
+    return (torch.rand(2, 3, size, size) * 2 - 1,)
+
+
+SUBJECTS = (
+    Subject("biggan32", "fashion32, 32 px", biggan),
+    Subject("dcgan64", "ngf 64, 64 px", lambda: (DCGAN(), (torch.randn(2, 100, 1, 1),))),
+    Subject(
+        "cyclegan128",
+        "ngf 32, 9 blocks, 64 px",
+        lambda: (ResnetGenerator(ngf=32, norm="instance", use_dropout=False), pictures(64)),
+    ),
+    Subject("rrdb", "3 blocks, 24 -> 96 px", lambda: (RRDBNet(num_block=3), pictures(24))),
+    Subject("stylegan2", "64 channels, 64 px", lambda: (StyleGAN2(), (torch.randn(2, 64),))),
+    Subject(
+        "hifigan",
+        "V2, 16 frames",
+        lambda: (HiFiGANGenerator(HiFiGANConfig.v2()), (torch.randn(2, 80, 16),)),
+    ),
+)
+
+
+def cut_networks(net: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Any]:
+    """Return the network cut to the target with both roundings, and their ratios of MACs."""
+    found: dict[str, Any] = {}
+    for rounding in (1, "auto"):
+        masked = gc.wrap(net, example, target=f"macs={TIMES}x", round_to=rounding)
+        masked.advance(1.0)
+        units = sorted(set(masked.budget.units.values())) if masked.budget is not None else []
+        whole, small = masked.original, masked.cost()
+        found[str(rounding)] = {
+            "network": masked.prune(check=False),
+            "macs": whole.macs / small.macs,
+            "params": whole.params / small.params,
+            "units": units,
+        }
+        masked.unwrap()
+    return found
+
+
+def measured(subject: Subject, engines: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+    """Return a row for each engine and batch."""
+    torch.manual_seed(0)
+    net, example = subject.build()
+    net.eval()
+    cut = cut_networks(net, example)
+    networks = [net, *(c["network"] for c in cut.values())]
+    rows = []
+    for engine in engines:
+        for batch in BATCHES:
+            setting = settled(Setting("cpu", batch, engine))
+            row: dict[str, Any] = {
+                "network": subject.name, "size": subject.size, "engine": engine, "batch": batch,
+            }  # fmt: skip
+            try:
+                whole, *small = seconds_of(networks, (example, {}), 2, setting, seconds=seconds)
+            except GancompressError as error:
+                rows.append({**row, "status": "failed", "detail": str(error)[:300]})
+                continue
+            row["ms"] = round(whole * 1e3, 3)
+            for (name, how), took in zip(cut.items(), small, strict=True):
+                speed = whole / took
+                row[f"macs_{name}"] = round(how["macs"], 3)
+                row[f"speed_{name}"] = round(speed, 3)
+                row[f"share_{name}"] = round(speed / how["macs"], 3)
+            row["units"] = cut["auto"]["units"]
+            rows.append(row)
+    return rows
+
+
+def on_target(subject: Subject, engine: str, batch: int) -> dict[str, Any]:
+    """Return how near ``latency=2x`` comes: predicted at wrap, measured after the cut."""
+    torch.manual_seed(0)
+    net, example = subject.build()
+    net.eval()
+    row: dict[str, Any] = {"network": subject.name, "engine": engine, "batch": batch}
+    begin = time.process_time()
+    try:
+        masked = gc.wrap(
+            net, example, target=f"latency=2x@cpu,batch={batch},engine={engine}", round_to="auto"
+        )
+    except GancompressError as error:
+        return {**row, "status": "refused", "detail": str(error)[:300]}
+    row["wrap_s"] = round(time.process_time() - begin, 1)
+    masked.advance(1.0)
+    row["macs"] = round(masked.original.macs / masked.cost().macs, 2)
+    small = masked.prune(check=False)
+    masked.unwrap()
+    setting = settled(Setting("cpu", batch, engine))
+    whole, took = seconds_of([net, small], (example, {}), 2, setting, seconds=1.0)
+    return {**row, "speed": round(whole / took, 3), "met": abs(whole / took / 2 - 1) <= MET}
+
+
+def tables(rows: Sequence[dict[str, Any]], goals: Sequence[dict[str, Any]]) -> str:
+    """Return the two tables of the page."""
+    lines = []
+    for r in rows:
+        start = [f"{r['network']} ({r['size']})", r["engine"], r["batch"]]
+        if "status" in r:
+            lines.append([*start, r["status"], *[""] * 5])
+            continue
+        one, auto = ([f"{r[f'speed_{n}']:.2f}x", f"{r[f'share_{n}']:.2f}"] for n in ("1", "auto"))
+        units = ", ".join(map(str, r["units"])) or "1"
+        lines.append([*start, f"{r['ms']:.2f}", f"{r['macs_1']:.2f}x", *one, *auto, units])
+    head = ["network", "engine", "batch", "ms, whole", "MACs", "round_to 1", "of the MAC cut",
+            "round_to auto", "of the MAC cut", "steps"]  # fmt: skip
+    text = record.table(head, lines)
+    if goals:
+        said = [
+            [g["network"], g["engine"], g["batch"], g.get("wrap_s"),
+             f"{g['macs']:.2f}x" if "macs" in g else None,
+             f"{g['speed']:.2f}x" if "speed" in g else g.get("status")]
+            for g in goals
+        ]  # fmt: skip
+        head = ["network", "engine", "batch", "wrap, s", "MACs", "measured (asked: 2x)"]
+        text += "\n" + record.table(head, said)
+    return text
+
+
+def main() -> None:
+    """Measure, and write the result and the page unless only some networks were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[s.name for s in SUBJECTS])
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--targets", action="store_true", help="latency=2x as well")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of timing, a row")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    engines = ["eager", "onnxruntime", *(["compiled"] if options.compiled else [])]
+    rows, goals = [], []
+    begin = time.process_time()
+    for subject in SUBJECTS:
+        if subject.name not in options.only:
+            continue
+        rows += measured(subject, engines, options.seconds)
+        if options.targets:
+            goals += [on_target(subject, engine, 4) for engine in engines[:2]]
+        for row in (*rows[-len(engines) * len(BATCHES) :], *goals[-2:]):
+            print(row, flush=True)
+    if set(options.only) != {s.name for s in SUBJECTS}:
+        return
+    data = {
+        "benchmark": f"time against MACs, cut to macs={TIMES}x by magnitude",
+        **record.protocol(0, ("onnxruntime",)),
+        "cpu_s": round(time.process_time() - begin),
+        "rows": rows,
+        "targets": goals,
+    }
+    text = (
+        f"Torch {data['versions']['torch']}, onnxruntime {data['versions'].get('onnxruntime')}, "
+        f"{data['machine']}, threads: {data['threads']}. Shortest of several calls, by turns; on "
+        "one thread in processor time.\n\n" + tables(rows, goals)
+    )
+    record.write(record.RESULTS / "latency.json", data)
+    record.place(DOCUMENT, "latency", text)
+
+
+if __name__ == "__main__":
+    main()

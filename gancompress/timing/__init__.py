@@ -1,0 +1,1 @@
+"""How long a generator takes on this machine: measured operators, predictions at any widths."""

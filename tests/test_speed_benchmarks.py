@@ -1,0 +1,57 @@
+"""The scripts of docs/speed.md: networks run, rows become tables, a GPU may be absent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gancompress as gc
+from benchmarks import big, gpu
+from benchmarks import latency as bench
+from benchmarks.speed_networks import DCGAN, StyleGAN2
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
+def test_the_networks_written_down_here_can_be_cut_exactly(name: str) -> None:
+    net = DCGAN(4).eval() if name == "dcgan" else StyleGAN2(8, 8, 16).eval()
+    z = torch.randn(2, 100, 1, 1) if name == "dcgan" else torch.randn(2, 8)
+    masked = gc.wrap(net, z, target="macs=2x")
+    masked.advance(1.0)
+    small = masked.prune()
+    assert masked.verification is not None
+    assert masked.verification.passed
+    assert small(z).shape == net(z).shape
+
+
+def test_rows_become_a_table_with_failures_told() -> None:
+    row = {
+        "network": "a", "size": "s", "engine": "eager", "batch": 1, "ms": 2.0, "macs_1": 4.0,
+        "speed_1": 2.0, "share_1": 0.5, "macs_auto": 4.1, "speed_auto": 3.0, "share_auto": 0.73,
+        "units": [8],
+    }  # fmt: skip
+    bad = {
+        "network": "b", "size": "s", "engine": "compiled", "batch": 1, "status": "failed",
+        "detail": "x",
+    }  # fmt: skip
+    goal = {"network": "a", "engine": "eager", "batch": 4, "status": "refused", "detail": "y"}
+    text = bench.tables([row, bad], [goal])
+    assert "| a (s) | eager | 1 | 2.00 | 4.00x | 2.00x | 0.50 | 3.00x | 0.73 | 8 |" in text
+    assert "failed" in text
+    assert "refused" in text
+
+
+def test_big_networks_tell_what_was_not_run() -> None:
+    text = big.table([{"network": "vae", "status": "not run", "detail": "needs diffusers"}])
+    assert "not run: needs diffusers" in text
+    for name, one in big.NETWORKS.items():
+        if not one.needs:
+            with torch.device("meta"):
+                assert sum(p.numel() for p in one.build().parameters()) > 5e6, name
+
+
+def test_without_a_gpu_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main() == gpu.NO_GPU
+    assert "No GPU here" in capsys.readouterr().err
