@@ -24,6 +24,7 @@ from gancompress.modules.undisturbed import undisturbed
 from gancompress.surgery.numeric_check import follows_input, vetted_trace
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.transaction import all_or_nothing
+from gancompress.wrapping.state import shared
 from gancompress.wrapping.targets import budget_for
 
 
@@ -76,7 +77,8 @@ def set_up(
     chosen = {n for n in chosen if graph[n].readers or graph[n].silencers}
     original, budget = graph.cost(), None
     if options["target"] is not None:
-        budget = budget_for(options["target"], original, graph, chosen, options, generator)
+        made = budget_for(options["target"], original, graph, chosen, options, generator)
+        budget = shared(made)
     tensors = raw_tensors(generator)
     masks = {}
     for group in (g for g in graph.groups if g.name in chosen):

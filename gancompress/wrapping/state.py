@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ from gancompress.errors import CheckpointError
 from gancompress.graph.groups import Cost
 from gancompress.graph.plan import Plan
 from gancompress.masks.budget import Budget
+from gancompress.modules.ranks import bytes_of_first, world
 from gancompress.timing.times import Times
 
 
@@ -97,3 +99,14 @@ def budget_from(budget: Budget | None, measured: Mapping[str, Any] | None) -> Bu
     swap = dict(zip(now, found, strict=True))
     targets = [swap.get(t, t) for t in budget.targets]
     return replace(budget, target=targets[0], others=tuple(targets[1:]), times=found, units=units)
+
+
+def shared(budget: Budget | None) -> Budget | None:
+    """Return ``budget`` with what rank 0 has measured for it: times differ from rank to rank.
+
+    Every rank calls it, as every rank wraps. Where nothing was measured, nothing is sent.
+    """
+    measured = budget_to(budget)
+    if measured is None or world() == 1:
+        return budget
+    return budget_from(budget, json.loads(bytes_of_first(json.dumps(measured).encode(), "times")))
