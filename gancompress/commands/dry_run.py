@@ -53,6 +53,7 @@ def predict(subject: Subject, recipe: Recipe) -> Prediction:
             network,
             example=example,
             target=recipe.target,
+            allocation=recipe.allocation,
             round_to=recipe.round_to,
             min_channels=recipe.min_channels,
             site=recipe.site,

@@ -61,6 +61,7 @@ class ChannelMask(nn.Module):
         # Python mirrors: reading a scalar tensor in each forward would stall an accelerator.
         self._progress, self._settled, self._whole = 0.0, False, False
         self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
+        self.lent: tuple[Any, ...] = ()  # see `gancompress.masks.lent_weights`
 
     def extra_repr(self) -> str:
         """Show name, living channels and relaxation."""

@@ -229,6 +229,11 @@ class Recipe(_Strict):
         default=Weighted(name="cost", weight=0.0), description="pressure on masks"
     )
     importance: Named = Field(default=Named(name="scores"), description="which channel goes first")
+    allocation: Named | None = Field(
+        default=None,
+        description="how many channels each group gives (registry: allocation); null: by value for "
+        "the cost saved",
+    )
     schedule: Schedule = Field(default=Schedule(), description="how fast the budget falls")
     shrink: Shrink = Field(default=Shrink(), description="live shrink")
     mask_lr: Annotated[float, Field(ge=0.0, le=10.0)] = Field(

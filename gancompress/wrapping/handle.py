@@ -19,6 +19,7 @@ from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget
 from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
 from gancompress.masks.importance import checked
+from gancompress.masks.lent_weights import lend
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.schedule import build_schedule
 from gancompress.masks.sensitivity import mean_over_ranks, observe
@@ -138,7 +139,8 @@ class Masked:
         total = max(float(getattr(self.original, kind)) * batch, 1)
         by_name = {g.name: float(price[i]) / total for i, g in enumerate(self.graph.groups)}
         masks = list(self.masks.values())
-        return self._options["penalty"](masks, [by_name[m.name] for m in masks])
+        with lend(masks, self.graph, self.generator, self._options["lends"]):
+            return self._options["penalty"](masks, [by_name[m.name] for m in masks])
 
     def _widths(self) -> dict[str, int]:
         widths = self.graph.widths
@@ -197,7 +199,9 @@ class Masked:
         alive.update({n: m.alive.cpu().numpy().copy() for n, m in self._masks.items()})
         value = {g.name: np.ones(g.size) for g in self.graph.groups}
         value.update(mean_over_ranks(self.importance(), next(self.parameters())))
-        killed = self._budget.kill(self.graph, alive, value, allowed, fixed)
+        order = self._options["allocation"]
+        keys = None if order is None else order(self.graph, value, alive)
+        killed = self._budget.kill(self.graph, alive, value, allowed, fixed, keys)
         for name, channels in killed.items():
             self._masks[name].kill(torch.from_numpy(channels))
         count = sum(len(k) for k in killed.values())
