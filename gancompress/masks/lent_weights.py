@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,20 +10,18 @@ from torch import Tensor, nn
 
 from gancompress.graph.groups import ChannelGraph
 from gancompress.masks.mask import ChannelMask
-from gancompress.surgery.raw_tensors import raw_tensors
 
 
 @contextmanager
 def lend(
-    masks: Sequence[ChannelMask], graph: ChannelGraph, generator: nn.Module, wanted: bool
+    masks: Sequence[ChannelMask], graph: ChannelGraph, tensors: Mapping[str, Tensor]
 ) -> Iterator[None]:
-    """Give each mask, where ``wanted``, its channels' parameters in ``lent`` for a while (ours).
+    """Give each mask its channels' parameters, of ``tensors`` by name, for a while (ours).
 
-    They are raw: before gates and norms of weights. Only for a while, since a copy of a generator
-    copies its masks and what these hold.
+    Only for a while, since a copy of a generator copies its masks and what these hold. Without
+    ``tensors`` nothing is lent.
     """
-    tensors = raw_tensors(generator) if wanted else {}
-    for mask in masks if wanted else ():
+    for mask in masks if tensors else ():
         mask.lent = tuple(
             (name, dim, torch.from_numpy(index).to(tensors[name].device), tensors[name])
             for (name, dim), index in graph[mask.name].slots.items()

@@ -33,6 +33,14 @@ DISTILLERS = Registry(
     "distiller", "gancompress.distill.strategies", around="gancompress.distill",
     symbol="DISTILLERS", given=("context",), factory=True, reserved=("weight",),
 )  # fmt: skip
+SCORES = Registry(
+    "score", "gancompress.training.scores", around="gancompress.training",
+    symbol="SCORES", given=("look",),
+)  # fmt: skip
+COMPANIONS = Registry(
+    "companion", "gancompress.training.companions", around="gancompress.training",
+    symbol="COMPANIONS", given=("company",), factory=True,
+)  # fmt: skip
 ADVERSARIAL = Registry(
     "adversarial loss", "gancompress.training.adversarial", around="gancompress.training",
     symbol="ADVERSARIAL", factory=True, reserved=("loss", "weight"),

@@ -22,7 +22,7 @@ _BESIDE = {
 }
 _LISTS = {
     "distill": "distiller", "augment": "augmentation", "losses": "loss",
-    "regularisers": "regulariser",
+    "regularisers": "regulariser", "companions": "companion",
 }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def _entries(data: Mapping[str, Any]) -> Iterator[tuple[str, Place, dict[str, An
         yield "adversarial loss", ("adversarial",), {
             **options, "name": adversarial.get("loss", "hinge"),
         }  # fmt: skip
-    for key in ("task", "allocation"):
+    for key in ("task", "allocation", "score"):
         if data.get(key) is not None:
             yield key, (key,), _spec(data[key], set(), None)
     for key, kind in _LISTS.items():

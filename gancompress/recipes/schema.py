@@ -76,6 +76,11 @@ class FeatureMatching(_Strict):
     weight: Weight = Field(
         default=0.0, description="factor of this term in the generator's loss; 0: off"
     )
+    to: Literal["wanted", "teacher"] = Field(
+        default="wanted",
+        description="wanted: the output that the task wants; teacher: the teacher's for the same "
+        "input",
+    )
     taps: tuple[str, ...] | None = Field(
         default=None,
         description="layers of the discriminator, by path; null: the features that it returns "
@@ -228,6 +233,11 @@ class Recipe(_Strict):
     penalty: Weighted = Field(
         default=Weighted(name="cost", weight=0.0), description="pressure on masks"
     )
+    score: Named | None = Field(
+        default=None,
+        description="what the mask scores begin with (registry: score), computed before the first "
+        "step; null: the norm of each channel's weights",
+    )
     importance: Named = Field(default=Named(name="scores"), description="which channel goes first")
     allocation: Named | None = Field(
         default=None,
@@ -268,6 +278,10 @@ class Recipe(_Strict):
     )
     feature_matching: FeatureMatching = Field(
         default=FeatureMatching(), description="feature matching; for tasks that want an output"
+    )
+    companions: tuple[Named, ...] = Field(
+        default=(),
+        description="what acts before and after the two updates of each step (registry: companion)",
     )
     augment: tuple[Augment, ...] = Field(
         default=(), description="differentiable augmentation of real and fake images alike"
@@ -337,6 +351,10 @@ class Recipe(_Strict):
             raise ValueError("kind train has no teacher: no target and no distill")
         if self.kind != "prune" and (self.finetune_steps or self.shrink != Shrink()):
             raise ValueError("finetune_steps and shrink belong to kind prune")
+        if self.kind != "prune" and (self.score or self.allocation):
+            raise ValueError("score and allocation choose channels of masks: kind prune")
+        if self.kind == "train" and self.feature_matching.to == "teacher":
+            raise ValueError("feature_matching.to is teacher, and kind train has no teacher")
         self._check_student()
         if self.steps + self.finetune_steps < 1 and not self.student.reconstruct:
             raise ValueError("steps must be at least 1")

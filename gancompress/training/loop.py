@@ -23,6 +23,7 @@ from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import RECORD, recorded
 from gancompress.training.checkpoint import Checkpoint
+from gancompress.training.companion import Moment
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
@@ -113,7 +114,7 @@ def train(
         device=device,
         earlier=None if run is None or resume is None else recorded(run.path),
     )
-    arithmetic = people.arithmetic
+    arithmetic, companions = people.arithmetic, people.companions
 
     with contextlib.ExitStack() as stack:
         stack.callback(people.release)
@@ -138,7 +139,9 @@ def train(
             state.set_learning_rates(recipe, factor * 0.5**state.rollbacks)
 
             # The two updates. What is not finite leaves no trace.
-            guard, figures = BufferGuard(*state.networks()), Figures()
+            progress, figures = min(state.step / max(steps, 1), 1.0), Figures()
+            companions.before(Moment(state, progress, log, figures))
+            guard = BufferGuard(*state.networks())
             made = update.discriminator(state, figures)
             sound = made is not None and update.generator(state, made, figures)
             if not recovery.goes_on(sound, guard, state, log):
@@ -147,7 +150,9 @@ def train(
 
             # Masks: kill down to what the schedule allows now. Then the moving average, which
             # follows the masks. Then, at its events, live shrink.
-            state.advance(min(state.step / steps, 1.0))
+            progress = min(state.step / steps, 1.0)
+            companions.after(Moment(state, progress, log, figures, sound))
+            state.advance(companions.pace(progress))
             if sound:
                 state.average(recipe.ema.decay if state.step > recipe.ema.start else 0.0)
             was_cut = shrink_if_due(recipe, state, steps, log)
@@ -250,6 +255,7 @@ def start_state(
         regularisers=people.regularisers,
     )
     state.plan, state.verified = people.plan, people.verified
+    state.companions = people.companions
     if found is not None:
         state.resume(found.step, found.parts, found.state)
         log.resume(state.step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from gancompress.training.optimizer_state import (
 from gancompress.training.recovery import finite_tensors
 from gancompress.training.regularisation import Regularisers
 from gancompress.wrapping import Masked
+
+if TYPE_CHECKING:
+    from gancompress.training.companion import Companions
 
 Parts = dict[str, dict[str, Tensor]]
 
@@ -52,6 +55,7 @@ class TrainState:
         rollbacks: how often the run went back to an earlier state; part of every random stream.
         plan: what was cut for good, ``verified`` how exactly, ``size`` what it costs now.
         masks_at_rest: the masks' state once they are gone.
+        companions: what acts beside the updates, with tensors of its own.
     """
 
     generator: nn.Module
@@ -68,6 +72,7 @@ class TrainState:
     verified: dict[str, Any] | None = None
     size: dict[str, int] = field(default_factory=dict[str, int])
     masks_at_rest: dict[str, Any] | None = None
+    companions: Companions | None = None
 
     @classmethod
     def gather(
@@ -290,6 +295,8 @@ class TrainState:
             parts["regularisers"] = dict(self.regularisers.state_dict())
         if len(self.distillation):
             parts["lessons"] = self.distillation.state_dict()
+        if self.companions is not None and (held := self.companions.tensors()):
+            parts["companions"] = held
         for name, optimizer in self.optimizers.items():
             parts[f"optim-{name}"] = optimizer_state(optimizer, self.named_parameters())
         return parts
@@ -316,6 +323,8 @@ class TrainState:
                 ) from error
         if len(self.distillation):
             self.distillation.load_state_dict(parts.get("lessons", {}))
+        if self.companions is not None:
+            self.companions.restore(parts.get("companions", {}))
         for name, optimizer in self.optimizers.items():
             saved = dict(parts.get(f"optim-{name}", {}))
             load_optimizer_state(optimizer, self.named_parameters(), saved)

@@ -139,7 +139,8 @@ class Masked:
         total = max(float(getattr(self.original, kind)) * batch, 1)
         by_name = {g.name: float(price[i]) / total for i, g in enumerate(self.graph.groups)}
         masks = list(self.masks.values())
-        with lend(masks, self.graph, self.generator, self._options["lends"]):
+        tensors = raw_tensors(self.generator) if self._options["lends"] else {}
+        with lend(masks, self.graph, tensors):
             return self._options["penalty"](masks, [by_name[m.name] for m in masks])
 
     def _widths(self) -> dict[str, int]:
