@@ -190,8 +190,8 @@ def chosen_words(entry: Entry, label: str) -> Words:
     found = json.loads(path.read_text()) if path.is_file() else {}
     if label not in found:
         raise ConfigError(
-            f"run {label!r} takes what was tuned in {entry.chosen!r}, and nothing was chosen for it "
-            f"yet: run that experiment, then `python benchmarks/choose.py {entry.chosen}`"
+            f"run {label!r} takes what was tuned in {entry.chosen!r}, and nothing was chosen for "
+            f"it yet: run that experiment, then `python benchmarks/choose.py {entry.chosen}`"
         )
     return tuple(found[label]["overrides"])
 

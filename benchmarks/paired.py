@@ -1,4 +1,4 @@
-"""What may be said of two methods: paired differences, an interval, a test, and one of three words."""
+"""What may be said of two methods: paired differences, an interval, a test, one of three words."""
 
 from __future__ import annotations
 
