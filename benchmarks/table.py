@@ -241,6 +241,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="*", default=["full", "compare", "ablation"])
+    parser.add_argument("--tables-only", action="store_true", help="leave README and pictures")
     options = parser.parse_args(words)
     shown = []
     for name in options.experiments:
@@ -253,12 +254,12 @@ def main(words: Sequence[str] | None = None) -> None:
         said = verdict(rows, ours)
         text = f"{protocol_of(experiment, rows)}\n{as_table(rows)}" + (f"\n{said}" if said else "")
         place(DOCUMENT, name, text)
-        if name == "compare":
+        if name == "compare" and not options.tables_only:
             picture(experiment, rows, PICTURES / "pareto.png")
         if name in ("full", "compare"):
             shown.append(text)
         print(f"{name}: {sum(len(row.results) for row in rows)} results in {DOCUMENT.name}")
-    if shown:
+    if shown and not options.tables_only:
         place_in_readme("\n".join(shown) + "\nMore: [docs/benchmarks.md](docs/benchmarks.md).\n")
 
 
