@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gancompress.training.loop import train as train
     from gancompress.wrapping import wrap as wrap
     from gancompress.wrapping.ratios import ratio_plan as ratio_plan
+    from gancompress.wrapping.search import search as search
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOMES = {
     "Plan": "gancompress.graph.plan",
     "random_plan": "gancompress.graph.plan",
     "ratio_plan": "gancompress.wrapping.ratios",
+    "search": "gancompress.wrapping.search",
     "second_opinion": "gancompress.graph.second_opinion",
     "cut": "gancompress.surgery.cut",
     "verify": "gancompress.surgery.verify",
@@ -59,6 +61,7 @@ __all__ = [
     "ratio_plan",
     "report",
     "save",
+    "search",
     "second_opinion",
     "to_graph",
     "trace",

@@ -208,6 +208,14 @@ class Masked:
         count = sum(len(k) for k in killed.values())
         return [Event("kill", self.progress, count, self.cost())] if count else []
 
+    def budget_of(self, target: str | Target) -> Budget:
+        """Return the budget of ``target`` under the rules that `wrap` was given.
+
+        Raises:
+            TargetError: it is out of reach.
+        """
+        return budget_for(target, self.original, self.graph, self.masks, self._options)
+
     # -- the choice ------------------------------------------------------------------------------
     def plan(self, target: str | Target | None = None) -> Plan:
         """Freeze the choice: keep the living channels with an open gate.
@@ -219,7 +227,7 @@ class Masked:
             TargetError: the target is out of reach.
         """
         if target is not None:
-            budget = budget_for(target, self.original, self.graph, self.masks, self._options)
+            budget = self.budget_of(target)
             if self._budget is None:
                 # What the scores closed in training is gone first; the budget decides on the rest.
                 for mask in self.masks.values():

@@ -14,6 +14,7 @@ from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError
 from gancompress.recipes.load import load_recipe, recipe_names
 from gancompress.recipes.schema import Recipe
+from gancompress.recipes.settings_table import settings_page
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
 from tests.recipes.test_methods import FIELD, METHODS
@@ -51,6 +52,14 @@ def test_every_shipped_method_has_a_row_and_a_card_that_names_its_deviations() -
         assert card.startswith(f"# `{name}`: ")
         assert "**Not as published**" in card
         assert "Source: " in card
+
+
+def test_the_settings_table_is_current_and_every_method_has_its_row() -> None:
+    written = (CARDS.parent / "methods.md").read_text("utf-8")
+    assert written == settings_page(), (
+        "write it again: python -m gancompress.recipes.settings_table > docs/methods.md"
+    )
+    assert all(f"| [{name}](methods/{name}.md) |" in written for name in NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
