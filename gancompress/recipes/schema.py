@@ -177,6 +177,20 @@ class Ema(_Strict):
     )
 
 
+class Pruner(_Strict):
+    """What torch-pruning's own pruner is asked for."""
+
+    importance: Literal["magnitude", "taylor", "lamp"] = Field(
+        default="magnitude",
+        description="its group magnitude (L2); its group Taylor, by the gradient of the mean "
+        "squared output; its LAMP",
+    )
+    together: bool = Field(
+        default=False,
+        description="one threshold for all layers (its global pruning) instead of one ratio",
+    )
+
+
 class Student(_Strict):
     """The network that learns, before any mask."""
 
@@ -190,6 +204,9 @@ class Student(_Strict):
         default="magnitude",
         description="of a narrow student: magnitude keeps the largest, the same share in every "
         "group; residual those whose loss the others can make up for least, where it costs most",
+    )
+    pruner: Pruner = Field(
+        default=Pruner(), description="how torch-pruning chooses, for student.init torch-pruning"
     )
     reconstruct: bool = Field(
         default=False,
@@ -377,6 +394,10 @@ class Recipe(_Strict):
             raise ValueError(
                 f"student.reconstruct needs a student that was cut from the teacher: student.init "
                 f"narrow or torch-pruning, not {student.init}"
+            )
+        if student.pruner != Pruner() and student.init != "torch-pruning":
+            raise ValueError(
+                f"student.pruner is for student.init torch-pruning, not for {student.init}"
             )
         if student.channels != "magnitude" and student.init not in ("narrow", "scratch"):
             raise ValueError(

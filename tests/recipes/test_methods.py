@@ -10,7 +10,7 @@ import gancompress as gc
 from gancompress.commands.dry_run import predict
 from gancompress.commands.resolve.subject import Subject
 from gancompress.data.inputs import InputSampler
-from gancompress.errors import GraphError, TargetError
+from gancompress.errors import ConfigError, GraphError, TargetError
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
@@ -169,6 +169,22 @@ def test_torch_pruning_keeps_the_teachers_own_weights_in_equal_shares() -> None:
     mine = dict(small.named_parameters())["blocks.0.0.conv1.bias"].tolist()
     assert set(mine) <= set(theirs)
     assert count(small) < count(generator)
+
+
+@pytest.mark.parametrize("pruner", ["taylor, together: true", "lamp, together: false"])
+def test_torch_pruning_at_its_best_reaches_the_target_too(pruner: str) -> None:
+    generator = biggan()[0]
+    example = generator.sample_inputs(2, torch.Generator().manual_seed(0))
+    word = f"student={{init: torch-pruning, pruner: {{importance: {pruner}}}}}"
+    small, plan, verified = narrow_student(
+        generator, example, tiny("torch-pruning", "target=params=2x", word)
+    )
+    assert verified["passed"]
+    assert 0.85 * count(generator) / 2 <= count(small) <= count(generator) / 2
+    plain = narrow_student(generator, example, tiny("torch-pruning", "target=params=2x"))[1]
+    assert plan.keep != plain.keep
+    with pytest.raises(ConfigError, match="for student.init torch-pruning, not for narrow"):
+        tiny("torch-pruning", "student={init: narrow, pruner: {importance: taylor}}")
 
 
 def test_torch_pruning_says_what_it_cannot_do() -> None:
