@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gancompress.errors import ConfigError
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import same_call
+from gancompress.modules.undisturbed import undisturbed
 from gancompress.training.companion import COMPANIONS, Companion, Company, Moment
 from gancompress.training.losses import ADVERSARIAL, AdversarialLoss
 from gancompress.training.recovery import finite_step
@@ -108,8 +109,9 @@ class Gates(Companion):
         recipe, task, batch = company.recipe, company.task, company.batch(draw)
         loss: AdversarialLoss = ADVERSARIAL.bind(recipe.adversarial.plugin)()
         real = company.real(draw)
-        with torch.no_grad():
+        with undisturbed(moment.state.ema):
             made = task.shown(batch, task.output(batch.run(moment.state.ema)).float())
+        with torch.no_grad():
             taught = task.shown(batch, task.output(batch.run(company.teacher)).float())
             judge = judge_of(self._reference[0], recipe.augment, draw.rng)
             reals, fakes = judge(real), judge(taught)
