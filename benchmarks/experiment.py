@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from benchmarks.record import ROOT
+from benchmarks.frozen import check_seeds
+from benchmarks.record import RESULTS, ROOT
 from gancompress import assets
 from gancompress.errors import ConfigError
 from gancompress.recipes.load import dump_recipe, load_recipe
@@ -19,6 +20,7 @@ from gancompress.recipes.strict_yaml import parse_yaml
 
 FOLDER = ROOT / "benchmarks" / "experiments"
 Words = tuple[str, ...]
+CHOSEN = "chosen.json"
 # Numbers are comparable only between runs on the same of these.
 INPUTS = ("teacher_g.safetensors", "teacher_d.safetensors", "classifier.safetensors")
 
@@ -32,6 +34,21 @@ class Entry(_Strict):
 
     recipe: str = Field(description="name of a shipped recipe, or path of a .yaml file")
     overrides: Words = Field((), description="key=value, after those of the experiment")
+    chosen: str | None = Field(
+        None, description="experiment of stage tuning whose best setting of this label is taken"
+    )
+    as_shipped: bool = Field(
+        False, description="the recipe's own length; seen images may differ from the other runs'"
+    )
+
+
+class Grid(_Strict):
+    """The tuning budget of every method: all combinations of these."""
+
+    lr: Annotated[tuple[float, ...], Field(min_length=1, description="of the generator")]
+    distill: Annotated[
+        tuple[float, ...], Field(min_length=1, description="factors on all distillers' weights")
+    ]
 
 
 class Experiment(_Strict):
@@ -39,7 +56,14 @@ class Experiment(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     summary: str
+    stage: Literal["tuning", "reporting", "earlier"] = Field(
+        "earlier", description="what its seeds are for; see docs/protocol.md"
+    )
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    grid: Grid | None = Field(None, description="settings that each run is tried with")
+    samples: Annotated[int, Field(ge=0)] = Field(
+        0, description="samples measured against images that no student trained on; 0: none"
+    )
     n: Annotated[int, Field(ge=100, description="samples, and reference images, of the metrics")]
     steps: Annotated[int, Field(ge=1, description="generator steps of every run")]
     finetune: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -77,6 +101,8 @@ class Job:
         what = [dump_recipe(self.recipe), self.experiment.n, self.seed, inputs_hash()]
         if self.experiment.data != "embedded":
             what.append(self.experiment.data)
+        if self.experiment.samples:
+            what.append(self.experiment.samples)
         asked = json.dumps(what)
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
@@ -112,14 +138,18 @@ def jobs(experiment: Experiment) -> list[Job]:
     """Return every run of ``experiment``, seed by seed.
 
     Raises:
-        ConfigError: a recipe is wrong, or two runs would not see equally many images.
+        ConfigError: a recipe is wrong, two runs would not see equally many images, or the seeds are
+            not of the experiment's stage.
     """
+    check_seeds(experiment.stage, experiment.seeds, experiment.name)
     made = [
-        Job(experiment, label, seed, _resolved(experiment, entry, seed))
+        Job(experiment, label, seed, _resolved(experiment, label, entry, seed))
         for seed in experiment.seeds
-        for label, entry in experiment.runs.items()
+        for label, entry in entries(experiment).items()
     ]
     for job in made[1:]:
+        if entries(experiment)[job.label].as_shipped:
+            continue
         for what, own, first in (
             ("images", job.images, made[0].images),
             ("discriminator.steps", *(j.recipe.discriminator.steps for j in (job, made[0]))),
@@ -132,7 +162,41 @@ def jobs(experiment: Experiment) -> list[Job]:
     return made
 
 
-def _resolved(experiment: Experiment, entry: Entry, seed: int) -> Recipe:
+def entries(experiment: Experiment) -> dict[str, Entry]:
+    """Return the runs by label: with a grid each run once a setting, ``label@lr,factor``."""
+    if experiment.grid is None:
+        return dict(experiment.runs)
+    found = {}
+    for label, entry in experiment.runs.items():
+        weights = [e.weight for e in load_recipe(entry.recipe, entry.overrides).distill]
+        for lr in experiment.grid.lr:
+            for factor in experiment.grid.distill:
+                words = [f"generator_optim.lr={lr}"]
+                words += [f"distill.{i}.weight={w * factor:.6g}" for i, w in enumerate(weights)]
+                own = (*entry.overrides, *words)
+                found[f"{label}@{lr:g},{factor:g}"] = entry.model_copy(update={"overrides": own})
+    return found
+
+
+def chosen_words(entry: Entry, label: str) -> Words:
+    """Return the overrides of the best setting of ``label`` in the experiment it was tuned in.
+
+    Raises:
+        ConfigError: nothing was chosen yet.
+    """
+    if entry.chosen is None:
+        return ()
+    path = RESULTS / entry.chosen / CHOSEN
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    if label not in found:
+        raise ConfigError(
+            f"run {label!r} takes what was tuned in {entry.chosen!r}, and nothing was chosen for "
+            f"it yet: run that experiment, then `python benchmarks/choose.py {entry.chosen}`"
+        )
+    return tuple(found[label]["overrides"])
+
+
+def _resolved(experiment: Experiment, label: str, entry: Entry, seed: int) -> Recipe:
     # A result travels with its protocol: no figure may depend on what ``auto`` finds.
     fixed = ("precision=bf16", "channels_last=true")
     kind = load_recipe(entry.recipe, (*experiment.overrides, *entry.overrides)).kind
@@ -141,5 +205,7 @@ def _resolved(experiment: Experiment, entry: Entry, seed: int) -> Recipe:
     if kind == "prune":
         length.append(f"finetune_steps={tail}")
     quiet = [f"seed={seed}", "sample_every=0", "checkpoint_every=0"]
+    if entry.as_shipped:
+        length = []
     words = [*fixed, *experiment.overrides, *length, *quiet, *entry.overrides]
-    return load_recipe(entry.recipe, words)
+    return load_recipe(entry.recipe, [*words, *chosen_words(entry, label)])

@@ -30,7 +30,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.experiment import Job, inputs_hash, jobs, read_experiment
+from benchmarks.experiment import Job, entries, inputs_hash, jobs, read_experiment
+from benchmarks.frozen import check_frozen, code_hash, protocol_hash, same_recipe
+from benchmarks.held_out import held_out_figures
 from benchmarks.record import RESULTS, protocol
 from gancompress.data.arrays import Dataset
 from gancompress.data.embedded import embedded
@@ -43,6 +45,8 @@ from gancompress.models.embedded import embedded_discriminator, embedded_generat
 from gancompress.training.loop import train
 
 LATENCY_BATCHES = (1, 32)
+# Results that do not say which teacher and classifier they are of are of these.
+INPUTS_OF_EARLIER = "831e128281968dff"
 
 
 def result_path(job: Job, results: Path = RESULTS) -> Path:
@@ -55,7 +59,28 @@ def state_of(job: Job, results: Path = RESULTS) -> str:
     path = result_path(job, results)
     if not path.is_file():
         return "missing"
-    return "done" if json.loads(path.read_text()).get("key") == job.key else "changed"
+    return "done" if holds(json.loads(path.read_text()), job) else "changed"
+
+
+def holds(known: dict[str, Any], job: Job) -> bool:
+    """Return whether a result is of ``job``: its key, or all that goes into the key, is the same.
+
+    A recipe that has gained a field with its neutral default has another key and is the same.
+    """
+    if known.get("key") == job.key:
+        return True
+    metrics = known.get("metrics", {})
+    inputs = known.get("inputs", INPUTS_OF_EARLIER)
+    asked = known.get("held_out", {}).get("samples", 0)
+    return (
+        inputs == inputs_hash()
+        and metrics.get("n") == job.experiment.n
+        and known.get("seed") == job.seed
+        and asked == job.experiment.samples
+        and ("fashion" if known.get("real_images", 2000) > 2000 else "embedded")
+        == job.experiment.data
+        and same_recipe(known.get("resolved"), job.recipe.model_dump(mode="json"))
+    )
 
 
 def figures(generator: nn.Module, n: int, seed: int, threads: int) -> dict[str, Any]:
@@ -98,6 +123,17 @@ def images_of(job: Job, folder: Path | None) -> Dataset:
     return fashion(folder)
 
 
+def held_out(generator: nn.Module, job: Job, folder: Path | None) -> dict[str, Any]:
+    """Return quality against images that no student trained on; empty where none is asked for."""
+    if not job.experiment.samples:
+        return {}
+    found = held_out_figures(
+        generator, InputSampler.of(generator), samples=job.experiment.samples, seed=job.seed,
+        folder=folder,
+    )  # fmt: skip
+    return {"held_out": _rounded(found)}
+
+
 def measure(job: Job, threads: int, side_by_side: int, data: Path | None = None) -> dict[str, Any]:
     """Train and measure one job; return its result."""
     torch.set_num_threads(threads)
@@ -123,6 +159,9 @@ def measure(job: Job, threads: int, side_by_side: int, data: Path | None = None)
         "label": job.label,
         "recipe": job.recipe.name,
         "key": job.key,
+        "inputs": inputs_hash(),
+        "code": code_hash(),
+        "protocol": protocol_hash() if job.experiment.stage == "reporting" else None,
         "overrides": [*job.experiment.overrides, *job.experiment.runs[job.label].overrides],
         "resolved": job.recipe.model_dump(mode="json"),
         **conditions,
@@ -133,6 +172,7 @@ def measure(job: Job, threads: int, side_by_side: int, data: Path | None = None)
         "evaluation_s": round(time.perf_counter() - start, 1),
         "verified": done.verified,
         **found,
+        **held_out(student, job, data),
         "last": _rounded(done.history[-1]),
         "teacher": teacher_figures(job.experiment.n, job.seed, threads),
     }
@@ -209,9 +249,10 @@ def main(words: Sequence[str] | None = None) -> None:
     asked: list[tuple[Job, str]] = []
     for source in options.experiments:
         experiment = read_experiment(source)
-        unknown = [label for label in options.only if label not in experiment.runs]
+        labels = entries(experiment)
+        unknown = [label for label in options.only if label not in labels]
         if unknown:
-            known = ", ".join(experiment.runs)
+            known = ", ".join(labels)
             raise SystemExit(f"{experiment.name} has no run {unknown[0]!r}; it has: {known}")
         asked += [(job, source) for job in jobs(experiment)]
     if options.one:
@@ -230,6 +271,8 @@ def main(words: Sequence[str] | None = None) -> None:
         for job, _ in pending:
             print(f"{job.experiment.name}/{job.name}: {state_of(job)}")
         return
+    if any(job.experiment.stage == "reporting" for job, _ in pending):
+        check_frozen()
     for n, seed in sorted({(job.experiment.n, job.seed) for job, _ in pending}):
         teacher_figures(n, seed, options.threads)
     # Two experiments may ask for the very same run: it is computed once.

@@ -18,7 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.experiment import Experiment, read_experiment
+from benchmarks.experiment import Experiment, entries, read_experiment
+from benchmarks.frozen import code_hash
+from benchmarks.paired import compare
 from benchmarks.record import RESULTS, ROOT, place, table
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -27,6 +29,7 @@ README = ROOT / "README.md"
 README_MARKERS = "<!-- results:begin -->", "<!-- results:end -->"
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "Frechet, held out": lambda r: r["held_out"]["classifier"]["frechet"],
     "Frechet": lambda r: r["metrics"]["frechet_classifier"],
     "precision": lambda r: r["metrics"]["precision"],
     "recall": lambda r: r["metrics"]["recall"],
@@ -39,6 +42,19 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
     "training s": lambda r: r["wall_s"],
 }
 DIGITS = {"Frechet": 3, "parameters": 0, "M MACs": 1, "ms, batch 1": 1, "training s": 0}
+
+
+HELD_OUT = "Frechet, held out"
+
+
+def every(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the results of all rows."""
+    return [r for row in rows for r in row.results]
+
+
+def primary(results: Sequence[dict[str, Any]]) -> str:
+    """Return the one figure that methods are compared by: held out where all results have it."""
+    return HELD_OUT if all("held_out" in r for r in results) else "Frechet"
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class Row:
 def read_rows(experiment: Experiment, results: Path = RESULTS) -> list[Row]:
     """Return the labels that have results, the smallest Frechet distance first."""
     rows = []
-    for label in experiment.runs:
+    for label in entries(experiment):
         paths = sorted((results / experiment.name).glob(f"{label}--s*.json"))
         found = tuple(json.loads(path.read_text()) for path in paths)
         if found:
@@ -79,23 +95,28 @@ def cell(values: Sequence[float], digits: int) -> str:
 def as_table(rows: Sequence[Row]) -> str:
     """Return the Markdown table of an experiment, with its teacher and its real images."""
     lines: list[list[str]] = []
+    columns = [c for c in COLUMNS if c != HELD_OUT or all("held_out" in r for r in every(rows))]
     for row in rows:
-        cells = [cell(row.values(c), DIGITS.get(c, 3)) for c in COLUMNS]
-        lines.append([f"`{row.label}`", str(len(row.results)), *cells])
+        cells = [cell(row.values(c), DIGITS.get(c, 3)) for c in columns]
+        mark = " †" if older(row) else ""
+        lines.append([f"`{row.label}`{mark}", str(len(row.results)), *cells])
     # Each row carries the teacher's figures of its seeds; one row of them is enough.
     widest = max(rows, key=lambda row: len(row.results))
     teachers = Row("teacher", tuple({**r["teacher"], "wall_s": 0.0} for r in widest.results))
-    cells = [cell(teachers.values(c), DIGITS.get(c, 3)) for c in COLUMNS if c != "training s"]
-    lines.append(["*the teacher*", str(len(teachers.results)), *cells, ""])
+    unknown = ("training s", HELD_OUT)
+    cells = ["" if c in unknown else cell(teachers.values(c), DIGITS.get(c, 3)) for c in columns]
+    lines.append(["*the teacher*", str(len(teachers.results)), *cells])
     metrics = [r["metrics"] for r in widest.results]
     real = {"Frechet": [m["frechet_floor"] for m in metrics]}
     for column, key in (("right class", "conditional_accuracy"),):
         real[column] = [m["real"][key] for m in metrics]
     for key in ("precision", "recall", "density", "coverage"):
         real[key] = [m["real"][key] for m in metrics]
-    cells = [cell(real[c], DIGITS.get(c, 3)) if c in real else "" for c in COLUMNS]
+    cells = [cell(real[c], DIGITS.get(c, 3)) if c in real else "" for c in columns]
     lines.append(["*other real images*", str(len(metrics)), *cells])
-    return table(["run", "seeds", *COLUMNS], lines)
+    note = "\n† older than the code: something that decides it has changed since.\n"
+    made = table(["run", "seeds", *columns], lines)
+    return made + note if any(older(row) for row in rows) else made
 
 
 def protocol_of(experiment: Experiment, rows: Sequence[Row]) -> str:
@@ -117,34 +138,48 @@ def protocol_of(experiment: Experiment, rows: Sequence[Row]) -> str:
     )
 
 
+def older(row: Row) -> bool:
+    """Return whether a result of ``row`` was made by other code than there is now."""
+    now = code_hash()
+    return any(r.get("code") != now for r in row.results)
+
+
+def by_seed(row: Row, column: str) -> dict[int, float]:
+    """Return the figure of ``column`` by seed."""
+    return {r["seed"]: COLUMNS[column](r) for r in row.results}
+
+
 def verdict(rows: Sequence[Row], ours: str = "ppcd") -> str:
-    """Say in words where ``ours`` wins and where it does not."""
-    by_label = {row.label: row for row in rows}
-    if ours not in by_label or len(rows) < 2:
+    """Say of every other run whether ``ours`` is better, worse, or not told apart from it.
+
+    By the primary figure alone, on the seeds that both have; see docs/protocol.md. No other word is
+    used. Smaller and larger networks are told by their parameters and MACs.
+    """
+    mine = next((row for row in rows if row.label == ours), None)
+    others = [row for row in rows if row.label != ours]
+    if mine is None or not others:
         return ""
-    said = []
-    for column, best in (("Frechet", min), ("right class", max), ("recall", max), ("M MACs", min)):
-        winner = best(rows, key=lambda row: row.mean(column))
-        digits = DIGITS.get(column, 3)
-        own = cell(by_label[ours].values(column), digits)
-        if winner.label == ours:
-            others = [row for row in rows if row.label != ours]
-            second = best(others, key=lambda row: row.mean(column))
-            close = " (within the spread)" if overlap(winner, second, column) else ""
-            theirs = cell(second.values(column), digits)
-            said.append(f"{column}: `{ours}` {own}, next `{second.label}` {theirs}{close}")
-        else:
-            theirs = cell(winner.values(column), digits)
-            said.append(f"{column}: `{ours}` {own}, **`{winner.label}` is better**: {theirs}")
-    return "Where it wins and where not: " + "; ".join(said) + ".\n"
-
-
-def overlap(a: Row, b: Row, column: str) -> bool:
-    """Return whether two rows differ by less than their standard deviations together."""
-    spread = sum(
-        statistics.stdev(v) if len(v) > 1 else 0.0 for v in (a.values(column), b.values(column))
-    )
-    return abs(a.mean(column) - b.mean(column)) <= spread
+    column = primary(every(rows))
+    own = by_seed(mine, column)
+    found = compare({row.label: by_seed(row, column) for row in others}, own)
+    lines = []
+    for row in others:
+        if row.label not in found:
+            continue
+        one = found[row.label]
+        interval = f"{one.low:+.3f} to {one.high:+.3f}" if len(one.differences) > 1 else "none"
+        sizes = [row.mean(c) / mine.mean(c) for c in ("parameters", "M MACs")]
+        # The comparison is of the other with ours; the table says it of ours.
+        said = {"better": "worse", "worse": "better"}.get(one.word, one.word)
+        lines.append([
+            f"`{row.label}`", str(len(one.differences)), f"{one.mean:+.3f}", interval,
+            f"{one.adjusted:.3g}", *(f"{x:.2f}" for x in sizes), f"**{said}**",
+        ])  # fmt: skip
+    head = [
+        "against", "pairs", f"{column}: other less `{ours}`", "95 % interval", "p (Holm)",
+        "parameters, of ours", "MACs, of ours", f"`{ours}` is",
+    ]  # fmt: skip
+    return table(head, lines)
 
 
 def picture(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
@@ -206,6 +241,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="*", default=["full", "compare", "ablation"])
+    parser.add_argument("--tables-only", action="store_true", help="leave README and pictures")
     options = parser.parse_args(words)
     shown = []
     for name in options.experiments:
@@ -215,14 +251,15 @@ def main(words: Sequence[str] | None = None) -> None:
             print(f"{name}: no results yet")
             continue
         ours = "ppcd" if "ppcd" in experiment.runs else "gain"
-        text = f"{protocol_of(experiment, rows)}\n{as_table(rows)}\n{verdict(rows, ours)}"
+        said = verdict(rows, ours)
+        text = f"{protocol_of(experiment, rows)}\n{as_table(rows)}" + (f"\n{said}" if said else "")
         place(DOCUMENT, name, text)
-        if name == "compare":
+        if name == "compare" and not options.tables_only:
             picture(experiment, rows, PICTURES / "pareto.png")
         if name in ("full", "compare"):
             shown.append(text)
         print(f"{name}: {sum(len(row.results) for row in rows)} results in {DOCUMENT.name}")
-    if shown:
+    if shown and not options.tables_only:
         place_in_readme("\n".join(shown) + "\nMore: [docs/benchmarks.md](docs/benchmarks.md).\n")
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gancompress.surgery.verify import verify as verify
     from gancompress.training.loop import train as train
     from gancompress.wrapping import wrap as wrap
+    from gancompress.wrapping.ratios import ratio_plan as ratio_plan
+    from gancompress.wrapping.search import search as search
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,8 @@ _HOMES = {
     "to_graph": "gancompress.graph.form.to_graph",
     "Plan": "gancompress.graph.plan",
     "random_plan": "gancompress.graph.plan",
+    "ratio_plan": "gancompress.wrapping.ratios",
+    "search": "gancompress.wrapping.search",
     "second_opinion": "gancompress.graph.second_opinion",
     "cut": "gancompress.surgery.cut",
     "verify": "gancompress.surgery.verify",
@@ -54,8 +58,10 @@ __all__ = [
     "load_plugin",
     "load_recipe",
     "random_plan",
+    "ratio_plan",
     "report",
     "save",
+    "search",
     "second_opinion",
     "to_graph",
     "trace",

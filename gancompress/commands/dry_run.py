@@ -97,6 +97,7 @@ def predict(subject: Subject, recipe: Recipe, device: str = "cpu") -> Prediction
             network,
             example=example,
             target=recipe.target,
+            allocation=recipe.allocation,
             round_to=recipe.round_to,
             min_channels=recipe.min_channels,
             site=recipe.site,

@@ -79,6 +79,9 @@ def needs_discriminator(recipe: Recipe) -> bool:
     """Return whether nothing would teach without a discriminator."""
     if recipe.discriminator.policy == "fresh":
         return False
+    asked = {"balance", "gates", "online_teacher"} & {c.name for c in recipe.companions}
+    if asked or recipe.feature_matching.weight > 0 and recipe.feature_matching.to == "teacher":
+        return True
     return recipe.kind == "train" or (recipe.adversarial.weight > 0 and not recipe.distill)
 
 

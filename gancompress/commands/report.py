@@ -59,8 +59,12 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
     """Return the page of a finished run."""
     from PIL import Image
 
+    from gancompress.data.fashion import CLASSES
+    from gancompress.metrics.taken import Toll
     from gancompress.reporting.html import Page, Picture
+    from gancompress.reporting.taken_table import taken_table
 
+    taken = summary.get("taken")
     pictures: list[Picture] = []
     for name, title in PICTURES:
         if (run / name).is_file():
@@ -73,7 +77,10 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
         lead=f"Run {run.name}, {summary['steps']} steps, seed {summary['seed']}"
         + (f", {summary['seconds']:.0f} s" if "seconds" in summary else "")
         + (f" on {summary['device']}." if "device" in summary else "."),
-        tables=[_size_table(summary)] if "size" in summary else [],
+        tables=[
+            *([_size_table(summary)] if "size" in summary else []),
+            *([taken_table(Toll.of_record(taken), CLASSES)] if taken else []),
+        ],
         pictures=pictures,
         curves=drawn_curves(run),
         texts=texts,

@@ -20,8 +20,11 @@ from gancompress.commands.task_results import (
     task_rows,
     task_sounds,
 )
+from gancompress.data.fashion import CLASSES
 from gancompress.errors import CheckpointError, ConfigError, DataError
+from gancompress.metrics.taken import Toll, what_was_taken
 from gancompress.recipes.schema import Recipe
+from gancompress.reporting.taken_table import taken_table
 from gancompress.storage import read_json
 from gancompress.target import parse_targets
 from gancompress.tasks.noise import Noise
@@ -79,6 +82,9 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         "verify": done.verified,
         "notes": list(done.notes),
     }
+    taken = taken_by(done)
+    if taken is not None:
+        summary["taken"] = taken.record()
     write_summary(done.run, summary)
     draw_plots(done.run)
     if json:
@@ -86,6 +92,8 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         return summary
     console = stdout()
     console.print(table)
+    if taken is not None:
+        console.print(taken_table(taken, CLASSES))
     for name, place in (("picture", picture), ("model", done.run / "model"), ("run", done.run)):
         if place is not None:
             console.print(Text(f"{name:8s} {place}"), soft_wrap=True)
@@ -125,6 +133,18 @@ def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
     if teacher is not None:
         found["teacher"] = task_quality(done.task, teacher)
     return found
+
+
+def taken_by(done: Finished) -> Toll | None:
+    """Return what compression took from each class; ``None`` where no features know them."""
+    if not done.embedded or done.teacher is None:
+        return None
+    student, sampler = done.student.generator, done.student.sampler
+    try:
+        return what_was_taken(done.teacher, student, sampler, n=SAMPLES)
+    except DataError as error:
+        note(f"classes were not compared: {error}")
+        return None
 
 
 def drawn_picture(done: Finished) -> Path | None:

@@ -12,24 +12,13 @@ import torch
 
 from gancompress.errors import GraphError, closest
 from gancompress.graph.atoms import Dim, Dims, Factor, Reason, Slot, Solution
-from gancompress.graph.dim_counts import DimCounts
+from gancompress.graph.cost_model import Cost as Cost
+from gancompress.graph.cost_model import CostModel
 
 if TYPE_CHECKING:
     from gancompress.graph.sizes import SizeUse
     from gancompress.graph.traced_int import AttributeKey
     from gancompress.graph.tracer import MacTerm, OpRecord, Read
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Size of a generator: trainable parameters, and multiply-accumulates for one sample.
-
-    MACs = FLOPs / 2 (Ours; convolutions, linears, matrix products and attention are counted). The
-    example's MACs are divided by its batch, the first dimension of the first output.
-    """
-
-    params: int
-    macs: int
 
 
 @dataclass
@@ -107,7 +96,7 @@ class ChannelGraph:
         self._position = {g.name: i for i, g in enumerate(self.groups)}
         self._group_of = self._component_groups()
         self._place_gates()
-        self._costs = _CostModel(self, macs)
+        self._costs = CostModel(self, macs)
 
     # -- look-up ---------------------------------------------------------------------------------
     def __len__(self) -> int:
@@ -162,6 +151,30 @@ class ChannelGraph:
                 raise GraphError(f"width {n} of group {name!r} is outside 1..{group.size}")
             w[self._position[name]] = n
         return self._costs.at(w)
+
+    def layer_costs(self, widths: Mapping[str, int] | None = None) -> dict[str, Cost]:
+        """Return what each layer costs, by module path, in the order of the generator.
+
+        They add up to `cost`, up to rounding. Arithmetic of no layer (attention's products) counts
+        for the module that does it, parameters of the root for ``""``.
+
+        Raises:
+            GraphError: as `cost`.
+        """
+        self.cost(widths)
+        return self._costs.by_layer(
+            np.array([(widths or {}).get(g.name, g.size) for g in self.groups], np.float64)
+        )
+
+    def group_of(self, layer: str) -> Group:
+        """Return the group of the channels that ``layer`` writes or carries.
+
+        Raises:
+            GraphError: no such layer, none of its channels can go, or they are of several groups.
+        """
+        from gancompress.graph.layers import group_of  # it looks at graphs, and needs their class
+
+        return group_of(self, layer)
 
     def marginal(self, widths: Mapping[str, int], kind: str) -> np.ndarray:
         """Return, for each group, what one channel costs now (``kind``: params or macs)."""
@@ -300,40 +313,3 @@ def _name(table: Mapping[Slot, np.ndarray], taken: set[str]) -> str:
         name, n = f"{base}#{n}", n + 1
     taken.add(name)
     return name
-
-
-class _CostModel:
-    """Cost as a sum of products of dimension counts, each count linear in the group widths."""
-
-    def __init__(self, graph: ChannelGraph, macs: Sequence[MacTerm]) -> None:
-        self._graph, self._counts = graph, DimCounts(graph)
-        self.params = self._terms(
-            (1, tuple((graph.slots[(n, d)],) for d in range(len(shape)) if (n, d) in graph.slots))
-            for n, shape in graph.shapes.items()
-            if n in graph.trainable
-        )
-        self.macs = self._terms((t.constant, t.dims) for t in macs)
-
-    def _terms(self, terms: Iterable[tuple[int, Sequence[Dim]]]) -> list[tuple[float, list[int]]]:
-        made = []
-        for constant, dims in terms:
-            factor, rows = self._counts.place(dims)
-            made.append((float(constant * factor), rows))
-        return made
-
-    def at(self, w: np.ndarray) -> Cost:
-        n = self._counts.at(w).tolist()
-        total = [
-            sum(c * math.prod([n[r] for r in rows]) for c, rows in terms)
-            for terms in (self.params, self.macs)
-        ]
-        return Cost(round(total[0]), round(total[1] / self._graph.batch))
-
-    def marginal(self, w: np.ndarray, kind: str) -> np.ndarray:
-        """Derivative of the cost by each width (the cost is multilinear but for squares)."""
-        n = self._counts.at(w).tolist()
-        grad = np.zeros(len(self._counts))
-        for c, rows in self.params if kind == "params" else self.macs:
-            for i, r in enumerate(rows):
-                grad[r] += c * math.prod([n[q] for j, q in enumerate(rows) if j != i])
-        return grad @ self._counts.matrix if len(grad) else np.zeros(len(w))

@@ -25,6 +25,18 @@ def layers_of(graph: ChannelGraph, group: Group) -> Iterator[str]:
             yield path or name
 
 
+def group_of(graph: ChannelGraph, layer: str) -> Group:
+    """Return the group of the channels that ``layer`` writes or carries (ours).
+
+    Raises:
+        GraphError: no such layer, none of its channels can go, or they are of several groups.
+    """
+    groups = [g for g in graph.groups if layer in layers_of(graph, g)]
+    if len(groups) != 1:
+        raise GraphError(_which(graph, layer, [g.name for g in groups]))
+    return groups[0]
+
+
 def kept_of_layer(graph: ChannelGraph, layer: str, kept: Sequence[int]) -> tuple[str, list[int]]:
     """Return the group that a layer writes or carries, and its channels behind ``kept`` (ours).
 
@@ -37,10 +49,7 @@ def kept_of_layer(graph: ChannelGraph, layer: str, kept: Sequence[int]) -> tuple
         GraphError: no group or layer of this name, a layer of several groups or none, or a channel
             is kept in part.
     """
-    groups = [g for g in graph.groups if layer in layers_of(graph, g)]
-    if len(groups) != 1:
-        raise GraphError(_which(graph, layer, [g.name for g in groups]))
-    group = groups[0]
+    group = group_of(graph, layer)
     me = list(graph.widths).index(group.name)
     found = [
         f.atoms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gancompress.masks.allocation import ALLOCATIONS
 from gancompress.masks.budget import Budget
 from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask, Gate
@@ -11,6 +12,7 @@ from gancompress.masks.schedule import SCHEDULES
 from gancompress.target import Target
 
 __all__ = [
+    "ALLOCATIONS",
     "IMPORTANCES",
     "PENALTIES",
     "RELAXATIONS",

@@ -10,6 +10,7 @@ import numpy as np
 
 from gancompress.errors import TargetError
 from gancompress.graph.groups import ChannelGraph, Cost
+from gancompress.masks.in_order import kill_in_order
 from gancompress.masks.landing import SLACK, find_landing
 from gancompress.target import Target
 
@@ -195,6 +196,7 @@ class Budget:
         value: Mapping[str, np.ndarray],
         allowed: float,
         frozen: frozenset[str] = frozenset(),
+        keys: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """Choose channels to remove until the cost is at most ``allowed`` (ours).
 
@@ -208,10 +210,14 @@ class Budget:
             value: group name to importance (c,), larger is better.
             allowed: load allowed now.
             frozen: groups that may not lose channels.
+            keys: group name to float64 (c,) from an allocation: the lowest goes first, whatever its
+                value and cost.
 
         Returns:
             Group name to the channels to kill (int64).
         """
+        if keys is not None:
+            return kill_in_order(self, graph, alive, keys, allowed, frozen)
         order = {
             n: [int(i) for i in np.argsort(v, kind="stable") if alive[n][i]]
             for n, v in value.items()

@@ -63,6 +63,8 @@ class ChannelMask(nn.Module):
         self._living = np.ones(size, bool)
         self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
         self._watch: Tensor | None = None  # zeros that a compiled forward adds, for their gradient
+        self._open: Tensor | None = None  # see `narrow`
+        self.lent: tuple[Any, ...] = ()  # see `gancompress.masks.lent_weights`
 
     def extra_repr(self) -> str:
         """Show name, living channels and relaxation."""
@@ -125,7 +127,14 @@ class ChannelMask(nn.Module):
     @property
     def whole(self) -> bool:
         """Whether the gates are 1 for good, so that nothing need be multiplied."""
-        return self._whole
+        return self._whole and self._open is None
+
+    def narrow(self, kept: Tensor | None) -> None:
+        """Let only the channels ``kept`` (c,) bool act for now; ``None``: all living ones again.
+
+        Nobody dies of it: it is for networks of several widths that share their weights.
+        """
+        self._open = kept
 
     def hold_open(self, kept: Sequence[int]) -> None:
         """Let all but the channels ``kept`` die, and hold these open from now on."""
@@ -158,7 +167,8 @@ class ChannelMask(nn.Module):
         Args:
             watched: count the gradient of this use in ``sensitivity``.
         """
-        alive = self.alive.to(self.scores.dtype)
+        alive = self.alive if self._open is None else self.alive & self._open
+        alive = alive.to(self.scores.dtype)
         if self._settled:
             return alive
         scores = self.scores
@@ -190,9 +200,10 @@ class ChannelMask(nn.Module):
     def hard(self) -> Tensor:
         """Return the 0/1 decision (c,) without gradient: what a cut now would keep."""
         with torch.no_grad():
+            alive = self.alive if self._open is None else self.alive & self._open
             if self._settled or self.held_open:
-                return self.alive.to(self.scores.dtype)
-            return ((self.scores > 0) & self.alive).to(self.scores.dtype)
+                return alive.to(self.scores.dtype)
+            return ((self.scores > 0) & alive).to(self.scores.dtype)
 
     def _note(self, grad: Tensor) -> None:
         # A mask is used at several readers: the gradient by the gate is the sum over them.

@@ -14,11 +14,16 @@ RELAXATIONS = Registry(
 )  # fmt: skip
 PENALTIES = Registry(
     "penalty", "gancompress.masks.penalties", around="gancompress.masks",
-    symbol="PENALTIES", given=("masks", "price"), reserved=("weight",),
+    symbol="PENALTIES", given=("masks", "price"), facts={"weights": False},
+    reserved=("weight",),
 )  # fmt: skip
 IMPORTANCES = Registry(
     "importance", "gancompress.masks.importances", around="gancompress.masks",
     symbol="IMPORTANCES", given=("group", "mask", "tensors", "seed"),
+)  # fmt: skip
+ALLOCATIONS = Registry(
+    "allocation", "gancompress.masks.allocations", around="gancompress.masks",
+    symbol="ALLOCATIONS", given=("graph", "values", "alive"),
 )  # fmt: skip
 SCHEDULES = Registry(
     "schedule", "gancompress.masks.schedules", around="gancompress.masks",
@@ -27,6 +32,14 @@ SCHEDULES = Registry(
 DISTILLERS = Registry(
     "distiller", "gancompress.distill.strategies", around="gancompress.distill",
     symbol="DISTILLERS", given=("context",), factory=True, reserved=("weight",),
+)  # fmt: skip
+SCORES = Registry(
+    "score", "gancompress.training.scores", around="gancompress.training",
+    symbol="SCORES", given=("look",),
+)  # fmt: skip
+COMPANIONS = Registry(
+    "companion", "gancompress.training.companions", around="gancompress.training",
+    symbol="COMPANIONS", given=("company",), factory=True,
 )  # fmt: skip
 ADVERSARIAL = Registry(
     "adversarial loss", "gancompress.training.adversarial", around="gancompress.training",

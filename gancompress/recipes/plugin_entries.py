@@ -22,7 +22,7 @@ _BESIDE = {
 }
 _LISTS = {
     "distill": "distiller", "augment": "augmentation", "losses": "loss",
-    "regularisers": "regulariser",
+    "regularisers": "regulariser", "companions": "companion",
 }  # fmt: skip
 
 
@@ -65,8 +65,9 @@ def _entries(data: Mapping[str, Any]) -> Iterator[tuple[str, Place, dict[str, An
         yield "adversarial loss", ("adversarial",), {
             **options, "name": adversarial.get("loss", "hinge"),
         }  # fmt: skip
-    if data.get("task") is not None:
-        yield "task", ("task",), _spec(data["task"], set(), None)
+    for key in ("task", "allocation", "score"):
+        if data.get(key) is not None:
+            yield key, (key,), _spec(data[key], set(), None)
     for key, kind in _LISTS.items():
         items = data.get(key)
         for index, entry in enumerate(items if isinstance(items, list | tuple) else ()):

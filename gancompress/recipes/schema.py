@@ -77,6 +77,11 @@ class FeatureMatching(_Strict):
     weight: Weight = Field(
         default=0.0, description="factor of this term in the generator's loss; 0: off"
     )
+    to: Literal["wanted", "teacher"] = Field(
+        default="wanted",
+        description="wanted: the output that the task wants; teacher: the teacher's for the same "
+        "input",
+    )
     taps: tuple[str, ...] | None = Field(
         default=None,
         description="layers of the discriminator, by path; null: the features that it returns "
@@ -195,6 +200,20 @@ class Ema(_Strict):
     )
 
 
+class Pruner(_Strict):
+    """What torch-pruning's own pruner is asked for."""
+
+    importance: Literal["magnitude", "taylor", "lamp"] = Field(
+        default="magnitude",
+        description="its group magnitude (L2); its group Taylor, by the gradient of the mean "
+        "squared output; its LAMP",
+    )
+    together: bool = Field(
+        default=False,
+        description="one threshold for all layers (its global pruning) instead of one ratio",
+    )
+
+
 class Student(_Strict):
     """The network that learns, before any mask."""
 
@@ -208,6 +227,9 @@ class Student(_Strict):
         default="magnitude",
         description="of a narrow student: magnitude keeps the largest, the same share in every "
         "group; residual those whose loss the others can make up for least, where it costs most",
+    )
+    pruner: Pruner = Field(
+        default=Pruner(), description="how torch-pruning chooses, for student.init torch-pruning"
     )
     reconstruct: bool = Field(
         default=False,
@@ -255,7 +277,17 @@ class Recipe(_Strict):
     penalty: Weighted = Field(
         default=Weighted(name="cost", weight=0.0), description="pressure on masks"
     )
+    score: Named | None = Field(
+        default=None,
+        description="what the mask scores begin with (registry: score), computed before the first "
+        "step; null: the norm of each channel's weights",
+    )
     importance: Named = Field(default=Named(name="scores"), description="which channel goes first")
+    allocation: Named | None = Field(
+        default=None,
+        description="how many channels each group gives (registry: allocation); null: by value for "
+        "the cost saved",
+    )
     schedule: Schedule = Field(default=Schedule(), description="how fast the budget falls")
     shrink: Shrink = Field(default=Shrink(), description="live shrink")
     mask_lr: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
@@ -290,6 +322,10 @@ class Recipe(_Strict):
     )
     feature_matching: FeatureMatching = Field(
         default=FeatureMatching(), description="feature matching; for tasks that want an output"
+    )
+    companions: tuple[Named, ...] = Field(
+        default=(),
+        description="what acts before and after the two updates of each step (registry: companion)",
     )
     augment: tuple[Augment, ...] = Field(
         default=(), description="differentiable augmentation of real and fake images alike"
@@ -407,6 +443,10 @@ class Recipe(_Strict):
             )
         if self.compile and self.batch_norm == "synced":
             raise ValueError("compile does not see norms over ranks: leave batch_norm=synced out")
+        if self.kind != "prune" and (self.score or self.allocation):
+            raise ValueError("score and allocation choose channels of masks: kind prune")
+        if self.kind == "train" and self.feature_matching.to == "teacher":
+            raise ValueError("feature_matching.to is teacher, and kind train has no teacher")
         self._check_student()
         if self.steps + self.finetune_steps < 1 and not self.student.reconstruct:
             raise ValueError("steps must be at least 1")
@@ -429,6 +469,10 @@ class Recipe(_Strict):
             raise ValueError(
                 f"student.reconstruct needs a student that was cut from the teacher: student.init "
                 f"narrow or torch-pruning, not {student.init}"
+            )
+        if student.pruner != Pruner() and student.init != "torch-pruning":
+            raise ValueError(
+                f"student.pruner is for student.init torch-pruning, not for {student.init}"
             )
         if student.channels != "magnitude" and student.init not in ("narrow", "scratch"):
             raise ValueError(

@@ -90,10 +90,11 @@ def gather_feature_matching(
             "feature_matching looks through the discriminator of the run, and there is none (or "
             "adversarial.weight is 0). Set feature_matching.weight=0, or discriminator.policy=fresh"
         )
-    if example.wanted is None:
+    if example.wanted is None and asked.to == "wanted":
         raise ConfigError(
             f"feature_matching compares with wanted outputs, and task {task.name} wants no "
-            "particular output. Set feature_matching.weight=0, or give pairs: --task paired"
+            "particular output. Set feature_matching.weight=0, match "
+            "feature_matching.to=teacher, or give pairs: --task paired"
         )
     shown = task.shown(example, made)
     call = call_of(discriminator, shown.output, shown.labels, shown.condition)

@@ -25,6 +25,7 @@ from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import RECORD, recorded, tensor_cores
 from gancompress.training.averaging import align
 from gancompress.training.checkpoint import Checkpoint
+from gancompress.training.companion import Moment
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
@@ -119,7 +120,7 @@ def train(
         device=device,
         earlier=None if run is None or resume is None else recorded(run.path),
     )
-    arithmetic = people.arithmetic
+    arithmetic, companions = people.arithmetic, people.companions
 
     with contextlib.ExitStack() as stack:
         stack.callback(people.release)
@@ -142,7 +143,8 @@ def train(
             state.set_learning_rates(recipe, factor * 0.5**state.rollbacks)
 
             # The two updates. What is not finite leaves no trace.
-            figures = Figures()
+            progress, figures = min(state.step / max(steps, 1), 1.0), Figures()
+            companions.before(Moment(state, progress, log, figures))
             guard.renew()
             sound = update.update(state, figures)
             if not recovery.goes_on(sound, guard, state, log):
@@ -151,7 +153,9 @@ def train(
 
             # Masks: kill down to what the schedule allows now. Then the moving average, which
             # follows the masks. Then, at its events, live shrink.
-            state.advance(min(state.step / steps, 1.0))
+            progress = min(state.step / steps, 1.0)
+            companions.after(Moment(state, progress, log, figures, sound))
+            state.advance(companions.pace(progress))
             if sound:
                 state.average(recipe.ema.decay if state.step > recipe.ema.start else 0.0)
             if was_cut := shrink_if_due(recipe, state, steps, log):
@@ -262,6 +266,7 @@ def start_state(
         regularisers=people.regularisers,
     )
     state.plan, state.verified = people.plan, people.verified
+    state.companions = people.companions
     if found is not None:
         state.resume(found.step, found.parts, found.state)
         log.resume(state.step)

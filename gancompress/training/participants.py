@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,12 +21,14 @@ from gancompress.surgery.reconstruction.reconstruct import Report
 from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.arithmetic import Arithmetic, place, settle
 from gancompress.training.check_loss import loss_remark
+from gancompress.training.companion import Companions, Company, gather_companions
 from gancompress.training.distillation import Distillation
 from gancompress.training.feature_matching import FeatureMatching, gather_feature_matching
 from gancompress.training.fresh_discriminator import describe, fresh_discriminator, student_params
 from gancompress.training.reconstructed import Inputs, reconstructed
 from gancompress.training.regularisation import Regularisers, gather_regularisers
 from gancompress.training.samples import Range, shown_range
+from gancompress.training.score import score_channels
 from gancompress.training.start import check_recipe, makes_discriminator
 from gancompress.training.student import fresh, masked_student, narrow_student
 from gancompress.wrapping import Masked
@@ -53,6 +55,7 @@ class Participants:
         matching: how features are matched; ``None`` where they are not.
         remarks: what is to be said about losses and discriminator before the first step.
         report: of the student's reconstruction, where there was one.
+        companions: what acts beside the updates.
     """
 
     student: nn.Module
@@ -71,9 +74,11 @@ class Participants:
     matching: FeatureMatching | None
     remarks: tuple[str, ...]
     report: Report | None = None
+    companions: Companions = field(default_factory=lambda: Companions({}))
 
     def release(self) -> None:
         """Take the distillers' hooks off, and let every parameter learn again."""
+        self.companions.release()
         self.distillation.remove()
         for network in (self.discriminator, self.ema):
             if network is not None:
@@ -124,6 +129,8 @@ def gather(
     student, plan, verified, report = _student_of(recipe, generator, source, example, inputs)
     place(student, device, layout).requires_grad_(True).train()
     masked = masked_student(student, example.inputs, recipe) if recipe.kind == "prune" else None
+    if masked is not None:
+        score_channels(recipe, task, masked, device)
     ema = duplicate(student)  # before the distillers' hooks are on it
 
     distillation = Distillation(
@@ -141,6 +148,7 @@ def gather(
     regularisers = gather_regularisers(
         recipe, task, generator=student, discriminator=own, example=example, device=device
     )
+    company = Company(recipe, task, student, source, discriminator, own, masked is not None, device)
     return Participants(
         student=student,
         ema=ema,
@@ -158,6 +166,7 @@ def gather(
         matching=matching,
         remarks=tuple(filter(None, remarks)),
         report=report,
+        companions=gather_companions(company),
     )
 
 

@@ -221,17 +221,24 @@ class Steps:
                 logits = self._logits(D, shown, made.luck)
             yield "g_loss", weight, _mean(map(self._adversarial.generator, logits))
             return
-        assert made.batch.wanted is not None
         # The very same augmentation of both: only what the student did differs.
         draws = made.luck.rng.get_state()
         with self._arithmetic():
             found = self.matching.judged(D, *self._augmented(D, shown, made.luck))
             made.luck.rng.set_state(draws)
-            goal = self.task.shown(made.batch, made.batch.wanted)
+            goal = self.task.shown(made.batch, self._goal(made.batch))
             with torch.no_grad():
                 wanted = self.matching.judged(D, *self._augmented(D, goal, made.luck))
         yield "g_loss", weight, _mean(map(self._adversarial.generator, found.heads))
         yield "feature_matching", self.matching.weight, self.matching.loss(found, wanted)
+
+    def _goal(self, batch: Batch) -> Tensor:
+        """Return the output that made ones are to look like to the discriminator."""
+        if self.recipe.feature_matching.to == "teacher":
+            with torch.no_grad():
+                return self.task.output(batch.run(self.teacher))
+        assert batch.wanted is not None
+        return batch.wanted
 
     def _task_terms(self, state: TrainState, made: Fakes) -> Iterator[tuple[str, Tensor]]:
         """Yield the task's own losses, and the recipe's between output and wanted one."""

@@ -36,6 +36,7 @@ def masked_student(generator: nn.Module, example: tuple[Any, ...], recipe: Recip
         relaxation=recipe.relaxation,
         penalty=recipe.penalty,
         importance=recipe.importance,
+        allocation=recipe.allocation,
         schedule=recipe.schedule,
         window=(recipe.schedule.start, recipe.schedule.end),
         site=recipe.site,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +22,18 @@ from gancompress.models.layers import (
     spectral_weight,
 )
 from gancompress.modules.copying import duplicate
+from gancompress.modules.nested import tensors_of
 from gancompress.recipes.schema import Recipe
 from gancompress.wrapping import wrap
 
 STEPS = 64  # of the pruning ratio, between 0 and 1
+HALVINGS = 8  # of the ratio of all layers together
+MOST = 0.95  # of a layer goes at most, where all are ranked together
+IMPORTANCES = {
+    "magnitude": partial(tp.importance.GroupMagnitudeImportance, p=2),
+    "taylor": tp.importance.GroupTaylorImportance,
+    "lamp": partial(tp.importance.LAMPImportance, p=2),
+}
 
 
 def torch_pruned_student(
@@ -31,9 +41,10 @@ def torch_pruned_student(
 ) -> tuple[nn.Module, Plan, dict[str, Any]]:
     """Return ``teacher`` at ``recipe.target`` with the channels that torch-pruning keeps (ours).
 
-    Its pruner (the same ratio in every layer, group magnitude; Fang et al. 2023) works on a plain
-    twin, since it can handle neither spectral norms nor norms of another author. What it keeps
-    there is cut out of the teacher itself. Also returns the plan and the verification of the cut.
+    Its pruner (by default the same ratio in every layer, group magnitude; Fang et al. 2023) works
+    on a plain twin, since it can handle neither spectral norms nor norms of another author. What it
+    keeps there is cut out of the teacher itself. Also returns the plan and the verification of the
+    cut.
 
     Raises:
         GraphError: torch-pruning cannot follow the network, or its coupling contradicts ours.
@@ -44,7 +55,9 @@ def torch_pruned_student(
     graph = masked.graph
     budget = masked.budget
     assert budget is not None
-    keep = _chosen(teacher, graph, example, budget)
+    pruner = recipe.student.pruner
+    choose = _chosen_together if pruner.together else _chosen
+    keep = choose(_Trial(teacher, graph, example, pruner.importance), budget)
     plan = Plan.of(graph, keep)
     small = masked.prune(plan)
     return small, plan, {} if masked.verification is None else vars(masked.verification)
@@ -106,10 +119,65 @@ def _copy_statistics(new: nn.BatchNorm2d, old: BatchNorm2d | ConditionalBatchNor
     new.running_var.copy_(old.stored_var)
 
 
-def _chosen(
-    teacher: nn.Module, graph: ChannelGraph, example: tuple[Any, ...], budget: Budget
-) -> dict[str, list[int]]:
+@dataclass(frozen=True)
+class _Trial:
+    """Lets torch-pruning prune a twin of ``teacher`` once."""
+
+    teacher: nn.Module
+    graph: ChannelGraph
+    example: tuple[Any, ...]
+    importance: str
+
+    def pruned(self, ratios: dict[str, float] | float) -> dict[str, list[int]]:
+        """Return what it keeps at a ratio for each group, or at one for all layers together."""
+        twin = plain_twin(self.teacher)
+        layers = {p: m for p, m in twin.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+        paths = {id(m): p for p, m in layers.items()}
+        writes = {n.rpartition(".")[0] for g in self.graph.groups for n, d in g.slots if d == 0}
+        fixed = [m for p, m in layers.items() if p not in writes]
+        left = {p: list(range(m.weight.shape[0])) for p, m in layers.items()}
+        try:
+            pruner = tp.BasePruner(
+                twin,
+                self.example,  # type: ignore[arg-type]
+                importance=IMPORTANCES[self.importance](),
+                ignored_layers=list[nn.Module](fixed),
+                **self._strength(layers, ratios),
+            )
+            if self.importance == "taylor":
+                output = tensors_of(twin(*self.example))[0]
+                output.square().mean().backward()
+            for group in pruner.step(interactive=True) or ():
+                for dependency, channels in group:
+                    path = paths.get(id(dependency.target.module))
+                    if path is not None and pruner.DG.is_out_channel_pruning_fn(dependency.handler):
+                        gone = set(map(int, channels))
+                        left[path] = [c for i, c in enumerate(left[path]) if i not in gone]
+                group.prune()
+            with torch.no_grad():
+                twin(*self.example)
+        except Exception as error:
+            name = type(self.teacher).__name__
+            raise GraphError(f"torch-pruning cannot prune {name}: {error}") from error
+        return _by_group(self.graph, left)
+
+    def _strength(self, layers: dict[str, Any], ratios: dict[str, float] | float) -> dict[str, Any]:
+        if isinstance(ratios, float):
+            return {"pruning_ratio": ratios, "global_pruning": True, "max_pruning_ratio": MOST}
+        return {
+            "pruning_ratio": 0.0,
+            "pruning_ratio_dict": {
+                layers[path]: ratios[g.name]
+                for g in self.graph.groups
+                for path in sorted({n.rpartition(".")[0] for n, d in g.slots if d == 0})
+                if path in layers and g.name in ratios
+            },
+        }
+
+
+def _chosen(trial: _Trial, budget: Budget) -> dict[str, list[int]]:
     """Return the channels that torch-pruning keeps, by group, at the mildest ratio that will do."""
+    graph = trial.graph
 
     def cost(widths: dict[str, int]) -> float:
         return budget.load(graph, {**graph.widths, **widths})
@@ -117,7 +185,7 @@ def _chosen(
     # Rising strength: one more step of the ratio for one group after the other, so that the network
     # lands near its target and all layers have the same ratio up to one step. What a strength will
     # cost is foretold from which groups answer at all; each trial takes seconds.
-    half = _pruned(teacher, graph, example, dict.fromkeys(graph.widths, 0.5))
+    half = trial.pruned(dict.fromkeys(graph.widths, 0.5))
     answering = [g.name for g in graph.groups if len(half[g.name]) < g.size]
     for strength in range(len(answering) * (STEPS - 1)):
         level, extra = divmod(strength, len(answering))
@@ -126,51 +194,37 @@ def _chosen(
         ratios = {n: min((level + (i < extra)) / STEPS, most[n]) for i, n in enumerate(answering)}
         foretold = {n: int(graph[n].size * (1 - r)) for n, r in ratios.items()}
         if cost({**graph.widths, **foretold}) <= budget.goal:
-            kept = _pruned(teacher, graph, example, ratios)
+            kept = trial.pruned(ratios)
             if cost({n: len(k) for n, k in kept.items()}) <= budget.goal:
                 return kept
-    raise TargetError(
+    raise _beyond(budget, answering)
+
+
+def _chosen_together(trial: _Trial, budget: Budget) -> dict[str, list[int]]:
+    """Return what it keeps at the mildest ratio of all layers together that will do."""
+
+    def fits(kept: dict[str, list[int]]) -> bool:
+        widths = {n: len(k) for n, k in kept.items()}
+        return budget.load(trial.graph, {**trial.graph.widths, **widths}) <= budget.goal
+
+    found, low, high = trial.pruned(MOST), 0.0, MOST
+    if not fits(found):
+        raise _beyond(budget, [g.name for g in trial.graph.groups if len(found[g.name]) < g.size])
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        kept = trial.pruned(middle)
+        if fits(kept):
+            found, high = kept, middle
+        else:
+            low = middle
+    return found
+
+
+def _beyond(budget: Budget, answering: list[str]) -> TargetError:
+    return TargetError(
         f"torch-pruning cannot reach {'; '.join(map(str, budget.targets))}: it "
         f"prunes only {', '.join(answering) or 'nothing'}. Ask for less"
     )
-
-
-def _pruned(
-    teacher: nn.Module, graph: ChannelGraph, example: tuple[Any, ...], ratios: dict[str, float]
-) -> dict[str, list[int]]:
-    """Let torch-pruning prune a twin once, at a ratio for each group; return what is left of it."""
-    twin = plain_twin(teacher)
-    layers = {p: m for p, m in twin.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    paths = {id(m): p for p, m in layers.items()}
-    writes = {n.rpartition(".")[0] for g in graph.groups for n, d in g.slots if d == 0}
-    fixed = [m for p, m in layers.items() if p not in writes]
-    left = {p: list(range(m.weight.shape[0])) for p, m in layers.items()}
-    try:
-        pruner = tp.BasePruner(
-            twin,
-            example,  # type: ignore[arg-type]
-            importance=tp.importance.GroupMagnitudeImportance(p=2),
-            pruning_ratio=0.0,
-            pruning_ratio_dict={  # type: ignore[arg-type]
-                layers[path]: ratios[g.name]
-                for g in graph.groups
-                for path in sorted({n.rpartition(".")[0] for n, d in g.slots if d == 0})
-                if path in layers and g.name in ratios
-            },
-            ignored_layers=list[nn.Module](fixed),
-        )
-        for group in pruner.step(interactive=True) or ():
-            for dependency, channels in group:
-                path = paths.get(id(dependency.target.module))
-                if path is not None and pruner.DG.is_out_channel_pruning_fn(dependency.handler):
-                    gone = set(map(int, channels))
-                    left[path] = [c for i, c in enumerate(left[path]) if i not in gone]
-            group.prune()
-        with torch.no_grad():
-            twin(*example)
-    except Exception as error:
-        raise GraphError(f"torch-pruning cannot prune {type(teacher).__name__}: {error}") from error
-    return _by_group(graph, left)
 
 
 def _by_group(graph: ChannelGraph, left: dict[str, list[int]]) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from gancompress.training.optimizer_state import (
 from gancompress.training.recovery import finite_tensors
 from gancompress.training.regularisation import Regularisers
 from gancompress.wrapping import Masked
+
+if TYPE_CHECKING:
+    from gancompress.training.companion import Companions
 
 Parts = dict[str, dict[str, Tensor]]
 
@@ -58,6 +61,7 @@ class TrainState:
         masks_at_rest: the masks' state once they are gone.
         scales: of the losses of ``generator`` and ``discriminator``, for float16.
         overflowed: the last update that was left out only overflowed float16.
+        companions: what acts beside the updates, with tensors of its own.
     """
 
     generator: nn.Module
@@ -79,6 +83,7 @@ class TrainState:
     _averager: Averager | None = None
     _compiled: Any = None
     _mask_copies: dict[str, ChannelMask] = field(default_factory=dict[str, ChannelMask])
+    companions: Companions | None = None
 
     @classmethod
     def gather(
@@ -333,6 +338,8 @@ class TrainState:
             parts["regularisers"] = dict(self.regularisers.state_dict())
         if len(self.distillation):
             parts["lessons"] = self.distillation.state_dict()
+        if self.companions is not None and (held := self.companions.tensors()):
+            parts["companions"] = held
         for name, optimizer in self.optimizers.items():
             parts[f"optim-{name}"] = optimizer_state(optimizer, self.named_parameters())
         return parts
@@ -359,6 +366,8 @@ class TrainState:
                 ) from error
         if len(self.distillation):
             self.distillation.load_state_dict(parts.get("lessons", {}))
+        if self.companions is not None:
+            self.companions.restore(parts.get("companions", {}))
         for name, optimizer in self.optimizers.items():
             saved = dict(parts.get(f"optim-{name}", {}))
             load_optimizer_state(optimizer, self.named_parameters(), saved)

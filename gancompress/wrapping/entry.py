@@ -9,6 +9,7 @@ from torch import nn
 
 from gancompress.errors import ConfigError, GraphError
 from gancompress.graph.form.to_graph import in_form
+from gancompress.masks.allocation import ALLOCATIONS
 from gancompress.masks.attach import SITES
 from gancompress.masks.importance import IMPORTANCES
 from gancompress.masks.mask import ChannelMask
@@ -30,6 +31,7 @@ def wrap(
     relaxation: Any = "ste",
     penalty: Any = "cost",
     importance: Any = "scores",
+    allocation: Any = None,
     schedule: Any = "cubic",
     window: tuple[float, float] = (0.0, 1.0),
     site: str = "reader",
@@ -53,9 +55,11 @@ def wrap(
         target: ``"params=5.2x"``, ``"macs=0.2"`` or ``"latency=2x@cpu,batch=1,engine=eager"``, or a
             list of which all are to hold; `Masked.advance` then kills down to it.
         relaxation: from `RELAXATIONS`: a name, ``{"name": ..., option: value}``, or a function;
-            likewise the three that follow.
+            likewise those that follow.
         penalty: from `PENALTIES`.
         importance: from `IMPORTANCES`; decides, per cost saved, who goes.
+        allocation: from `ALLOCATIONS`; decides how many each group gives. ``None``: by value for
+            the cost saved.
         schedule: from `SCHEDULES`.
         window: progress at which the removal starts and ends.
         site: ``"reader"`` gates the raw weights that read a group; ``"output"`` multiplies the
@@ -79,7 +83,9 @@ def wrap(
     require_module(generator)
     RELAXATIONS.bind(relaxation)
     # Made once: a penalty or an importance may be an object with a state of its own.
+    lends = bool(PENALTIES.fact(penalty, "weights"))
     penalty, importance = PENALTIES.bind(penalty), IMPORTANCES.bind(importance)
+    allocation = None if allocation is None else ALLOCATIONS.bind(allocation)
     if site not in SITES:
         raise ConfigError(f"site={site!r} is not one of {', '.join(SITES)}")
     if isinstance(round_to, str) and round_to != "auto":
@@ -97,6 +103,7 @@ def wrap(
         raise GraphError(f"{type(generator).__name__} is wrapped already: unwrap() it first")
     options = {
         "target": target, "relaxation": relaxation, "penalty": penalty, "importance": importance,
+        "allocation": allocation, "lends": lends,
         "schedule": schedule, "window": tuple(window), "site": site, "include": tuple(include),
         "exclude": tuple(exclude), "round_to": round_to, "min_channels": min_channels, "seed": seed,
     }  # fmt: skip

@@ -19,6 +19,7 @@ from gancompress.masks.attach import attach, detach, find_masks
 from gancompress.masks.budget import Budget
 from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
 from gancompress.masks.importance import checked, read_masks
+from gancompress.masks.lent_weights import lend
 from gancompress.masks.mask import ChannelMask, kill_together
 from gancompress.masks.schedule import build_schedule
 from gancompress.masks.sensitivity import mean_over_ranks, observe
@@ -148,7 +149,9 @@ class Masked:
         total = max(float(getattr(self.original, kind)) * batch, 1)
         by_name = {g.name: float(price[i]) / total for i, g in enumerate(self.graph.groups)}
         masks = list(self.masks.values())
-        return self._options["penalty"](masks, [by_name[m.name] for m in masks])
+        tensors = raw_tensors(self.generator) if self._options["lends"] else {}
+        with lend(masks, self.graph, tensors):
+            return self._options["penalty"](masks, [by_name[m.name] for m in masks])
 
     def _widths(self) -> dict[str, int]:
         widths = self.graph.widths
@@ -211,13 +214,23 @@ class Masked:
         alive.update({n: m.living for n, m in self._masks.items()})
         value = {g.name: np.ones(g.size) for g in self.graph.groups}
         value.update(mean_over_ranks(self.importance(), next(self.parameters())))
-        killed = self._budget.kill(self.graph, alive, value, allowed, fixed)
+        order = self._options["allocation"]
+        keys = None if order is None else order(self.graph, value, alive)
+        killed = self._budget.kill(self.graph, alive, value, allowed, fixed, keys)
         kill_together(self._masks, killed)
         # Ranks that had chosen differently would have other shapes at the next cut.
         alive_now = (m.living.tobytes() for m in self._masks.values())
         check_alike(alive_now, "choices of channels")
         count = sum(len(k) for k in killed.values())
         return [Event("kill", self.progress, count, self.cost())] if count else []
+
+    def budget_of(self, target: Given) -> Budget:
+        """Return the budget of ``target`` under the rules that `wrap` was given.
+
+        Raises:
+            TargetError: it is out of reach.
+        """
+        return budget_for(target, self.original, self.graph, self.masks, self._options)
 
     # -- the choice ------------------------------------------------------------------------------
     def plan(self, target: Given | None = None) -> Plan:
@@ -232,7 +245,7 @@ class Masked:
             TargetError: the target is out of reach.
         """
         if target is not None:
-            budget = budget_for(target, self.original, self.graph, self.masks, self._options)
+            budget = self.budget_of(target)
             if self._budget is not None:
                 budget = replace(budget, units=self._budget.units)
             else:

@@ -115,6 +115,8 @@ SETTINGS = [
     Setting("relational", {"relation": "gram"}),
     Setting("discriminator_features", {}),
     Setting("latent_direction", {}),
+    Setting("distribution", {}),
+    Setting("distribution", {"features": Features().eval()}),
 ]
 
 

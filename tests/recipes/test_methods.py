@@ -10,7 +10,7 @@ import gancompress as gc
 from gancompress.commands.dry_run import predict
 from gancompress.commands.resolve.subject import Subject
 from gancompress.data.inputs import InputSampler
-from gancompress.errors import GraphError, TargetError
+from gancompress.errors import ConfigError, GraphError, TargetError
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
@@ -30,6 +30,21 @@ METHODS = [
     ("narrow", "distill", True, False),
     ("scratch", "distill", False, False),
     ("torch-pruning", "distill", True, True),
+]
+# Tried on smaller networks still, in test_field_recipes.py.
+FIELD = [
+    ("taylor", "prune", True, True),
+    ("slimming", "prune", False, True),
+    ("cat", "prune", False, True),
+    ("gcc", "prune", False, True),
+    ("omgd", "distill", False, False),
+    ("dcd", "distill", False, True),
+    ("tinygan", "distill", False, False),
+    ("content-aware", "prune", False, True),
+    ("dcp", "prune", False, True),
+    ("stylekd", "distill", False, True),
+    ("nickel-dime", "distill", False, True),
+    ("gan-compression", "prune", False, True),
 ]
 NAMES = [row[0] for row in METHODS]
 
@@ -62,7 +77,7 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize(("name", "kind", "class_aware", "inherits"), METHODS)
+@pytest.mark.parametrize(("name", "kind", "class_aware", "inherits"), [*METHODS, *FIELD])
 def test_the_recipe_says_what_the_method_is(
     name: str, kind: str, class_aware: bool, inherits: bool
 ) -> None:
@@ -71,11 +86,12 @@ def test_the_recipe_says_what_the_method_is(
     assert recipe.target == "params=5.2x"
     assert any(entry.name == "class_aware" for entry in recipe.distill) is class_aware
     assert (recipe.kind == "prune" or recipe.student.init != "scratch") is inherits
-    assert (recipe.discriminator.policy == "scratch") is (name == "scratch")
+    anew = ("scratch", "dcd", "tinygan")
+    assert (recipe.discriminator.policy == "scratch") is (name in anew)
 
 
 def test_all_methods_see_equally_many_images() -> None:
-    recipes = [load_recipe(name) for name in NAMES]
+    recipes = [load_recipe(row[0]) for row in (*METHODS, *FIELD)]
     assert len({r.batch * (r.steps + r.finetune_steps) for r in recipes}) == 1
     assert len({r.generator_optim for r in recipes}) == 1
     assert len({r.augment for r in recipes}) == 1
@@ -153,6 +169,22 @@ def test_torch_pruning_keeps_the_teachers_own_weights_in_equal_shares() -> None:
     mine = dict(small.named_parameters())["blocks.0.0.conv1.bias"].tolist()
     assert set(mine) <= set(theirs)
     assert count(small) < count(generator)
+
+
+@pytest.mark.parametrize("pruner", ["taylor, together: true", "lamp, together: false"])
+def test_torch_pruning_at_its_best_reaches_the_target_too(pruner: str) -> None:
+    generator = biggan()[0]
+    example = generator.sample_inputs(2, torch.Generator().manual_seed(0))
+    word = f"student={{init: torch-pruning, pruner: {{importance: {pruner}}}}}"
+    small, plan, verified = narrow_student(
+        generator, example, tiny("torch-pruning", "target=params=2x", word)
+    )
+    assert verified["passed"]
+    assert 0.85 * count(generator) / 2 <= count(small) <= count(generator) / 2
+    plain = narrow_student(generator, example, tiny("torch-pruning", "target=params=2x"))[1]
+    assert plan.keep != plain.keep
+    with pytest.raises(ConfigError, match="for student.init torch-pruning, not for narrow"):
+        tiny("torch-pruning", "student={init: narrow, pruner: {importance: taylor}}")
 
 
 def test_torch_pruning_says_what_it_cannot_do() -> None:

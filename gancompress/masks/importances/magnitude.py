@@ -14,7 +14,13 @@ from gancompress.masks.mask import ChannelMask
 
 @IMPORTANCES.register("magnitude")
 def magnitude(
-    group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: int
+    group: Group,
+    mask: ChannelMask,
+    tensors: Mapping[str, Tensor],
+    seed: int,
+    *,
+    ranks: bool = True,
 ) -> np.ndarray:
-    """Ranks of `channel_norm` within the group."""
-    return ranked(channel_norm(group, tensors), mask)
+    """Ranks of `channel_norm` within the group; with ``ranks: false`` the norm itself."""
+    norm = channel_norm(group, tensors)
+    return ranked(norm, mask) if ranks else norm + 1e-9

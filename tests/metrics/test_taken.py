@@ -1,0 +1,91 @@
+"""What compression took away: nothing from a copy, and the very class that was broken."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gancompress.data.fashion import CLASSES
+from gancompress.data.inputs import InputSampler
+from gancompress.errors import DataError
+from gancompress.metrics.taken import Toll, mean_distance, what_was_taken
+from gancompress.models.embedded import embedded_generator
+from gancompress.reporting.taken_table import taken_table
+
+BROKEN = 3
+
+
+class OneClassBroken(nn.Module):
+    """The teacher, whose samples of one class all look like that of one latent."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        hit = y == BROKEN
+        z = torch.where(hit[:, None], torch.zeros_like(z), z)
+        return self.teacher(z, torch.where(hit, torch.full_like(y, 8), y))
+
+
+def test_a_copy_lost_nothing_and_a_broken_class_is_named_first() -> None:
+    teacher = embedded_generator()
+    sampler = InputSampler.of(teacher)
+    same = what_was_taken(teacher, copy.deepcopy(teacher), sampler, n=300)
+    assert len(same.classes) == 10
+    for one in same.classes:
+        assert one.frechet == pytest.approx(0, abs=1e-6)
+        assert one.floor > 0.01
+        assert one.diversity == pytest.approx(1)
+        assert one.agreement == pytest.approx(0, abs=1e-6)
+        assert one.accuracy == one.teacher_accuracy
+    assert same.lost == ()
+    assert sum(c.n for c in same.classes) == 300
+
+    broken = what_was_taken(teacher, OneClassBroken(teacher), sampler, n=300)
+    worst = broken.classes[0]
+    assert worst.label == BROKEN
+    assert worst.diversity < 0.05
+    assert worst.accuracy == 0.0
+    assert broken.lost == (BROKEN,)
+    assert all(c.diversity == pytest.approx(1) for c in broken.classes[1:])
+    labels = sampler.labels(sampler(300, torch.Generator().manual_seed(0)))
+    assert labels is not None
+    assert all(int(labels[i]) == BROKEN for i in broken.worst)
+    assert list(broken.distances) == sorted(broken.distances, reverse=True)
+    table = taken_table(broken, CLASSES)
+    assert table.rows[0][0] == CLASSES[BROKEN]
+    assert "1 classes lost more than half" in table.note
+    assert "lost more" not in taken_table(same).note
+    assert Toll.of_record(json.loads(json.dumps(broken.record()))) == broken
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 32 * 32)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.linear(z)).view(-1, 1, 32, 32)
+
+
+def test_without_classes_all_samples_are_one() -> None:
+    torch.manual_seed(0)
+    net, sampler = Plain(), InputSampler.parse(["z=normal(4)"])
+    found = what_was_taken(net, Plain(), sampler, n=40)
+    (one,) = found.classes
+    assert one.label is None
+    assert one.accuracy is None
+    assert one.agreement > 0
+    assert taken_table(found).rows[0][0] == "all"
+    with pytest.raises(DataError, match="ask for more"):
+        what_was_taken(net, net, sampler, n=3)
+
+
+def test_the_mean_distance_leaves_a_row_and_itself_out() -> None:
+    assert mean_distance(torch.tensor([[0.0], [1.0], [3.0]])) == pytest.approx((1 + 3 + 2) / 3)
+    assert mean_distance(torch.zeros(3, 2)) > 0
