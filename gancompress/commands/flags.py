@@ -136,6 +136,24 @@ Reverse = Annotated[
 ReverseWeights = Annotated[
     str | None, _text(("--reverse-weights",), "FILE[:KEY]", "Weights of --reverse.", WHO)
 ]
+FeatureView = Annotated[
+    str | None,
+    _text(
+        ("--features",),
+        "embedded|inception:FILE|PKG.MODULE:FN",
+        "What Frechet distance and PRDC look through; inception: FID and KID as well.",
+        HOW,
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    _text(
+        ("--teacher",),
+        "RUN|PKG.MODULE:FN",
+        "The original to compare with, where the run does not know it.",
+        WHO,
+    ),
+]
 RecipeName = Annotated[str, _text(("--recipe", "-r"), "NAME|FILE", "The method.", HOW)]
 Goal = Annotated[str | None, _text(("--target",), "params=5.2x|macs=0.2", "Size to reach.", HOW)]
 Seed = Annotated[
@@ -179,6 +197,10 @@ SecondOpinion = Annotated[
 ]
 Number = Annotated[int, _text(("--n",), "N", "How many images.", HOW, 1)]
 InputSeed = Annotated[int, _text(("--seed",), "N", "Seed of the inputs.", HOW, 0)]
+Worst = Annotated[
+    Path | None,
+    _text(("--worst",), "FILE.png", "Write what is farthest from the teacher there.", WHERE),
+]
 PLUGGABLE = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 

@@ -16,6 +16,7 @@ from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
 from gancompress.commands.request import Request, continued, go_on, recipe_of, refuse_to_forget
 from gancompress.commands.resolve.adapt_recipe import adapted
+from gancompress.commands.resolve.feature_choice import features_for
 from gancompress.commands.resolve.participants import Participants, each_its_own, gather
 from gancompress.commands.resolve.subject import resolved_device
 from gancompress.commands.resolve.try_forward import probe
@@ -48,6 +49,7 @@ def run(request: Request) -> int:
     device = resolved_device(request.device)
     who = gather(request, recipe)
     recipe = checked(request, recipe, who)
+    features = features_for(request.features, who.task, who.subject.generator, device)
     if request.dry_run:
         show_prediction(who.subject, recipe, kind=request.kind, json=request.json)
         return 0
@@ -57,7 +59,8 @@ def run(request: Request) -> int:
     started = time.monotonic()
     result = carried_out(request, recipe, who, device, folder, going_on=going_on)
     if result.exit_code:
-        command = go_on(request.kind, folder, request.record(who.subject.origin))
+        record = request.record(who.subject.origin) | {"features": request.features}
+        command = go_on(request.kind, folder, record)
         note(f"stopped after a checkpoint. Go on with: {command}")
         return result.exit_code
     done = Finished(
@@ -72,6 +75,7 @@ def run(request: Request) -> int:
         device=str(device),
         task=who.task,
         notes=tuple(said()),
+        features=features,
     )
     close(done, json=request.json)
     return 0
