@@ -136,6 +136,24 @@ Reverse = Annotated[
 ReverseWeights = Annotated[
     str | None, _text(("--reverse-weights",), "FILE[:KEY]", "Weights of --reverse.", WHO)
 ]
+FeatureView = Annotated[
+    str | None,
+    _text(
+        ("--features",),
+        "embedded|inception:FILE|PKG.MODULE:FN",
+        "What Frechet distance and PRDC look through; inception: FID and KID as well.",
+        HOW,
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    _text(
+        ("--teacher",),
+        "RUN|PKG.MODULE:FN",
+        "The original to compare with, where the run does not know it.",
+        WHO,
+    ),
+]
 RecipeName = Annotated[str, _text(("--recipe", "-r"), "NAME|FILE", "The method.", HOW)]
 Goal = Annotated[
     list[str] | None,
@@ -228,6 +246,10 @@ Tolerance = Annotated[
         "Largest difference allowed (default: 1e-4; with --int8 any, and it is told).",
         HOW,
     ),
+]
+Worst = Annotated[
+    Path | None,
+    _text(("--worst",), "FILE.png", "Write what is farthest from the teacher there.", WHERE),
 ]
 PLUGGABLE = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 

@@ -19,6 +19,7 @@ from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
 from gancompress.commands.request import Request, continued, go_on, recipe_of, refuse_to_forget
 from gancompress.commands.resolve.adapt_recipe import adapted
+from gancompress.commands.resolve.feature_choice import features_for
 from gancompress.commands.resolve.participants import Participants, each_its_own, gather
 from gancompress.commands.resolve.subject import resolved_device
 from gancompress.commands.resolve.try_forward import probe
@@ -75,6 +76,7 @@ def trained(request: Request, device: torch.device) -> Finished | int:
     recipe = checked(request, recipe, who)
     check_shares(recipe.batch, world(), recipe.accumulate)
     check_device(recipe, device)
+    features = features_for(request.features, who.task, who.subject.generator, device)
     if request.dry_run:
         if rank() == 0:
             show_prediction(
@@ -87,7 +89,8 @@ def trained(request: Request, device: torch.device) -> Finished | int:
     started = time.monotonic()
     result = carried_out(request, recipe, who, device, folder, going_on=going_on)
     if result.exit_code:
-        command = go_on(request.kind, folder, request.record(who.subject.origin))
+        record = request.record(who.subject.origin) | {"features": request.features}
+        command = go_on(request.kind, folder, record)
         note(f"stopped after a checkpoint. Go on with: {command}")
         return result.exit_code
     if rank() > 0:
@@ -104,6 +107,7 @@ def trained(request: Request, device: torch.device) -> Finished | int:
         device=str(device),
         task=who.task,
         notes=tuple(said()),
+        features=features,
     )
 
 

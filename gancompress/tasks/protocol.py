@@ -112,6 +112,10 @@ class Batch:
         """Return its first ``n`` samples."""
         return self if n >= len(self) else self._each(lambda x: x[:n])
 
+    def only(self, i: int) -> Batch:
+        """Return its sample ``i`` alone, as a batch of one."""
+        return self._each(lambda x: x[i : i + 1])
+
     def run(self, network: nn.Module) -> Any:
         """Return what ``network`` puts out for these inputs."""
         return network(*self.inputs, **self.kwargs)
