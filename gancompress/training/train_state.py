@@ -317,7 +317,12 @@ class TrainState:
         if len(self.distillation):
             self.distillation.load_state_dict(parts.get("lessons", {}))
         for name, optimizer in self.optimizers.items():
-            saved = dict(parts.get(f"optim-{name}", {}))
+            if f"optim-{name}" not in parts:
+                raise CheckpointError(
+                    f"the checkpoint has no optimiser state of {name}: resume with the recipe that "
+                    "the run was started with"
+                )
+            saved = dict(parts[f"optim-{name}"])
             load_optimizer_state(optimizer, self.named_parameters(), saved)
 
 
