@@ -107,6 +107,29 @@ def read_plain(file: Path, limit: int) -> bytes:
         return stream.read(limit + 1)
 
 
+class BoundedFile:
+    """An open file that does not take memory for bytes which it does not hold (ours).
+
+    ``read(2**40)`` of a file object reserves so much first; of this it is a ValueError.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.tell, self.seek, self.readline = file, file.tell, file.seek, file.readline
+        here = file.tell()
+        self.size: int = file.seek(0, os.SEEK_END)
+        file.seek(here)
+
+    def read(self, count: int = -1) -> bytes:
+        """Return up to ``count`` bytes.
+
+        Raises:
+            ValueError: the file is shorter.
+        """
+        if count > self.size:
+            raise ValueError(f"{count} bytes are claimed, the whole file has {self.size}")
+        return self._file.read(count)
+
+
 def sealed(record: Mapping[str, Any]) -> bytes:
     """Return ``record`` as JSON that holds its own SHA-256, so that an edit of it shows (ours)."""
     body = {**{k: v for k, v in record.items() if k not in _SEAL}, "sealed": True}

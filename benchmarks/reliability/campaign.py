@@ -76,11 +76,17 @@ def attempt(row: Row, name: str, trial: Trial, seed: int, number: int) -> tuple[
 
 
 def campaign(
-    name: str, *, count: int | None, seconds: float, seed: int = 0, fresh: bool = False
+    name: str,
+    *,
+    count: int | None,
+    seconds: float,
+    seed: int = 0,
+    fresh: bool = False,
+    results: Path | None = None,
 ) -> dict[str, Any]:
     """Try row ``name`` up to ``count`` times in all, or for ``seconds``; return its results."""
     row = rows()[name]
-    file = RESULTS / f"{name}.json"
+    file = (results or RESULTS) / f"{name}.json"
     found = json.loads(file.read_text()) if file.is_file() and not fresh else None
     conditions = record.protocol(seed)
     if found is None or (found["seed"], found["git"]) != (seed, conditions["git"]):
@@ -106,7 +112,7 @@ def campaign(
                 found["failures"].append({"trial": number, "fault": text})
     found["wall_s"] = round(found["wall_s"] + time.monotonic() - started, 1)
     found["kinds"] = dict(sorted(kinds.items()))
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
@@ -119,13 +125,15 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1e9, help="at most so long a row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parser.add_argument("--results", type=Path, help=f"folder of results; default: {RESULTS}")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     options = parser.parse_args(words)
     known = rows()
     if wrong := [name for name in options.rows if name not in known]:
         parser.error(f"no row {wrong[0]!r}; known: {', '.join(known)}")
     broken = 0
-    for name in options.rows or known:
+    # Those that fork runs go first: torch computes no gradient in a child once its parent has.
+    for name in sorted(options.rows or known, key=lambda name: not known[name].forks):
         if options.list:
             print(f"{known[name].label:8} {name:12} {known[name].goal:>6}  {known[name].promise}")
             continue
@@ -135,6 +143,7 @@ def main(words: list[str] | None = None) -> int:
             seconds=options.seconds,
             seed=options.seed,
             fresh=options.fresh,
+            results=options.results,
         )
         broken += found["tried"] - found["held"]
         print(f"{found['label']:8} {name}: {found['held']} of {found['tried']} held", flush=True)

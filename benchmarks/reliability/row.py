@@ -25,6 +25,7 @@ class Row:
         goal: trials that the promise names.
         prepare: makes the trial, given a folder to work in.
         sample: trials that are part of the tests.
+        forks: its children compute gradients, so that this process must not have done so.
     """
 
     label: str
@@ -32,3 +33,4 @@ class Row:
     goal: int
     prepare: Callable[[Path], Trial]
     sample: int = 12
+    forks: bool = False

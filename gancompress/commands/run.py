@@ -30,6 +30,7 @@ from gancompress.tasks.unpaired import Unpaired
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS
+from gancompress.training.signals import preemptible
 from gancompress.training.start import TrainResult
 from gancompress.training.thread_watch import watch_threads
 
@@ -40,6 +41,11 @@ def run(request: Request) -> int:
     Raises:
         GancompressError: anything the user can put right.
     """
+    with preemptible():
+        return _run(request)
+
+
+def _run(request: Request) -> int:
     begin_notes()
     refuse_to_forget(request)
     request = continued(request)
