@@ -55,8 +55,8 @@ class Course:
 
     def __init__(self, kind: str, make: Make, average: str, dtype: torch.dtype) -> None:
         self.kind, self.dtype, self.average_kind = kind, dtype, average
-        self.net = build(kind).to(torch.float64 if dtype == torch.float64 else torch.float32)
-        self.masked = gc.wrap(self.net, self.x(0).to(next(self.net.parameters()).dtype))
+        self.net = build(kind).to(dtype)
+        self.masked = gc.wrap(self.net, self.x(0))
         self.net.to(dtype).train()
         with torch.no_grad():
             self.net(self.x(0))  # the old weight norm leaves a weight that cannot be copied
@@ -135,7 +135,9 @@ def prepare(folder: Path) -> Trial:
                         return f"{name}: refused"
                     raise BrokenPromiseError(f"{where}: {error}") from error
                 _check_held(course, where)
-            course.step(7) if dtype in (torch.float64, torch.float32) else None
+            if dtype == torch.float64:
+                # In others, gradients that are zero but for rounding move Adam by its whole rate.
+                course.step(7)
             ends.append(course.outputs())
         for one, two, what in zip(*ends, ("generator", "average"), strict=True):
             gap = float((one - two).abs().max())
@@ -160,9 +162,9 @@ def _check_held(course: Course, where: str) -> None:
 
 ROW = Row(
     "B12, B13",
-    "After a random live cut, generator, average and next step are those of the uncut network with "
-    "dead channels, for 21 optimisers and four averages, fp16 and bf16 included; what cannot be "
-    "sliced is refused",
+    "After a random live cut, generator and average (in float64 the next step too) are those of "
+    "the uncut network with dead channels, for 21 optimisers and four averages, fp16 and bf16 "
+    "included; what cannot be sliced is refused",
     500,
     prepare,
     sample=10,

@@ -16,7 +16,7 @@ from gancompress.training.checkpoint import checkpoints, latest_checkpoint
 
 def prepare(folder: Path) -> Trial:
     """Run once undisturbed; in each trial some file operations fail, for a while or for good."""
-    recipe = recipe_of("prune", sample_every=6, checkpoint_every=2)
+    recipe = recipe_of("prune", sample_every=forked.EVERY, checkpoint_every=2)
     want, _, operations = forked.whole(recipe, folder / "whole")
     out = folder / "out"
 

@@ -24,14 +24,24 @@ from gancompress.commands.console import described
 from gancompress.commands.run_start import new_folder, unfinished
 from gancompress.commands.verify import check_integrity
 from gancompress.recipes.schema import Recipe
-from gancompress.training.run_files import CHECKPOINTS, METRICS, MODEL, SAMPLES, SUMMARY
+from gancompress.training.checkpoint import checkpoints
+from gancompress.training.run_files import (
+    CHECKPOINTS,
+    METRICS,
+    MODEL,
+    SAMPLES,
+    SUMMARY,
+    checkpoint_step,
+)
 from gancompress.training.run_folder import write_summary
 from gancompress.training.signals import preemptible
 
 OPERATIONS = (
     "open", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "link", "utime", "scandir",
 )  # fmt: skip
-LIMIT = 120.0
+EVERY = 6
+"""Steps between the sample grids of these runs."""
+LIMIT = 240.0
 """Seconds after which a child is called hung."""
 
 
@@ -107,11 +117,17 @@ def whole(recipe: Recipe, out: Path) -> tuple[str, float, int]:
 
 
 def digest(out: Path) -> str:
-    """Return a short digest of model, plan, checkpoints, figures and sample grids of a run."""
+    """Return a short digest of model, plan, newest checkpoint, figures and grids of a run.
+
+    A run that is stopped leaves a checkpoint and a grid of that step too; they are not compared.
+    """
     total = hashlib.sha256()
-    files = [*sorted((out / MODEL).iterdir()), *sorted((out / SAMPLES).glob("*"))]
-    for folder in sorted((out / CHECKPOINTS).glob("step_*")):
-        files += sorted(folder.iterdir())
+    newest = checkpoints(out / CHECKPOINTS)[-1]
+    last = checkpoint_step(newest)
+    files = [*sorted((out / MODEL).iterdir()), *sorted(newest.iterdir())]
+    for grid in sorted((out / SAMPLES).glob("step_*.png")):
+        step = int(grid.stem.removeprefix("step_"))
+        files += [grid] if step % EVERY == 0 or step == last else []
     for file in files:
         total.update(str(file.relative_to(out)).encode() + file.read_bytes())
     for line in (out / METRICS).read_text().splitlines():

@@ -15,7 +15,7 @@ KINDS = ("prune", "distill", "train")
 
 def prepare(folder: Path) -> Trial:
     """Run each kind once undisturbed; each trial is a run that is killed one to three times."""
-    recipes = {kind: recipe_of(kind, sample_every=6) for kind in KINDS}
+    recipes = {kind: recipe_of(kind, sample_every=forked.EVERY) for kind in KINDS}
     found = {kind: forked.whole(recipes[kind], folder / kind) for kind in KINDS}
     out = folder / "out"
 

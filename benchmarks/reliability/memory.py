@@ -50,7 +50,7 @@ def counting(at: int, make: Callable[[], BaseException], report: Path | None = N
 
 def prepare(folder: Path) -> Trial:
     """Count the allocations of a run; in each trial one of them fails."""
-    recipe = recipe_of("prune", sample_every=6, checkpoint_every=2)
+    recipe = recipe_of("prune", sample_every=forked.EVERY, checkpoint_every=2)
     want, _, _ = forked.whole(recipe, folder / "whole")
     count, out = folder / "count", folder / "out"
     forked.ended(forked.start(recipe, out, lambda: counting(0, MemoryError, count)))

@@ -20,7 +20,7 @@ EXPECTED = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
 
 def prepare(folder: Path) -> Trial:
     """Run each kind once undisturbed; each trial sends one signal at a random time."""
-    recipes = {kind: recipe_of(kind, sample_every=6) for kind in KINDS}
+    recipes = {kind: recipe_of(kind, sample_every=forked.EVERY) for kind in KINDS}
     found = {kind: forked.whole(recipes[kind], folder / kind) for kind in KINDS}
     out, ready = folder / "out", folder / "ready"
 

@@ -44,7 +44,7 @@ def carry_masks(
 ) -> dict[str, ChannelMask]:
     """Return masks for the cut network that hold what the old ones held for the same channels.
 
-    The choice itself is that of ``chosen``, the masks in training: one that was averaged is none.
+    Which channels live is taken from ``chosen``, the masks in training: an averaged choice is none.
     """
     new = {}
     for name, (source, channels) in carried.items():
@@ -60,8 +60,8 @@ def carry_masks(
             mask.scores.copy_(before.scores[index])
             mask.sensitivity.copy_(before.sensitivity[index])
             mask.alive.copy_(chosen[source].alive[index])
-            mask.progress.copy_(chosen[source].progress)
-            mask.settled.copy_(chosen[source].settled)
+            mask.progress.copy_(before.progress)
+            mask.settled.copy_(before.settled)
             if before.scores.grad is not None:
                 mask.scores.grad = before.scores.grad[index].clone()
             if before._gradient is not None:
