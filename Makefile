@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint matrix mutation clean
+.PHONY: demo test lint matrix mutation reliability sbom clean
 
 demo: .venv/.ready-demo
 	$(BIN)/gancompress prune --recipe ppcd
@@ -18,6 +18,15 @@ matrix: .venv/.ready-dev
 # Faults planted one at a time: do the tests nearest to them notice? Half an hour. ARGS=--help
 mutation: .venv/.ready-dev
 	$(BIN)/python tests/mutation/run.py --jobs $(WORKERS) $(ARGS)
+
+# Kills, damage, hostile files, full disks ...: does what was promised hold? Hours. ARGS=--help
+reliability: .venv/.ready-dev
+	$(BIN)/python -m benchmarks.reliability.campaign $(ARGS)
+	$(BIN)/python -m benchmarks.reliability.table
+
+# What an installation consists of (CycloneDX), and whether any of it has a known fault.
+sbom: .venv/.ready-dev
+	$(BIN)/python -m benchmarks.reliability.sbom $(ARGS)
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

@@ -48,8 +48,10 @@ def _call(place: str, options: dict[str, Any]) -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         code = getattr(importlib.import_module(f"gancompress.commands.{module}"), name)(**options)
-    except KeyboardInterrupt as error:
-        # Caught here because typer would turn it into exit code 1.
+    except BaseException as error:
+        # Caught here because typer would turn the first into exit code 1, and knows not the other.
+        if not isinstance(error, KeyboardInterrupt) and type(error).__name__ != "PreemptedError":
+            raise
         code = _fail(error, sys.argv)
     raise typer.Exit(code or 0)
 

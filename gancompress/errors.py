@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -14,6 +15,23 @@ class GancompressError(Exception):
 
     exit_code: int = 2
     said_by_another: bool = False  # another rank prints it
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
+
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with control characters and changes of direction written out (ours).
+
+    Names and texts from files reach a terminal: an escape sequence in one could move its cursor,
+    change its title, or make a line read as another. Line breaks and tabs stay.
+    """
+    return _UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class ConfigError(GancompressError):

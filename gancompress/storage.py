@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def write_folder(
         for name, data in files.items():
             write_synced(draft / name, data)
         manifest = {**meta, "files": {n: digest(d) for n, d in sorted(files.items())}}
-        write_synced(draft / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_synced(draft / MANIFEST, sealed(manifest))
         sync_folder(draft)
         if final.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -86,7 +87,7 @@ def _others(folder: Path) -> list[str]:
         return ["a file of that name"]
     found = sorted(p.name for p in folder.iterdir())
     try:
-        known = {MANIFEST, *read_json(folder / MANIFEST)["files"]} if found else set()
+        known = {MANIFEST, *read_json(folder / MANIFEST)["files"]} if found else set[str]()
     except (CheckpointError, KeyError, TypeError):
         known = set()
     return [name for name in found if name not in known]
@@ -99,11 +100,91 @@ def read_json(file: Path, limit: int = 64 * 2**20) -> Any:
         CheckpointError: it cannot be read, is no JSON, too long, or nested too deep.
     """
     try:
-        if file.stat().st_size > limit:
-            raise ValueError(f"{file.stat().st_size} bytes are too many for a record")
-        return json.loads(file.read_bytes())
+        return json.loads(read_plain(file, limit))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged ({_said(error)})") from error
+
+
+def read_plain(file: Path, limit: int) -> bytes:
+    """Return the bytes of a file of at most ``limit`` bytes, or of a link to one.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, a pipe or a device: reading may never end.
+        ValueError: it is longer; nothing has been read then.
+    """
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{file.name} is no plain file")
+    if found.st_size > limit:
+        raise ValueError(f"{file.name} has {found.st_size} bytes, at most {limit} were expected")
+    with open(file, "rb") as stream:
+        return stream.read(limit + 1)
+
+
+class BoundedFile:
+    """An open file that does not take memory for bytes which it does not hold (ours).
+
+    ``read(2**40)`` of a file object reserves so much first; of this it is a ValueError.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.tell, self.seek, self.readline = file, file.tell, file.seek, file.readline
+        here = file.tell()
+        self.size: int = file.seek(0, os.SEEK_END)
+        file.seek(here)
+
+    def read(self, count: int = -1) -> bytes:
+        """Return up to ``count`` bytes.
+
+        Raises:
+            ValueError: the file is shorter.
+        """
+        if count > self.size:
+            raise ValueError(f"{count} bytes are claimed, the whole file has {self.size}")
+        return self._file.read(count)
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """Return ``record`` as JSON that holds its own SHA-256, so that an edit of it shows (ours)."""
+    body = {**{k: v for k, v in record.items() if k not in _SEAL}, "sealed": True}
+    seal = hashlib.sha256(json.dumps(body, indent=1).encode()).hexdigest()
+    return json.dumps({**body, "seal": seal}, indent=1).encode()
+
+
+_SEAL = ("sealed", "seal")
+
+
+def read_sealed(file: Path) -> dict[str, Any]:
+    """Return the record that `sealed` wrote to ``file``, or one of a version without seals.
+
+    Raises:
+        CheckpointError: it cannot be read, is no table, or is not what was written.
+    """
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file} is damaged: it holds no table")
+    if any(key in found for key in _SEAL) and read_plain(file, 64 * 2**20) != sealed(found):
+        raise CheckpointError(
+            f"{file} is damaged or was edited: its own SHA-256 is not that of its text. Copy it "
+            "again"
+        )
+    return found
+
+
+def is_sealed(record: Mapping[str, Any]) -> bool:
+    """Return whether `sealed` wrote ``record``: earlier versions did not."""
+    return "sealed" in record
+
+
+def replace_file(file: Path, data: bytes) -> None:
+    """Write ``data`` to ``file``, flushed to the disk, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there is there.
+    """
+    draft = file.with_name(f".{file.name}.tmp")
+    write_synced(draft, data)
+    draft.replace(file)
 
 
 def _said(error: BaseException) -> str:
@@ -117,12 +198,12 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         CheckpointError: no manifest, or a file is missing, changed or truncated.
     """
     try:
-        manifest = read_json(path / MANIFEST)
+        manifest = read_sealed(path / MANIFEST)
         files = {}
         for name, expected in manifest["files"].items():
             if Path(name).name != name:
                 raise CheckpointError(f"{path}: the manifest names {name!r}, outside the folder")
-            data = (path / name).read_bytes()
+            data = read_plain(path / name, int(expected["bytes"]))
             if digest(data) != expected:
                 raise CheckpointError(
                     f"{path / name} is damaged: its SHA-256 is not the recorded one. Copy it again"

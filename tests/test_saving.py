@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import gancompress as gc
 from gancompress.errors import CheckpointError, StorageError
-from gancompress.storage import MANIFEST, digest, read_folder
+from gancompress.storage import MANIFEST, digest, read_folder, sealed
 from tests.tiny import KINDS, Tiny, build, inputs
 
 
@@ -49,7 +49,7 @@ def rewrite(path: Path, name: str, data: bytes) -> None:
     (path / name).write_bytes(data)
     manifest = json.loads((path / MANIFEST).read_text())
     manifest["files"][name] = digest(data)
-    (path / MANIFEST).write_text(json.dumps(manifest))
+    (path / MANIFEST).write_bytes(sealed(manifest))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,7 +235,7 @@ def test_hostile_configs(package: Path, config: dict[str, Any]) -> None:
 def test_other_formats(package: Path, form: object) -> None:
     manifest = json.loads((package / MANIFEST).read_text())
     manifest["format"] = form
-    (package / MANIFEST).write_text(json.dumps(manifest))
+    (package / MANIFEST).write_bytes(sealed(manifest))
     with pytest.raises(CheckpointError, match="update gancompress" if form == 99 else None):
         gc.load(fresh("plain"), package)
 

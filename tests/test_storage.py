@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gancompress.errors import CheckpointError, StorageError
-from gancompress.storage import MANIFEST, read_folder, write_folder
+from gancompress.storage import MANIFEST, read_folder, sealed, write_folder
 
 FILES = {"a.bin": b"abc" * 100, "b.json": b"{}"}
 
@@ -100,7 +100,7 @@ def test_a_manifest_cannot_reach_outside(folder: Path, name: str) -> None:
     (folder.parent / "secret").write_text("s")
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"][name] = {"sha256": "0", "bytes": 1}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_bytes(sealed(manifest))
     with pytest.raises(CheckpointError, match="outside the folder"):
         read_folder(folder)
 
@@ -117,3 +117,38 @@ def test_extra_files_are_ignored(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     assert read_folder(folder)[1] == FILES
     shutil.rmtree(folder)
+
+
+def test_a_record_that_was_edited_is_not_believed(folder: Path) -> None:
+    text = (folder / MANIFEST).read_text()
+    for changed in (
+        text + " ",
+        text.replace('"format": 1', '"format":  1'),
+        text.replace("1", "2"),
+    ):
+        (folder / MANIFEST).write_text(changed)
+        with pytest.raises(CheckpointError, match="damaged or was edited"):
+            read_folder(folder)
+    # Without one of its two marks, and as earlier versions wrote it: with neither.
+    listed = json.loads(text)
+    for gone in ("seal", "sealed"):
+        kept = {k: v for k, v in listed.items() if k != gone}
+        (folder / MANIFEST).write_text(json.dumps(kept, indent=1))
+        with pytest.raises(CheckpointError, match="damaged or was edited"):
+            read_folder(folder)
+    plain = {k: v for k, v in listed.items() if k not in ("seal", "sealed")}
+    (folder / MANIFEST).write_text(json.dumps(plain))
+    assert read_folder(folder)[1] == FILES
+
+
+def test_what_has_no_end_is_not_read(folder: Path) -> None:
+    for name in ("a.bin", MANIFEST):
+        kept = (folder / name).read_bytes()
+        for make in (os.mkfifo, lambda p: p.symlink_to("/dev/zero"), lambda p: p.mkdir()):
+            (folder / name).unlink()
+            make(folder / name)
+            with pytest.raises(CheckpointError, match="no plain file"):
+                read_folder(folder)
+            shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+            (folder / name).write_bytes(kept)
+    assert read_folder(folder)[1] == FILES

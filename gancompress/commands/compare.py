@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,30 +32,39 @@ def read_summary(run: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is damaged ({error!r})") from error
 
 
+@contextlib.contextmanager
+def readable(run: Path) -> Iterator[None]:
+    """Tell of records that are not as a run of ours writes them.
+
+    Raises:
+        CheckpointError: so they are.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise CheckpointError(
+            f"the records in {run} are damaged ({type(error).__name__}: {str(error)[:160]}). Copy "
+            f"it again, and see: gancompress verify {run}"
+        ) from error
+
+
 def compare(runs: Sequence[Path], *, json: bool) -> None:
     """Print one row per run, best Frechet distance first; runs without one come last, by size.
 
     Raises:
         ConfigError: a run is missing or not finished.
     """
-    from gancompress.reporting.tables import Table, si
+    from gancompress.reporting.tables import Table
 
-    found = sorted((read_summary(run) for run in runs), key=_rank)
+    found = [read_summary(run) for run in runs]
+    for run, summary in zip(runs, found, strict=True):
+        with readable(run):  # a damaged one is named, not the comparison of all
+            _rank(summary), _row(summary)
+    found.sort(key=_rank)
     if json:
         emit("compare", {"runs": found})
         return
-    rows = []
-    for item in found:
-        quality = item["quality"].get("student", {})
-        small = item.get("size", {}).get("small", {})
-        rows.append((
-            Path(item["run"]).name, item["recipe"], str(item["seed"]),
-            f"{item['compression']:.2f}x" if "compression" in item else "-",
-            si(small["params"]) if small else "-",
-            si(small["macs"]) if small else "-",
-            _figure(quality, "frechet_classifier", ".3g"), _figure(quality, "recall", ".3f"),
-            _figure(quality, "conditional_accuracy", ".3f"), f"{item['images_seen'] / 1000:.0f}",
-        ))  # fmt: skip
+    rows = [_row(item) for item in found]
     columns = (
         "run", "recipe", "seed", "smaller", "params", "MACs", "Frechet", "recall", "accuracy",
         "kimg",
@@ -65,6 +75,21 @@ def compare(runs: Sequence[Path], *, json: bool) -> None:
     # In a narrow terminal what the name of a run or another column says goes first.
     optional = ("kimg", "seed", "params", "recipe", "accuracy")
     stdout().print(Table("runs", columns, tuple(rows), protocol, optional))
+
+
+def _row(item: dict[str, Any]) -> tuple[str, ...]:
+    from gancompress.reporting.tables import si
+
+    quality = item["quality"].get("student", {})
+    small = item.get("size", {}).get("small", {})
+    return (
+        Path(item["run"]).name, item["recipe"], str(item["seed"]),
+        f"{item['compression']:.2f}x" if "compression" in item else "-",
+        si(small["params"]) if small else "-",
+        si(small["macs"]) if small else "-",
+        _figure(quality, "frechet_classifier", ".3g"), _figure(quality, "recall", ".3f"),
+        _figure(quality, "conditional_accuracy", ".3f"), f"{item['images_seen'] / 1000:.0f}",
+    )  # fmt: skip
 
 
 def _rank(summary: dict[str, Any]) -> tuple[float, float]:

@@ -6,13 +6,14 @@ import errno
 import json
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 
-from gancompress.errors import GancompressError
+from gancompress.errors import GancompressError, visible
 
 SCHEMA = 1
 """Version of every JSON object that the command line prints."""
@@ -27,14 +28,24 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+class _PlainConsole(Console):
+    """A console whose texts, which may come from files, hold no control characters."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def stdout() -> Console:
     """Return the console of results; plain when ``NO_COLOR`` is set or stdout is not a terminal."""
-    return Console(file=sys.stdout, highlight=False)
+    return _PlainConsole(file=sys.stdout, highlight=False)
 
 
 def stderr() -> Console:
     """Return the console of progress, notes and errors."""
-    return Console(file=sys.stderr, highlight=False)
+    return _PlainConsole(file=sys.stderr, highlight=False)
 
 
 def note(message: str) -> None:
@@ -91,15 +102,38 @@ def fail(error: BaseException, words: Sequence[str]) -> int:
     return exit_code
 
 
+_NO_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+    "bad_alloc", "alloc_failed",
+)  # fmt: skip
+
+
+def lack_of_memory(error: BaseException | None) -> BaseException | None:
+    """Return the error, or one that led to it, by which memory ran out; ``None``: another cause."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return error
+        if isinstance(error, RuntimeError) and any(word in text for word in _NO_MEMORY):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def described(error: BaseException) -> tuple[str, int]:
     """Return message and exit code of an error (the codes are those of docs/cli.md)."""
+    if (lack := lack_of_memory(error)) is not None:
+        text = " ".join(f"{lack or type(lack).__name__}".split())[:300]
+        return f"out of memory: {text}. Try batch=8, --device cpu or a smaller --n", 5
     if isinstance(error, GancompressError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
+    if type(error).__name__ == "PreemptedError":
+        return f"{error}; go on with --resume auto and the same words", 75
     name, text = type(error).__name__, str(error)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return f"cannot write: {text}. Free space or choose another folder with --out", 6
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "out of memory" in text:
-        return f"out of memory: {text}. Try batch=8 or a smaller --n", 5
     return f"{name}: {text}. This is a bug of gancompress: run again with --debug to see where", 1

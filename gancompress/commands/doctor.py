@@ -142,6 +142,23 @@ def _arithmetic(device: Any) -> Iterator[Check]:
     )
 
 
+def _determinism() -> Iterator[Check]:
+    """What a run on the GPU may not repeat bit for bit."""
+    import torch
+
+    from gancompress.modules.determinism import OPERATORS, without_deterministic_kernel
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = without_deterministic_kernel(device)
+    yield Check(
+        "deterministic",
+        "ok",
+        f"of {len(OPERATORS)} operators tried on {device}, without a deterministic kernel: "
+        f"{', '.join(found) or 'none'}",
+        "networks that use these may not repeat bit for bit on this device" if found else "",
+    )
+
+
 def _extras() -> Iterator[Check]:
     for extra, modules in EXTRAS.items():
         absent = [name for name in modules if importlib.util.find_spec(name) is None]
@@ -223,6 +240,6 @@ def _self_test() -> Iterator[Check]:
 
 
 PROBES: list[Callable[[], Iterator[Check]]] = [
-    _versions, _torch, _extras, _disk, _files, _self_test,
+    _versions, _torch, _determinism, _extras, _disk, _files, _self_test,
 ]  # fmt: skip
 """What is looked at, in order."""

@@ -10,12 +10,14 @@ from typing import Any
 
 from rich.text import Text
 
-from gancompress.commands.compare import read_summary
+from gancompress.commands.compare import read_summary, readable
 from gancompress.commands.console import emit, note, stdout
 from gancompress.commands.feature_rows import feature_rows, features_protocol
 from gancompress.commands.task_results import task_rows
+from gancompress.errors import visible
 from gancompress.reporting.sound_section import players
 from gancompress.reporting.task_section import task_pictures
+from gancompress.storage import read_plain
 from gancompress.training.run_files import (
     COMMAND,
     CONFIG,
@@ -48,7 +50,10 @@ def report(run: Path, *, json: bool) -> None:
     """
     from gancompress.reporting.html import write_html
 
-    file = write_html(page_of(run, read_summary(run)), run / REPORT)
+    summary = read_summary(run)
+    with readable(run):
+        page = page_of(run, summary)
+    file = write_html(page, run / REPORT)
     if json:
         emit("report", {"file": str(file), "bytes": file.stat().st_size})
         return
@@ -56,11 +61,18 @@ def report(run: Path, *, json: bool) -> None:
     note("one file, nothing is loaded from the network: it can be mailed")
 
 
+MAX_TEXT = 2**20
+"""Bytes of a record that a report shows; ours are a few thousand."""
+MAX_EVENTS = 2**24
+MAX_NOTES = 200
+
+
 def page_of(run: Path, summary: dict[str, Any]) -> Any:
     """Return the page of a finished run."""
     from PIL import Image
 
     from gancompress.data.fashion import CLASSES
+    from gancompress.data.pictures import decode
     from gancompress.metrics.taken import Toll
     from gancompress.reporting.html import Page, Picture
     from gancompress.reporting.taken_table import taken_table
@@ -69,11 +81,15 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
     pictures: list[Picture] = []
     for name, title, caption in task_pictures(summary):
         if (run / name).is_file():
-            with Image.open(run / name) as image:
-                pictures.append(Picture(title, image.convert("RGB"), caption))
+            pixels = decode(run / name, str(run / name), colour=True, bits=8)
+            pictures.append(Picture(title, Image.fromarray(pixels), caption))
     sounds, left_out = players(run / SOUNDS)
     names = (CONFIG, ENVIRONMENT, SUBJECT, COMMAND)
-    texts = [(n, (run / n).read_text("utf-8")) for n in names if (run / n).is_file()]
+    texts = [
+        (n, visible(read_plain(run / n, MAX_TEXT).decode("utf-8")))
+        for n in names
+        if (run / n).is_file()
+    ]
     return Page(
         title=f"{summary['recipe']} on {summary['model']}",
         lead=f"Run {run.name}, {summary['steps']} steps, seed {summary['seed']}"
@@ -86,7 +102,9 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
         pictures=pictures,
         curves=drawn_curves(run),
         texts=texts,
-        notes=list(dict.fromkeys([*_findings(summary), *left_out, *_told(run, summary)])),
+        notes=list(dict.fromkeys([*_findings(summary), *left_out, *_told(run, summary)]))[
+            :MAX_NOTES
+        ],
         sounds=sounds,
     )
 
@@ -183,11 +201,11 @@ def _findings(summary: dict[str, Any]) -> Iterator[str]:
 
 def _told(run: Path, summary: dict[str, Any]) -> Iterator[str]:
     """Yield what the run said while it went on."""
-    yield from summary.get("notes", ())
+    yield from map(str, summary.get("notes", ()))
     if not (run / EVENTS).is_file():
         return
-    for line in (run / EVENTS).read_text("utf-8").splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+    for line in read_plain(run / EVENTS, MAX_EVENTS).decode("utf-8").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             event = jsonlib.loads(line)
             if event["event"] not in ROUTINE:
                 yield str(event["text"])

@@ -38,6 +38,7 @@ from gancompress.training.distributed import by_first, joined_ranks, restarted
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS, PREDICTION
 from gancompress.training.shares import check_shares
+from gancompress.training.signals import preemptible
 from gancompress.training.start import TrainResult
 from gancompress.training.thread_watch import watch_threads
 
@@ -48,6 +49,11 @@ def run(request: Request) -> int:
     Raises:
         GancompressError: anything the user can put right.
     """
+    with preemptible():
+        return _run(request)
+
+
+def _run(request: Request) -> int:
     begin_notes()
     with joined_ranks(request.device, resolved_device) as device:
         done = trained(request, device)

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from gancompress.commands.console import emit, stdout
 from gancompress.errors import CheckpointError, ConfigError
-from gancompress.storage import MANIFEST, read_json
+from gancompress.storage import MANIFEST, is_sealed, read_json, read_sealed
 from gancompress.training.run_files import (
     CHECKPOINTS,
     CONFIG,
@@ -21,6 +22,7 @@ from gancompress.training.run_files import (
     STATE,
     SUMMARY,
     checkpoint_step,
+    is_trained,
 )
 
 RUN, MODEL_FOLDER, CHECKPOINT = "run", "model", "checkpoint"
@@ -109,11 +111,12 @@ def check_folder(folder: Path) -> Finding:
     if not (folder / MANIFEST).is_file():
         return Finding(str(folder), 0, 0, (f"{MANIFEST} is missing",))
     try:
-        listed = read_json(folder / MANIFEST)["files"]
+        manifest = read_sealed(folder / MANIFEST)
+        listed = manifest["files"]
         entries = {str(name): (str(v["sha256"]), int(v["bytes"])) for name, v in listed.items()}
     except (CheckpointError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Finding(str(folder), 0, 0, (f"{MANIFEST} cannot be read ({error!r})",))
-    faults = tuple(_faults(folder, entries))
+    faults = (*_faults(folder, entries), *_misplaced(folder, manifest))
     return Finding(str(folder), len(entries), sum(size for _, size in entries.values()), faults)
 
 
@@ -121,6 +124,8 @@ def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
     kind = kind_of(folder)
     # A run's manifest holds that of its model, and its own folder goes on growing.
     below = {f"{MODEL}/{MANIFEST}"} if kind == RUN else set()
+    if (folder / MANIFEST).is_symlink():
+        yield f"{MANIFEST} points outside the folder"
     for name in REQUIRED.get(kind, ()):
         if name not in entries:
             yield f"{name} is not in the manifest, which must list it"
@@ -135,12 +140,33 @@ def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
         elif _digest(file) != digest:
             yield f"{name} has changed (SHA-256)"
     if kind == RUN:
+        yield from _run_faults(folder)
         if (folder / SUMMARY).is_file() and not (folder / MODEL).is_dir():
             yield f"{MODEL} is missing, though the run is finished"
         return
     for file in sorted(folder.iterdir()):
-        if file.is_file() and file.name not in entries and file.name != MANIFEST:
+        if file.name not in entries and file.name != MANIFEST:
             yield f"{file.name} is not in the manifest"
+
+
+def _run_faults(run: Path) -> Iterator[str]:
+    """Yield what is wrong with ``env.json``, which each start of a run writes anew."""
+    if not is_trained(run):
+        return
+    if not (run / ENVIRONMENT).is_file():
+        yield f"{ENVIRONMENT} is missing"
+        return
+    try:
+        read_sealed(run / ENVIRONMENT)
+    except CheckpointError as error:
+        yield str(error).removeprefix(f"{run}/")
+
+
+def _misplaced(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    """Yield that a checkpoint has another name than the step that it was saved at."""
+    step = manifest.get("step")
+    if is_sealed(manifest) and step is not None and step != checkpoint_step(folder.resolve()):
+        yield f"it is of step {step}: the folder was renamed"
 
 
 def _digest(file: Path) -> str:

@@ -13,7 +13,6 @@ from gancompress.data.arrays import ArrayDataset
 from gancompress.data.layouts import (
     Permuted,
     bytes_of,
-    check_memory,
     keys_of,
     labels_of,
     layout_of,
@@ -25,7 +24,9 @@ from gancompress.extras import require
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 MAX_CHUNK = 2**28
-"""Bytes of a chunk: one row cannot be read without its chunk."""
+"""Bytes of a chunk: one row cannot be read without its chunk; and of a row."""
+MAX_LABELS = 2**28
+"""Bytes of the labels, which are read as a whole: those of 33 million images."""
 
 
 def open_hdf5(
@@ -55,7 +56,8 @@ def open_hdf5(
             y = None if y_key is None else found[y_key][()]
             x = found[x_key]
             shape, dtype = tuple(x.shape), x.dtype
-            seen = span(x[:16]) if len(shape) in (3, 4) else ""
+            few = max(1, min(16, MAX_CHUNK // max(1, bytes_of(shape[1:], dtype))))
+            seen = span(x[:few]) if len(shape) in (3, 4) else ""
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     where = f"{path}: {x_key}"
@@ -108,5 +110,7 @@ def _check(array: Any, where: str) -> None:
         raise DataError(
             f"{where} is stored in chunks of {chunk:,} bytes; a row cannot be read alone"
         )
-    if array.ndim <= 2:
-        check_memory(bytes_of(array.shape, array.dtype), where)
+    if array.ndim <= 2 and (size := bytes_of(array.shape, array.dtype)) > MAX_LABELS:
+        raise DataError(f"{where} takes {size:,} bytes; labels are one number an image")
+    if array.ndim > 2 and (row := bytes_of(array.shape[1:], array.dtype)) > MAX_CHUNK:
+        raise DataError(f"{where} has rows of {row:,} bytes; an image has {MAX_CHUNK:,} at most")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gancompress.data import input_kinds
 from gancompress.data.input_kinds import INPUT_KINDS, Drawn, Stored
+from gancompress.data.input_kinds.protocol import LARGEST_SAMPLE
 from gancompress.errors import ConfigError, DataError, GancompressError, closest
 from gancompress.modules.nested import pick
 
@@ -230,9 +231,14 @@ def _read(spec: str) -> InputPart:
     if kind not in INPUT_KINDS:
         raise ConfigError(f"input {spec!r}: no kind {kind!r}.{closest(kind, INPUT_KINDS.names())}")
     try:
-        return InputPart(match["name"], kind, INPUT_KINDS.get(kind)(match["text"]))
+        part = InputPart(match["name"], kind, INPUT_KINDS.get(kind)(match["text"]))
     except ConfigError as error:
         raise ConfigError(f"input {spec!r}: {error}") from error
+    if (numbers := math.prod(part.source.shape)) > LARGEST_SAMPLE:
+        raise DataError(
+            f"a sample has {numbers:,} numbers {part.source.shape}, {LARGEST_SAMPLE:,} at most"
+        )
+    return part
 
 
 def _classes(part: InputPart) -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -164,15 +166,33 @@ def check_memory(size: int, where: str) -> None:
     Raises:
         DataError: ``size`` bytes are more than three quarters of it.
     """
-    try:
-        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # no such question on this system
-        return
-    if 4 * size > 3 * whole:
+    whole = memory_here()
+    if whole is not None and 4 * size > 3 * whole:
         raise DataError(
             f"{where} needs {size / 2**30:,.1f} GiB of the {whole / 2**30:,.1f} GiB of memory. "
             "Save it as .npy or .h5, which are read row by row"
         )
+
+
+def memory_here() -> int | None:
+    """Return the bytes of memory that this process may have; ``None``: not known here.
+
+    That of the machine, of the container (cgroup), or the limit on the process (``ulimit -v``),
+    whichever is least.
+    """
+    limits: list[int] = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # no such question here
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with contextlib.suppress(ImportError, OSError, ValueError, IndexError):
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limits.append(max(0, most - pages * os.sysconf("SC_PAGE_SIZE")))
+    return min(limits, default=None)
 
 
 def bytes_of(shape: Sequence[int], dtype: np.dtype[Any]) -> int:

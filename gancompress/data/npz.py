@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import torch
 from numpy.lib import format as npy_format
 
 from gancompress.data.arrays import ArrayDataset
@@ -25,9 +26,12 @@ from gancompress.data.layouts import (
 from gancompress.data.ranges import Range, range_of, span, tensor_of
 from gancompress.errors import DataError
 
+MAX_HEADER = 2**16
+"""Bytes of the header of an array, which holds a type and a shape."""
+
 _DAMAGED = (
-    OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError,
-    zipfile.BadZipFile, zlib.error,
+    OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, TypeError,
+    OverflowError, SyntaxError, RecursionError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -61,7 +65,8 @@ def open_npz(
     where = f"{path}: {x_key}"
     kind = layout_of(x.shape, layout, where)
     labels = None if y is None else labels_of(y, f"{path}: {y_key}")
-    images = tensor_of(x)
+    # Read just now, so the tensor may have it: a copy would take the memory twice.
+    images = torch.from_numpy(np.ascontiguousarray(x, x.dtype.newbyteorder("=")))
     range_of(images.dtype, values, where, span(x))
     images = images[:, None] if kind == "nhw" else images
     if kind == "nhwc":
@@ -109,7 +114,7 @@ class MappedRows:
         self.path = path
         try:
             with path.open("rb") as stream:
-                shape, _, dtype = _header(stream)
+                shape, _, dtype = npy_header(stream)
                 need, have = stream.tell() + bytes_of(shape, dtype), os.path.getsize(path)
         except _DAMAGED as error:
             raise DataError(f"cannot read {path}: {error}") from error
@@ -134,7 +139,7 @@ def _member(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
     """Return one array whose header fits the size of its member and the memory."""
     info = archive.getinfo(f"{key}.npy")
     with archive.open(info) as stream:
-        shape, _, dtype = _header(stream)
+        shape, _, dtype = npy_header(stream)
         need = bytes_of(shape, dtype)
         if need > info.file_size:
             raise DataError(
@@ -146,13 +151,23 @@ def _member(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
         return npy_format.read_array(stream, allow_pickle=False)
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, Fortran order and type of an ``.npy`` file; the stream is then at its numbers.
+
+    Raises:
+        ValueError: it is no such file, holds Python objects, or claims what cannot be.
+    """
+    start = stream.read(12)
+    # Of version 2 on, its length has four bytes, and numpy would take memory for all of it.
+    if len(start) == 12 and start[6] > 1 and int.from_bytes(start[8:12], "little") > MAX_HEADER:
+        raise ValueError("its header is too long")
+    stream.seek(0)
     version = npy_format.read_magic(stream)
     read = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
     if version not in read:
         raise ValueError(f"a header of version {version}")
     shape, fortran, dtype = read[version](stream)
-    if any(side < 0 for side in shape):
+    if any(type(side) is not int or side < 0 for side in shape):
         raise ValueError(f"a negative size in {shape}")
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never read")

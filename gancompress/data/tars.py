@@ -24,6 +24,7 @@ from gancompress.data.stores import holds
 from gancompress.data.survey import CACHE_FROM
 from gancompress.data.zips import MAX_MEMBER, label_names
 from gancompress.errors import ConfigError, DataError
+from gancompress.storage import BoundedFile
 
 _BRACES = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", re.DOTALL)
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -149,13 +150,17 @@ def _read(shard: Path) -> dict[str, np.ndarray]:
     pictures: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int] = {}
     try:
-        with tarfile.open(shard, "r:") as archive:
+        with (
+            shard.open("rb") as stream,
+            tarfile.open(fileobj=BoundedFile(stream), mode="r:") as archive,  # type: ignore[arg-type]
+        ):
             for member in archive:
                 _take(member, archive, pictures, labels, shard)
                 archive.members = []  # type: ignore[attr-defined]  # else every header is kept
             end = archive.offset
         _check_end(shard, end)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        classes = np.array([labels.get(key, -1) for key in pictures], np.int64)
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         raise DataError(f"{shard} is corrupt or cut off: {error}") from error
     values = list(pictures.values())
     names = Names.of(v[0] for v in values)
@@ -163,7 +168,7 @@ def _read(shard: Path) -> dict[str, np.ndarray]:
         "blob": names.blob,
         "ends": names.ends,
         "places": np.array([v[1:] for v in values], np.int64).reshape(-1, 2),
-        "labels": np.array([labels.get(key, -1) for key in pictures], np.int64),
+        "labels": classes,
     }
 
 
@@ -191,7 +196,8 @@ def _take(
             )
         pictures[key] = (member.name, member.offset_data, member.size)
     elif kind == _LABEL:
-        stream = archive.extractfile(member) if member.size <= 32 else None
+        plain = member.isreg() and member.size <= 32
+        stream = archive.extractfile(member) if plain else None
         text = b"" if stream is None else stream.read()
         if not text.strip().isdigit():
             raise DataError(f"{shard}: {member.name} holds {text[:32]!r}; expected a class number")

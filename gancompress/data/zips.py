@@ -25,8 +25,8 @@ MAX_MEMBER = 2**28
 """Bytes of one unpacked file: a larger one is no picture."""
 
 _DAMAGED = (
-    OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError,
-    zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, TypeError,
+    RecursionError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _SHARD = re.compile(r"\d{5}/img\d{8}\.\w+")
 
@@ -152,7 +152,7 @@ def _labels(
     for item in found:
         name, label = item if isinstance(item, list) and len(item) == 2 else (None, None)
         number = _class_number(label)
-        if not isinstance(name, str) or number is None:
+        if not isinstance(name, str) or number is None or not -1 <= number < 2**31:
             raise DataError(
                 f"{path}: dataset.json has the label {str(item)[:80]}; expected [file, class]"
             )

@@ -38,8 +38,13 @@ def decided(mask: ChannelMask, *, least: int) -> list[int]:
     return torch.nonzero(kept).flatten().tolist()
 
 
-def carry_masks(old: Mapping[str, ChannelMask], carried: Carried) -> dict[str, ChannelMask]:
-    """Return masks for the cut network that hold what the old ones held for the same channels."""
+def carry_masks(
+    old: Mapping[str, ChannelMask], carried: Carried, chosen: Mapping[str, ChannelMask]
+) -> dict[str, ChannelMask]:
+    """Return masks for the cut network that hold what the old ones held for the same channels.
+
+    Which channels live is taken from ``chosen``, the masks in training: an averaged choice is none.
+    """
     new = {}
     for name, (source, channels) in carried.items():
         if source not in old:
@@ -53,7 +58,7 @@ def carry_masks(old: Mapping[str, ChannelMask], carried: Carried) -> dict[str, C
         with torch.no_grad():
             mask.scores.copy_(before.scores[index])
             mask.sensitivity.copy_(before.sensitivity[index])
-            mask.alive.copy_(before.alive[index])
+            mask.alive.copy_(chosen[source].alive[index])
             mask.progress.copy_(before.progress)
             mask.settled.copy_(before.settled)
             if before.scores.grad is not None:

@@ -30,20 +30,16 @@ class ChannelMask(nn.Module):
 
     Attributes:
         scores: parameter (c,), open while > 0 (or always, see ``held_open``).
-        alive: bool buffer (c,); a dead channel never comes back.
         sensitivity: buffer (c,) in [0, 1], running mean over steps of the squared gradient of the
             loss by the gate, the penalty left out, as a share of that by all gates (a Fisher
             estimate of what removing the channel costs; see `observe`).
         progress: buffer (), fraction of the run in [0, 1], for annealed relaxations.
-        settled: bool buffer (); when set, gates are exactly ``alive`` (after `Masked.apply`).
     """
 
     is_gancompress_mask = True
     held_open: bool
-    alive: Tensor
     sensitivity: Tensor
     progress: Tensor
-    settled: Tensor
 
     def __init__(
         self, name: str, size: int, relaxation: Any = "ste", *, held_open: bool = False
@@ -54,10 +50,10 @@ class ChannelMask(nn.Module):
         self._relax: Relaxation = RELAXATIONS.bind(relaxation)
         self._hard_from = float(RELAXATIONS.fact(relaxation, "hard_from"))
         self.scores = nn.Parameter(torch.ones(size))
-        self.register_buffer("alive", torch.ones(size, dtype=torch.bool))
+        self._buffers["alive"] = torch.ones(size, dtype=torch.int8)
         self.register_buffer("sensitivity", torch.zeros(size))
         self.register_buffer("progress", torch.zeros(()))
-        self.register_buffer("settled", torch.zeros((), dtype=torch.bool))
+        self._buffers["settled"] = torch.zeros((), dtype=torch.int8)
         # Python mirrors: reading a tensor in each forward would stall an accelerator.
         self._progress, self._settled, self._whole = 0.0, False, False
         self._living = np.ones(size, bool)
@@ -65,6 +61,18 @@ class ChannelMask(nn.Module):
         self._watch: Tensor | None = None  # zeros that a compiled forward adds, for their gradient
         self._open: Tensor | None = None  # see `narrow`
         self.lent: tuple[Any, ...] = ()  # see `gancompress.masks.lent_weights`
+
+    # Kept as int8: torch's AveragedModel(use_buffers=True) subtracts buffers, which bool cannot.
+
+    @property
+    def alive(self) -> Tensor:
+        """Which channels live, bool (c,), to be written in place; a dead one never comes back."""
+        return _as_bool(self._buffers["alive"])
+
+    @property
+    def settled(self) -> Tensor:
+        """Whether the gates are exactly ``alive`` (after `Masked.apply`), bool ()."""
+        return _as_bool(self._buffers["settled"])
 
     def extra_repr(self) -> str:
         """Show name, living channels and relaxation."""
@@ -227,6 +235,12 @@ def kill_together(masks: Mapping[str, ChannelMask], killed: Mapping[str, np.ndar
     parts = living.to(dying[0].alive.device).split([m.size for m in dying])
     for mask, part in zip(dying, parts, strict=True):
         mask.alive.copy_(part)
+
+
+def _as_bool(held: Tensor | None) -> Tensor:
+    assert held is not None
+    # The same memory: 0 and 1 are what False and True are. Earlier versions held bool.
+    return held if held.dtype == torch.bool else held.view(torch.bool)
 
 
 @dataclass(frozen=True)

@@ -226,8 +226,11 @@ def _fill(
     network: type[_Network], config: BigGANConfig, state: Mapping[str, Tensor], origin: str
 ) -> _Network:
     """Build ``network`` around the tensors of ``state``, every one or none."""
-    with torch.device("meta"):  # no memory and no drawing of weights that are replaced at once
-        module = network(config)  # type: ignore[call-arg]
+    try:
+        with torch.device("meta"):  # no memory and no drawing of weights that are replaced at once
+            module = network(config)  # type: ignore[call-arg]
+    except (RuntimeError, OverflowError, TypeError, ValueError) as error:  # sizes from a file
+        raise CheckpointError(f"{origin}: there is no network of its sizes ({error})") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in state.items()}
     faults = []

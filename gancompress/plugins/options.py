@@ -64,6 +64,10 @@ def declared(entry: Callable[..., Any], given: Sequence[str]) -> dict[str, Optio
     return found
 
 
+MOST_FAULTS = 50
+"""Faults of one plug-in that are told; nobody reads on, and each looks for the nearest name."""
+
+
 def read_options(
     options: Mapping[str, Option], values: Mapping[str, Any], also: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
@@ -75,6 +79,9 @@ def read_options(
     read: dict[str, Any] = {}
     faults: list[tuple[str, str]] = []
     for name, value in values.items():
+        if len(faults) >= MOST_FAULTS:
+            faults.append((name, "there are more faults"))
+            return read, faults
         if name not in options:
             near = closest(name, [*options, *also])
             if near.startswith(" Known"):  # what stands beside the options is no option

@@ -15,8 +15,10 @@ from gancompress.errors import ConfigError, closest
 from gancompress.plugins.kinds import RECIPES
 from gancompress.recipes.plugin_entries import wrong_plugins
 from gancompress.recipes.schema import Recipe
-from gancompress.recipes.strict_yaml import dump_yaml, key_lines, parse_yaml
+from gancompress.recipes.strict_yaml import MAX_BYTES, MAX_DEPTH, dump_yaml, key_lines, parse_yaml
+from gancompress.storage import read_plain
 
+MOST_FAULTS = 100
 _NAME = re.compile(r"^[A-Za-z0-9_-]+$")
 _KEY = re.compile(r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
 
@@ -45,8 +47,10 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        for fault in error.errors():
-            faults.append(_explain(fault, data, lines))
+        found = error.errors()
+        faults += [_explain(fault, data, lines) for fault in found[:MOST_FAULTS]]
+        if more := len(found) - MOST_FAULTS:
+            faults += [f"and {more} more"] if more > 0 else []
     faults += [
         f"{_at(lines, path)}{_dotted(path)}: {text}" for path, text in wrong_plugins(data, proven)
     ]
@@ -92,7 +96,7 @@ def _text(name_or_path: str | Path) -> tuple[str, str]:
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{name!r} is neither the name of a recipe nor a .yaml file")
     try:
-        return path.read_text("utf-8"), name
+        return read_plain(path, MAX_BYTES).decode("utf-8"), name
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"cannot read recipe {name!r}: {error}") from error
 
@@ -112,6 +116,9 @@ def _of_plugin(name: str) -> tuple[str, str]:
 
 def _apply(data: dict[str, Any], override: str, faults: list[str]) -> None:
     key, equals, value = override.partition("=")
+    if key.count(".") > MAX_DEPTH:
+        faults.append(f"override {override[:40]!r} ...: nesting deeper than {MAX_DEPTH}")
+        return
     if key[:1] in ("+", "~"):
         faults.append(f"override {override!r}: no key can be added or dropped; write key=value")
         return
@@ -127,7 +134,7 @@ def _apply(data: dict[str, Any], override: str, faults: list[str]) -> None:
     # Shared aliases in the file must not change together.
     node: Any = data
     for parent in parents:
-        if isinstance(node, list) and parent.isdecimal() and int(parent) < len(node):
+        if isinstance(node, list) and _within(parent, node):
             child = copy.deepcopy(node[int(parent)])
             node[int(parent)] = child
         elif isinstance(node, dict):
@@ -141,10 +148,15 @@ def _apply(data: dict[str, Any], override: str, faults: list[str]) -> None:
         node = child
     if isinstance(node, dict):
         node[last] = parsed
-    elif isinstance(node, list) and last.isdecimal() and int(last) < len(node):
+    elif isinstance(node, list) and _within(last, node):
         node[int(last)] = parsed
     else:
         faults.append(f"override {override!r}: there is nothing at {last!r} to set")
+
+
+def _within(word: str, items: Sequence[Any]) -> bool:
+    # More digits than any list has, and Python refuses to read thousands of them.
+    return word.isdecimal() and len(word) < 10 and int(word) < len(items)
 
 
 def _explain(fault: Mapping[str, Any], data: Any, lines: Mapping[tuple, int]) -> str:

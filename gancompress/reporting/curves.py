@@ -12,9 +12,14 @@ from typing import Any
 
 from gancompress.errors import DataError
 from gancompress.extras import require
+from gancompress.storage import read_plain
 
 COLOURS = ("#3366aa", "#cc5533", "#338855", "#8855aa", "#997722", "#227788", "#aa3366", "#555555")
 MARKERS = "osD^vPX*"
+
+
+MAX_METRICS = 2**28
+"""Bytes of a ``metrics.jsonl``: more than a million lines."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,10 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
         DataError: the file is missing, or a line before the last is not JSON.
     """
     try:
-        lines = [line for line in file.read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}") from error
+        text = read_plain(file, MAX_METRICS).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+    lines = [line for line in text.splitlines() if line.strip()]
     records = []
     for number, line in enumerate(lines, 1):
         try:

@@ -15,7 +15,16 @@ import safetensors.torch
 from torch import Tensor
 
 from gancompress.errors import CheckpointError, StorageError
-from gancompress.storage import MANIFEST, digest, read_json, sync_folder, write_synced
+from gancompress.storage import (
+    MANIFEST,
+    digest,
+    read_json,
+    read_plain,
+    read_sealed,
+    sealed,
+    sync_folder,
+    write_synced,
+)
 from gancompress.training.run_files import STATE, checkpoint_step
 from gancompress.weights.reading import tensors_from
 
@@ -56,15 +65,17 @@ def save_checkpoint(
         _drop_drafts(folder)
         _recover(folder)
         draft.mkdir()
+        files: dict[str, bytes] = {}
         for name, tensors in parts.items():
             owned = {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
             # Bytes of our own, so that two names of one storage are no error and fsync is ours.
-            data = safetensors.torch.save(_unshared(owned))
-            write_synced(draft / f"{name}.safetensors", data)
-        write_synced(draft / STATE, json.dumps(dict(state), indent=1).encode())
-        files = {file.name: digest(file.read_bytes()) for file in sorted(draft.iterdir())}
-        manifest = {"schema": SCHEMA, "step": step, "files": files}
-        write_synced(draft / MANIFEST, json.dumps(manifest, indent=1).encode())
+            files[f"{name}.safetensors"] = safetensors.torch.save(_unshared(owned))
+        files[STATE] = json.dumps(dict(state), indent=1).encode()
+        for name, data in files.items():
+            write_synced(draft / name, data)
+        listed = {name: digest(data) for name, data in sorted(files.items())}
+        manifest = {"schema": SCHEMA, "step": step, "files": listed}
+        write_synced(draft / MANIFEST, sealed(manifest))
         sync_folder(draft)
         aside = folder / f"{_ASIDE}{final.name}"
         if final.exists():
@@ -88,10 +99,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint folder, after checking every file against the manifest.
 
     Raises:
-        CheckpointError: a file is missing, changed, truncated, or of another schema.
+        CheckpointError: a file is missing, changed, truncated, added, a link, or of another schema.
     """
     try:
-        manifest = read_json(path / MANIFEST)
+        manifest = read_sealed(path / MANIFEST)
         step = manifest["step"]
         if manifest["schema"] != SCHEMA:
             raise CheckpointError(
@@ -101,9 +112,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise CheckpointError(f"{path} holds step {step}: folder renamed?")
         if STATE not in manifest["files"]:
             raise CheckpointError(f"{path} is damaged: its manifest does not list {STATE}")
+        _check_entries(path, {MANIFEST, *manifest["files"]})
         parts: dict[str, dict[str, Tensor]] = {}
         for name, expected in manifest["files"].items():
-            data = (path / name).read_bytes() if Path(name).name == name else b""
+            inside = Path(name).name == name
+            data = read_plain(path / name, int(expected["bytes"])) if inside else b""
             if digest(data) != expected:
                 raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the recorded")
             if name.endswith(".safetensors"):
@@ -114,6 +127,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: {error!r}") from error
     return Checkpoint(step=step, parts=parts, state=state, path=path)
+
+
+def _check_entries(path: Path, listed: set[str]) -> None:
+    """Refuse a checkpoint folder that holds a link, or what was not saved with it."""
+    for entry in path.iterdir():
+        if entry.name in listed and entry.is_symlink():
+            raise CheckpointError(f"{entry} is a link; a checkpoint holds its files itself")
+        # What begins with a dot is of the system or its file manager, and is not read.
+        if entry.name not in listed and not entry.name.startswith("."):
+            raise CheckpointError(f"{entry} was not saved with this checkpoint. Move it away")
 
 
 def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from gancompress.errors import visible
 from gancompress.training.run_files import EVENTS, METRICS
 from gancompress.training.run_folder import RunFolder
 
@@ -50,7 +51,7 @@ class PlainScreen:
 
     def event(self, text: str) -> None:
         """Print the event."""
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 class Log:

@@ -23,7 +23,17 @@ from gancompress import __version__
 from gancompress.errors import CheckpointError, ConfigError, StorageError
 from gancompress.recipes.load import dump_recipe, load_recipe
 from gancompress.recipes.schema import Recipe, fields_that_count
-from gancompress.storage import digest, read_json, sync_folder, write_synced
+from gancompress.storage import (
+    digest,
+    is_sealed,
+    read_json,
+    read_plain,
+    read_sealed,
+    replace_file,
+    sealed,
+    sync_folder,
+    write_synced,
+)
 from gancompress.training.lock import Lock
 from gancompress.training.run_files import (
     CHECKPOINTS,
@@ -123,10 +133,12 @@ class RunFolder:
             self.write_text(CONFIG, dump_recipe(recipe))
             (self.path / MANIFEST).unlink(missing_ok=True)
         if not (self.path / MANIFEST).exists():
-            write_synced(self.path / MANIFEST, run_manifest(self.path, CONFIG, SUBJECT))
+            replace_file(self.path / MANIFEST, run_manifest(self.path, CONFIG, SUBJECT))
         self.write_text(COMMAND, shlex.join(sys.argv) + "\n")
         self.moved = self._differences(now := environment())
-        self.write_json(ENVIRONMENT, now | dict(facts))
+        # Sealed: a resume takes precision and memory format from it, and no manifest can hold what
+        # each start writes anew.
+        replace_file(self.path / ENVIRONMENT, sealed(now | dict(facts)))
 
     def seal(self) -> None:
         """Put what the run leaves, its model and its summary, into its manifest.
@@ -158,9 +170,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write ``text`` to the file ``name``, whole or not at all."""
-        draft = self.path / f".{name}.tmp"
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(self.path / name)
+        replace_file(self.path / name, text.encode("utf-8"))
 
     def append(self, name: str, values: dict[str, Any]) -> None:
         """Append one line of JSON to the file ``name``, with the seconds since the start.
@@ -287,7 +297,7 @@ def make_folder(path: Path, files: Mapping[str, str]) -> None:
 def run_manifest(run: Path, *names: str) -> bytes:
     """Return the manifest of those files of ``run`` that are there."""
     files = {n: digest((run / n).read_bytes()) for n in names if (run / n).is_file()}
-    return json.dumps({"run": 1, "files": files}, indent=1).encode()
+    return sealed({"run": 1, "files": files})
 
 
 def check_start(run: Path) -> None:
@@ -296,24 +306,47 @@ def check_start(run: Path) -> None:
     Raises:
         CheckpointError: a file was changed or deleted since the run was started.
     """
+    if is_trained(run):
+        check_records(run)
     if not (run / MANIFEST).is_file():
         return
     try:
-        listed = dict(read_json(run / MANIFEST)["files"])
+        listed = dict(read_sealed(run / MANIFEST)["files"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run / MANIFEST} is damaged ({error!r})") from error
     for name in (CONFIG, SUBJECT):
         if name not in listed:
             continue
         try:
-            same = digest((run / name).read_bytes()) == listed[name]
-        except OSError:
+            same = digest(read_plain(run / name, int(listed[name]["bytes"]))) == listed[name]
+        except (OSError, ValueError, TypeError, KeyError):
             same = False
         if not same:
             raise CheckpointError(
                 f"{run / name} is not what the run was started with (SHA-256). Put it back, or "
                 "begin a new run with --init-from"
             )
+
+
+def check_records(run: Path) -> None:
+    """Refuse a run that has learnt and has lost its ``env.json`` or manifest, or changed the first.
+
+    Both are written before the first step. Runs of earlier versions had no manifest, and an
+    ``env.json`` without a seal.
+
+    Raises:
+        CheckpointError: so it is.
+    """
+    if not (run / ENVIRONMENT).is_file():
+        raise CheckpointError(
+            f"{run / ENVIRONMENT} is missing: it says in which precision the run computes. Put it "
+            "back, or begin a new run with --init-from"
+        )
+    if is_sealed(read_sealed(run / ENVIRONMENT)) and not (run / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{run / MANIFEST} is missing: it holds the hashes of {CONFIG} and {SUBJECT}. Put it "
+            "back, or begin a new run with --init-from"
+        )
 
 
 def seal(run: Path) -> None:
@@ -324,13 +357,11 @@ def seal(run: Path) -> None:
     """
     try:
         try:
-            started = dict(read_json(run / MANIFEST)["files"])
+            started = dict(read_sealed(run / MANIFEST)["files"])
         except (CheckpointError, KeyError, TypeError, ValueError):
             started = json.loads(run_manifest(run, CONFIG, SUBJECT))["files"]
         left = json.loads(run_manifest(run, f"{MODEL}/{MANIFEST}", SUMMARY))["files"]
-        draft = run / f".{MANIFEST}.tmp"
-        write_synced(draft, json.dumps({"run": 1, "files": {**started, **left}}, indent=1).encode())
-        draft.replace(run / MANIFEST)
+        replace_file(run / MANIFEST, sealed({"run": 1, "files": {**started, **left}}))
     except OSError as error:
         raise StorageError(f"cannot write {run / MANIFEST}: {error.strerror}") from error
 
@@ -344,7 +375,6 @@ def _is_same(config: Path, recipe: Recipe) -> bool:
 
 def write_summary(run: Path, summary: dict[str, Any]) -> None:
     """Write ``summary.json``, whole or not at all, and put it into the manifest."""
-    draft = run / f".{SUMMARY}.tmp"
-    draft.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    draft.replace(run / SUMMARY)
+    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+    replace_file(run / SUMMARY, text.encode())
     seal(run)

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
 from gancompress.modules.ranks import largest
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: a scheduler may requeue
 EXIT_INTERRUPTED = 130
+
+
+class PreemptedError(BaseException):
+    """A scheduler ended the program before its first step, or after its last one."""
+
+    exit_code = EXIT_PREEMPTED
+
+
+@contextlib.contextmanager
+def preemptible() -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 end set-up and closing by `PreemptedError`, not without a word.
+
+    So locks are given back and drafts removed. In the loop `Stop` takes over. Outside the main
+    thread nothing is installed.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise PreemptedError(f"stopped by {signal.Signals(number).name}")
+
+    previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                previous[number] = signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class Stop:

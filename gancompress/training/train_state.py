@@ -369,7 +369,12 @@ class TrainState:
         if self.companions is not None:
             self.companions.restore(parts.get("companions", {}))
         for name, optimizer in self.optimizers.items():
-            saved = dict(parts.get(f"optim-{name}", {}))
+            if f"optim-{name}" not in parts:
+                raise CheckpointError(
+                    f"the checkpoint has no optimiser state of {name}: resume with the recipe that "
+                    "the run was started with"
+                )
+            saved = dict(parts[f"optim-{name}"])
             load_optimizer_state(optimizer, self.named_parameters(), saved)
 
 

@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from gancompress.storage import BoundedFile
+
 LIMIT = 64 * 2**20  # bytes of the pickle itself: names and sizes, no weights
+OPERATIONS = 2**20  # of a pickle; each is looked at in Python
 EXPANDED = 2**20  # bytes that a tensor with strides of 0 may have beyond what lies behind it
 _LAST_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1,
@@ -109,6 +112,7 @@ def look_through(data: bytes) -> Contents:
             f"is refused: its pickle has {len(data)} bytes, no table of weights has"
         )
     _check_opcodes(data)
+    _check_tuples(data)
     found = Contents()
     try:
         found.value = _Dry(data, found).load()
@@ -128,10 +132,12 @@ def pickles_in(file: io.BufferedIOBase, count: int) -> Iterator[bytes]:
     Raises:
         ValueError: one is cut short, or is none.
     """
+    operations, bounded = 0, BoundedFile(file)
     for _ in range(count):
         start = file.tell()
-        for op, _, at in pickletools.genops(file):  # type: ignore[arg-type]
-            if at is not None and at - start > LIMIT:
+        for op, _, at in pickletools.genops(bounded):  # type: ignore[arg-type]
+            operations += 1
+            if (at is not None and at - start > LIMIT) or operations > OPERATIONS:
                 raise ValueError("a pickle of its head is too long")
             if op.name == "STOP":
                 break
@@ -147,9 +153,72 @@ def _check_opcodes(data: bytes) -> None:
             raise RefusedPickleError(
                 f"is refused: its pickle uses {op.name}, which torch.save never writes"
             )
+        if steps > OPERATIONS:
+            raise RefusedPickleError(
+                f"is refused: its pickle has more than {OPERATIONS:,} operations; a tensor takes 30"
+            )
         place = value if op.name in ("PUT", "BINPUT", "LONG_BINPUT") else 0
         if isinstance(place, int) and place > 2 * steps + 1024:
             raise RefusedPickleError(f"is refused: its pickle reserves {value} places")
+
+
+def _check_tuples(data: bytes) -> None:
+    """Refuse tuples that share their parts so often that hashing or showing one would not end.
+
+    Python counts a tuple's parts again each time it hashes it, and ``x = (x, x)`` doubles them. The
+    stack of the pickle is followed with the number of leaves of each item in place of the item.
+    """
+    stack: list[int | None] = []  # None: a mark
+    memo: dict[int, int] = {}
+
+    def cut() -> list[int]:
+        items: list[int] = []
+        while stack and (item := stack.pop()) is not None:
+            items.append(item)
+        return items
+
+    for op, value, _ in pickletools.genops(data):
+        name = op.name
+        if name == "MARK":
+            stack.append(None)
+        elif name in ("TUPLE", "FROZENSET", "LIST", "DICT"):
+            stack.append(1 + sum(cut()) if name in ("TUPLE", "FROZENSET") else 1)
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(name[-1])
+            parts = [item or 1 for item in stack[-count:]]
+            del stack[-count:]
+            stack.append(1 + sum(parts))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if name == "MEMOIZE" else int(value or 0)] = (stack or [1])[-1] or 1
+        elif name == "DUP":
+            stack += stack[-1:]
+        elif name in ("REDUCE", "NEWOBJ"):  # what is called may hand its argument on
+            parts = [item or 1 for item in stack[-2:]]
+            del stack[-2:]
+            stack.append(sum(parts))
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo.get(int(value or 0), 1))
+        elif pickletools.markobject in op.stack_before:
+            cut()
+            if name in ("OBJ", "INST"):
+                stack.append(1)
+        else:
+            del stack[len(stack) - len(op.stack_before) :]
+            stack += [1] * len(op.stack_after)
+        if stack and (stack[-1] or 0) > LEAVES:
+            raise RefusedPickleError(
+                f"is refused: it holds a tuple of more than {LEAVES:,} parts, many times the same"
+            )
+
+
+LEAVES = 2**20
+"""Parts of one tuple, and of the tuples in it: the shapes and names of torch.save have a few."""
+
+
+def _shown(value: Any) -> str:
+    """Return ``value`` for a message where it is short by its type; else only the type."""
+    short = isinstance(value, str | bytes | int | float)
+    return repr(value)[:60] if short else type(value).__name__
 
 
 class _Inert:
@@ -214,14 +283,14 @@ class _Dry(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] not in ("storage", b"storage"):
             raise RefusedPickleError(
-                f"is refused: it refers to something outside of it ({str(pid)[:60]})"
+                f"is refused: it refers to something outside of it ({_shown(pid)})"
             )
+        if not isinstance(pid[2], str | bytes | int):
+            raise RefusedPickleError(f"is refused: it names a storage by a {_shown(pid[2])}")
         kind, key, numel = str(getattr(pid[1], "path", "")), str(pid[2]), pid[4]
         itemsize = _LAST_BYTES.get(kind.rpartition(".")[2].removesuffix("Storage"), 1)
         if type(numel) is not int or numel < 0:
-            raise RefusedPickleError(
-                f"is refused: it claims a storage of {str(numel)[:40]} numbers"
-            )
+            raise RefusedPickleError(f"is refused: it claims a storage of {_shown(numel)} numbers")
         storage = self._found.storages.setdefault(key, Storage(key, itemsize, numel))
         if storage.numel * storage.itemsize != numel * itemsize:
             raise RefusedPickleError(f"is refused: it claims two sizes for the storage {key}")

@@ -331,7 +331,7 @@ class Masked:
                 optimizers=optimizers, copies=copies,
             )  # fmt: skip
             carried = carried_channels(self.graph, graph, plan)
-            new_masks = [carry_masks(masks, carried) for masks in old_masks]
+            new_masks = [carry_masks(masks, carried, self._masks) for masks in old_masks]
             for optimizer in optimizers:
                 carry_scores(optimizer, self._masks, new_masks[0], carried)
             for module, masks in zip((self.generator, *copies), new_masks, strict=True):

@@ -17,6 +17,7 @@ from gancompress.commands.resolve.subject import read_record
 from gancompress.commands.verify import check_folder, check_integrity
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.models import BigGANConfig
+from gancompress.storage import sealed
 from gancompress.training.checkpoint import save_checkpoint
 from gancompress.training.run_folder import RunFolder, write_summary
 from tests.training.nets import recipe
@@ -64,7 +65,7 @@ def test_faults_are_all_named(saved: Path) -> None:
 def test_manifest_cannot_point_outside(saved: Path) -> None:
     listed = json.loads((saved / "manifest.json").read_text())
     listed["files"]["../../secret"] = {"sha256": "0" * 64, "bytes": 1}
-    (saved / "manifest.json").write_text(json.dumps(listed))
+    (saved / "manifest.json").write_bytes(sealed(listed))
     assert "../../secret points outside the folder" in check_folder(saved).faults
 
 
@@ -127,7 +128,7 @@ def test_an_edited_manifest_is_no_proof(run: Path, folder: str, files: Any) -> N
     (place / gone).unlink()
     if files is None:
         files = {n: v for n, v in manifest["files"].items() if n != gone}
-    (place / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
+    (place / "manifest.json").write_bytes(sealed({**manifest, "files": files}))
     with pytest.raises(CheckpointError, match=f"{gone} is not in the manifest, which must list it"):
         check_integrity(run, json=False)
 

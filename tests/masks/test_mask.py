@@ -165,7 +165,7 @@ def test_a_cut_carries_all_that_a_mask_holds() -> None:
     old.scores.grad = torch.tensor([1.0, 2.0, 3.0, 4.0])
     old._gradient = torch.tensor([5.0, 6.0, 7.0, 8.0])
     carried = {"new": ("g", np.array([3, 0]))}
-    new = carry_masks({"g": old}, carried)["new"]
+    new = carry_masks({"g": old}, carried, {"g": old})["new"]
     assert new.scores.tolist() == [3.0, 0.5]
     assert new.sensitivity.tolist() == pytest.approx([0.4, 0.1])
     assert new.scores.grad.tolist() == [4, 1]

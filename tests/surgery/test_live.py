@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import gancompress as gc
 from gancompress.errors import CheckpointError, GraphError, TargetError
+from gancompress.masks.attach import find_masks
 from gancompress.surgery.live_cut import operate
 from gancompress.wrapping import Masked
 from tests.tiny import KINDS, Tiny, build, inputs
@@ -480,3 +482,21 @@ def test_sensitivity_is_of_the_unscaled_loss() -> None:
         return [m.sensitivity.tolist() for m in masked.masks.values()]
 
     assert learned(256.0) == learned(1.0)
+
+
+@pytest.mark.parametrize("moving", [None, get_ema_multi_avg_fn(0.7)], ids=["equal", "moving"])
+def test_an_average_of_buffers_too_takes_the_choice_of_the_generator(moving: Any) -> None:
+    run = Run("plain", "adam", torch.float32)
+    average = AveragedModel(run.net, multi_avg_fn=moving, use_buffers=True)
+    for seed in range(2):
+        run.step(seed)
+        average.update_parameters(run.net)
+    run.masked.advance(1.0)
+    average.update_parameters(run.net)
+    run.masked.shrink([run.optimizer], [average])
+    own = find_masks(average)
+    for name, mask in run.masked.masks.items():
+        assert torch.equal(own[name].alive, mask.alive)
+        assert own[name].alive.dtype == torch.bool
+    average.update_parameters(run.net)
+    assert torch.isfinite(average(run.x(5))).all()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gancompress.errors import CheckpointError, StorageError
-from gancompress.storage import digest
+from gancompress.storage import digest, sealed
 from gancompress.training import checkpoint as module
 from gancompress.training.checkpoint import (
     checkpoints,
@@ -236,7 +236,7 @@ def test_odd_records_are_damage(tmp_path: Path, name: str, text: str) -> None:
     if name == "state.json":
         manifest = json.loads((made / "manifest.json").read_text())
         manifest["files"][name] = digest(text.encode())
-        (made / "manifest.json").write_text(json.dumps(manifest))
+        (made / "manifest.json").write_bytes(sealed(manifest))
         if text == "{}":
             return
     if text == '{"step": 1e400}' and name == "state.json":
@@ -250,7 +250,21 @@ def test_a_state_that_no_hash_covers_is_refused(tmp_path: Path) -> None:
     made = save_checkpoint(tmp_path, 1, parts(), {"a": 1})
     manifest = json.loads((made / "manifest.json").read_text())
     del manifest["files"]["state.json"]
-    (made / "manifest.json").write_text(json.dumps(manifest))
+    (made / "manifest.json").write_bytes(sealed(manifest))
     (made / "state.json").write_text('{"a": 2}')
     with pytest.raises(CheckpointError, match=r"does not list state\.json"):
+        load_checkpoint(made)
+
+
+def test_a_link_and_what_was_not_saved_with_it_are_refused(tmp_path: Path) -> None:
+    made = save_checkpoint(tmp_path, 1, parts(), {})
+    (made / ".of-the-system").write_text("")
+    load_checkpoint(made)
+    (made / "optim-masks.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="was not saved with this checkpoint"):
+        load_checkpoint(made)
+    (made / "optim-masks.safetensors").unlink()
+    (made / "state.json").rename(tmp_path / "state.json")
+    (made / "state.json").symlink_to(tmp_path / "state.json")
+    with pytest.raises(CheckpointError, match="is a link"):
         load_checkpoint(made)

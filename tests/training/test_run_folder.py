@@ -176,6 +176,35 @@ def test_the_manifest_keeps_what_the_run_was_started_with(tmp_path: Path) -> Non
         folder.begin(recipe(), resume=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("manifest.json", None),
+        ("env.json", None),
+        ("env.json", b'"threads": 99,\n "platform"'),
+        ("manifest.json", b'"bytes": 7'),
+        ("config.yaml", b"steps: 11"),
+    ],
+)
+def test_a_run_that_has_learnt_loses_nothing_that_a_resume_reads(
+    tmp_path: Path, name: str, damage: bytes | None
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.begin(recipe(), resume=False)
+    run.append("metrics.jsonl", {"step": 1})
+    run.release()
+    run.begin(recipe(), resume=True)
+    run.release()
+    file = run.path / name
+    if damage is None:
+        file.unlink()
+    else:
+        said = {"env.json": b'"platform"', "manifest.json": b'"bytes"', "config.yaml": b"steps: 12"}
+        file.write_bytes(file.read_bytes().replace(said[name], damage))
+    with pytest.raises(CheckpointError, match=name):
+        run.begin(recipe(), resume=True)
+
+
 def test_names_of_a_runs_files_stand_in_one_place() -> None:
     package = Path(run_files.__file__).resolve().parent.parent
     names = {v for k, v in vars(run_files).items() if k.isupper() and isinstance(v, str)}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gancompress.errors import CheckpointError
 from gancompress.masks.attach import find_masks
 from gancompress.recipes.schema import Recipe
 from gancompress.training.distillation import Distillation
@@ -124,6 +125,15 @@ def test_everything_is_taken_up_again(how: str) -> None:
     again.restore(saved.parts)
     learn(again, 1)
     assert_same(after, tensors(again))
+
+
+@pytest.mark.parametrize("gone", ["ema", "optim-generator", "optim-masks", "optim-discriminator"])
+def test_no_part_may_be_missing(gone: str) -> None:
+    state = gathered(recipe())
+    learn(state)
+    found = {name: part for name, part in state.parts().items() if name != gone}
+    with pytest.raises(CheckpointError, match=gone.removeprefix("optim-")):
+        state.restore(found)
 
 
 def test_masks_of_the_average_follow_the_choice() -> None:

@@ -153,13 +153,44 @@ def test_no_memory_is_taken_for_what_a_file_claims(
     assert peak < 2**25
 
 
-@pytest.mark.parametrize("write", [long_jump, buffer])
+def tuples(file: Path, key: bytes = b"K\x00s.", double: bytes = b"") -> None:
+    """A key of 2^60 parts: hashing it would not end."""
+    data = b"\x80\x02}K\x01\x85"
+    data += (
+        b"".join(b"q%c0h%ch%c\x86" % (i, i, i) for i in range(60)) if not double else double * 60
+    )
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("w/data.pkl", data + key)
+
+
+def twins(file: Path) -> None:
+    tuples(file, double=b"2\x86")
+
+
+def operations(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("w/data.pkl", b"\x80\x02" + b"}0" * 2**20 + b"}.")
+
+
+def old_buffer(file: Path) -> None:
+    torch.save({}, file, _use_new_zipfile_serialization=False)
+    head = file.read_bytes()
+    file.write_bytes(
+        head[: head.index(b"little_endian") - 8] + b"\x80\x05\x8e" + b"\xff" * 6 + b"\0\0"
+    )
+
+
+@pytest.mark.parametrize("write", [long_jump, buffer, tuples, twins, operations, old_buffer])
 def test_operations_of_pickle_that_take_memory(
     tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
     write(tmp_path / "w.pth")
+    tracemalloc.start()
     with pytest.raises(CheckpointError, match="refused|damaged"):
         read_weight_file(tmp_path / "w.pth")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25
 
 
 def test_a_storage_that_is_shorter_than_claimed(tmp_path: Path) -> None:

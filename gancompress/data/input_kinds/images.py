@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from gancompress.data.arrays import size_of
 from gancompress.data.folders import open_images
 from gancompress.data.input_kinds.protocol import INPUT_KINDS, Stored
 from gancompress.errors import ConfigError
@@ -24,7 +24,8 @@ class StoredImages:
             if names
             else [str(i) for i in range(len(self._images))]
         )
-        self.shape = tuple(self.read(torch.zeros(1, dtype=torch.int64)).shape[1:])
+        # By the headers: a size that is refused is not decoded first.
+        self.shape = (self._images.channels, *size_of(self._images))
 
     def read(self, indices: Tensor) -> Tensor:
         """Return the pictures at ``indices``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gancompress.data.input_kinds.protocol import INPUT_KINDS, Stored
+from gancompress.data.npz import npy_header
 from gancompress.errors import ConfigError, DataError
 
 
@@ -20,7 +21,10 @@ class StoredArrays:
 
     def __init__(self, path: Path) -> None:
         if path.is_dir():
-            files = sorted(path.rglob("*.npy"))
+            try:
+                files = sorted(path.rglob("*.npy"))
+            except (OSError, ValueError) as error:
+                raise DataError(f"cannot look through {path}: {error}") from error
             if not files:
                 raise DataError(f"{path} holds no .npy file")
             self._rows: list[np.ndarray] | np.ndarray = [_opened(file) for file in files]
@@ -49,8 +53,10 @@ class StoredArrays:
 
 def _opened(file: Path) -> np.ndarray:
     try:
+        with file.open("rb") as stream:
+            npy_header(stream)
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, OverflowError, SyntaxError) as error:
         raise DataError(f"cannot read {file}: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         kind = getattr(array, "dtype", type(array).__name__)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from torch import Tensor
 from gancompress.data.input_kinds.protocol import INPUT_KINDS, Stored
 from gancompress.errors import ConfigError, DataError
 
+_DAMAGED = (struct.error, wave.Error)
 _SCALE = {1: 2**7, 2: 2**15, 3: 2**23, 4: 2**31}
 
 
@@ -23,7 +27,10 @@ class StoredSound:
     """
 
     def __init__(self, folder: Path, length: int | None) -> None:
-        self._files = sorted(folder.rglob("*.wav"))
+        try:
+            self._files = sorted(folder.rglob("*.wav"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot look through {folder}: {error}") from error
         if not self._files:
             raise DataError(f"{folder} holds no .wav file")
         self.names = [str(f.relative_to(folder).with_suffix("")) for f in self._files]
@@ -50,7 +57,7 @@ class StoredSound:
         return torch.stack([self._sound(self._files[int(i)]) for i in indices])
 
     def _sound(self, file: Path) -> Tensor:
-        with wave.open(str(file), "rb") as stream:
+        with _opened(file) as stream:
             width = stream.getsampwidth()
             data = stream.readframes(self._length)
         if len(data) != self._length * width:
@@ -65,13 +72,21 @@ class StoredSound:
         return torch.from_numpy(values / _SCALE[width]).float()[None]
 
 
-def _header(file: Path) -> tuple[int, int]:
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[wave.Wave_read]:
     try:
         with wave.open(str(file), "rb") as stream:
-            channels, frames = stream.getnchannels(), stream.getnframes()
-            rate = stream.getframerate()
-    except (OSError, EOFError, wave.Error) as error:
+            yield stream
+    except (OSError, EOFError, ValueError, RuntimeError, ArithmeticError, *_DAMAGED) as error:
         raise DataError(f"cannot read {file} as PCM sound: {error}") from error
+
+
+def _header(file: Path) -> tuple[int, int]:
+    with _opened(file) as stream:
+        channels, frames = stream.getnchannels(), stream.getnframes()
+        rate, width = stream.getframerate(), stream.getsampwidth()
+    if width not in _SCALE or rate < 1:
+        raise DataError(f"{file} has samples of {width} bytes at a rate of {rate}: no PCM sound")
     if channels != 1:
         raise DataError(f"{file} has {channels} channels; mix it down to one")
     if not frames:

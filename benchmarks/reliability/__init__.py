@@ -1,0 +1,1 @@
+"""The campaign behind docs/reliability.md: one file a promise, each tried until it is proven."""

@@ -1,0 +1,57 @@
+"""B7: a run that is asked to stop does so with a checkpoint, a word, and nothing lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from benchmarks.reliability import forked
+from benchmarks.reliability.row import BrokenPromiseError, Row, Trial
+from benchmarks.reliability.toys import recipe_of
+
+KINDS = ("prune", "distill", "train")
+EXPECTED = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
+
+
+def prepare(folder: Path) -> Trial:
+    """Run each kind once undisturbed; each trial sends one signal at a random time."""
+    recipes = {kind: recipe_of(kind, sample_every=forked.EVERY) for kind in KINDS}
+    found = {kind: forked.whole(recipes[kind], folder / kind) for kind in KINDS}
+    out, ready = folder / "out", folder / "ready"
+
+    def trial(rng: random.Random, number: int) -> str:
+        shutil.rmtree(out, ignore_errors=True)
+        ready.unlink(missing_ok=True)
+        kind = KINDS[number % len(KINDS)]
+        sent = list(EXPECTED)[number // len(KINDS) % len(EXPECTED)]
+        want, lasting, _ = found[kind]
+        child = forked.start(recipes[kind], out, ready.touch)
+        while not ready.exists():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.01, lasting))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, sent)
+        code = forked.ended(child)
+        if code not in (0, EXPECTED[sent]):
+            said = Path(f"{out}.said").read_text() if Path(f"{out}.said").exists() else ""
+            raise BrokenPromiseError(f"{kind}, {sent.name}: exit code {code} {said}")
+        forked.finish(recipes[kind], out, want)
+        return f"{sent.name}, {'stopped' if code else 'had ended'}"
+
+    return trial
+
+
+ROW = Row(
+    "B7",
+    "SIGINT, SIGTERM or SIGUSR1 at a random time, set-up and closing included, ends a run with 130 "
+    "or 75, and it goes on to the result of the unbroken run",
+    100,
+    prepare,
+    sample=2,
+    forks=True,
+)

@@ -1,0 +1,75 @@
+"""The campaign runs, goes on where it stopped, and tells a broken promise from a kept one."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.reliability import campaign
+from benchmarks.reliability.row import BrokenPromiseError, Row, Trial
+
+ROWS = campaign.rows()
+
+
+def test_every_promise_has_its_own_row() -> None:
+    labels = [row.label for row in ROWS.values()]
+    assert len(set(labels)) == len(labels)
+    assert all(row.goal > 0 and row.promise for row in ROWS.values())
+
+
+@pytest.mark.parametrize("name", sorted(n for n, row in ROWS.items() if not row.forks))
+def test_a_few_trials_of_each_row_hold(name: str, tmp_path: Path) -> None:
+    row = ROWS[name]
+    with campaign.silent():
+        trial = row.prepare(tmp_path)
+    for number in range(0, row.goal, max(1, row.goal // row.sample)):
+        kind, fault = campaign.attempt(row, name, trial, 1, number)
+        assert not fault, f"trial {number} ({kind}): {fault}"
+
+
+def test_a_few_trials_of_runs_in_children_hold(tmp_path: Path) -> None:
+    """In a process of their own: this one has computed gradients, which a fork does not survive."""
+    code = (
+        "from pathlib import Path; from benchmarks.reliability import campaign\n"
+        f"rows, where = campaign.rows(), Path({str(tmp_path)!r})\n"
+        "for name, row in rows.items():\n"
+        "    if row.forks:\n"
+        "        found = campaign.campaign(name, count=row.sample, seconds=1e9, results=where)\n"
+        "        assert found['held'] == row.sample, found['failures']\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=campaign.record.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list(tmp_path.iterdir())) == sum(row.forks for row in ROWS.values())
+
+
+def odd(folder: Path) -> Trial:
+    def trial(rng: random.Random, number: int) -> str:
+        if number == 3:
+            raise BrokenPromiseError("three")
+        if number == 4:
+            raise ValueError("four")
+        return f"{rng.random() < 2}"
+
+    return trial
+
+
+def test_results_are_added_up_and_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "RESULTS", tmp_path)
+    monkeypatch.setattr(campaign, "rows", lambda: {"odd": Row("X", "nothing", 9, odd)})
+    assert campaign.main(["odd", "--count", "2"]) == 0
+    assert campaign.main(["odd", "--count", "6"]) == 1
+    found = json.loads((tmp_path / "odd.json").read_text())
+    assert (found["tried"], found["held"], found["kinds"]) == (6, 4, {"True": 4, "broken": 2})
+    assert [f["trial"] for f in found["failures"]] == [3, 4]
+    assert "ValueError at test_reliability.py" in found["failures"][1]["fault"]
+    campaign.main(["odd", "--count", "2", "--fresh"])
+    assert json.loads((tmp_path / "odd.json").read_text())["tried"] == 2
