@@ -56,7 +56,7 @@ def choose(
 
 def main(words: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Choose the best tuned setting of each method.")
     parser.add_argument("experiment", help="name in benchmarks/experiments, or a file")
     experiment = read_experiment(parser.parse_args(words).experiment)
     found, missing = choose(experiment)

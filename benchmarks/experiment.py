@@ -142,13 +142,14 @@ def jobs(experiment: Experiment) -> list[Job]:
             not of the experiment's stage.
     """
     check_seeds(experiment.stage, experiment.seeds, experiment.name)
+    labels = entries(experiment)
     made = [
         Job(experiment, label, seed, _resolved(experiment, label, entry, seed))
         for seed in experiment.seeds
-        for label, entry in entries(experiment).items()
+        for label, entry in labels.items()
     ]
     for job in made[1:]:
-        if entries(experiment)[job.label].as_shipped:
+        if labels[job.label].as_shipped:
             continue
         for what, own, first in (
             ("images", job.images, made[0].images),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,7 +58,8 @@ def signed_rank(differences: Sequence[float]) -> float:
 
     if len(differences) < 2 or not np.any(differences):
         return 1.0
-    return float(wilcoxon(differences).pvalue)
+    found: Any = wilcoxon(differences)
+    return float(found.pvalue)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

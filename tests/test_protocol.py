@@ -163,7 +163,8 @@ def test_a_new_field_with_its_default_does_not_make_a_result_older(tmp_path: Pat
     assert holds(known, job)
     write_json(result_path(job, tmp_path), known)
     assert state_of(job, tmp_path) == "done"
-    set_now = jobs(experiment(overrides=["batch=4", "allocation=uniform"]))[0]
+    words = ["batch=4", "allocation=uniform"]
+    set_now = jobs(experiment(overrides=words, runs={"a": {"recipe": "ppcd"}}))[0]
     assert not holds(known, set_now), "the field is set now"
     for change in (
         {"resolved": stored | {"mask_lr": 0.5}}, {"resolved": stored | {"of_old": 3}},
@@ -193,13 +194,14 @@ def test_the_code_of_a_result_is_told_by_its_files(
 def test_the_teacher_is_near_images_that_no_student_trained_on() -> None:
     teacher = embedded_generator()
     sampler = InputSampler.of(teacher)
-    found = held_out_figures(teacher, sampler, samples=400, seed=100)
+    found = held_out_figures(teacher, sampler, samples=200, seed=100)
     assert 0 < found["classifier"]["frechet"] < 1
     assert found["classifier"]["precision"] > 0.8
     assert "not embedded" in found["reference"]
     with torch.no_grad():
-        next(p for p in teacher.parameters() if p.dim() == 4).zero_()
-    broken = held_out_figures(teacher, sampler, samples=400, seed=100)
+        weight = next(p for p in teacher.parameters() if p.dim() == 4)
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    broken = held_out_figures(teacher, sampler, samples=200, seed=100)
     assert broken["classifier"]["frechet"] > 3 * found["classifier"]["frechet"]
 
 

@@ -161,13 +161,21 @@ class Companions:
 CompanionFactory = Callable[[Company], Companion]
 
 
-def gather_companions(company: Company) -> Companions:
-    """Return the recipe's companions, each made for ``company``.
+def gather_companions(
+    recipe: Recipe,
+    task: Task,
+    networks: tuple[nn.Module, nn.Module, nn.Module | None, nn.Module | None],
+    pruned: bool,
+    device: torch.device,
+) -> Companions:
+    """Return the recipe's companions; ``networks`` are student, teacher, judge and discriminator.
+
+    See `Company`.
 
     Raises:
         ConfigError: one cannot work in this run; which and why is in the message.
     """
-    members: dict[str, Companion] = {}
+    company, members = Company(recipe, task, *networks, pruned, device), dict[str, Companion]()
     for number, entry in enumerate(company.recipe.companions):
         factory: CompanionFactory = COMPANIONS.bind(entry)
         members[f"{number}-{entry.name}"] = factory(company).to(company.device)

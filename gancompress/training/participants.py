@@ -21,7 +21,7 @@ from gancompress.surgery.reconstruction.reconstruct import Report
 from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.arithmetic import Arithmetic, place, settle
 from gancompress.training.check_loss import loss_remark
-from gancompress.training.companion import Companions, Company, gather_companions
+from gancompress.training.companion import Companions, gather_companions
 from gancompress.training.distillation import Distillation
 from gancompress.training.feature_matching import FeatureMatching, gather_feature_matching
 from gancompress.training.fresh_discriminator import describe, fresh_discriminator, student_params
@@ -129,8 +129,7 @@ def gather(
     student, plan, verified, report = _student_of(recipe, generator, source, example, inputs)
     place(student, device, layout).requires_grad_(True).train()
     masked = masked_student(student, example.inputs, recipe) if recipe.kind == "prune" else None
-    if masked is not None:
-        score_channels(recipe, task, masked, device)
+    score_channels(recipe, task, masked, device)
     ema = duplicate(student)  # before the distillers' hooks are on it
 
     distillation = Distillation(
@@ -148,7 +147,7 @@ def gather(
     regularisers = gather_regularisers(
         recipe, task, generator=student, discriminator=own, example=example, device=device
     )
-    company = Company(recipe, task, student, source, discriminator, own, masked is not None, device)
+    networks = student, source, discriminator, own
     return Participants(
         student=student,
         ema=ema,
@@ -166,7 +165,7 @@ def gather(
         matching=matching,
         remarks=tuple(filter(None, remarks)),
         report=report,
-        companions=gather_companions(company),
+        companions=gather_companions(recipe, task, networks, masked is not None, device),
     )
 
 

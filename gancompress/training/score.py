@@ -77,13 +77,13 @@ class Look:
         return found
 
 
-def score_channels(recipe: Recipe, task: Task, masked: Masked, device: torch.device) -> None:
+def score_channels(recipe: Recipe, task: Task, masked: Masked | None, device: torch.device) -> None:
     """Let the masks' scores begin with the ranks that the recipe's ``score`` gives, if it has one.
 
     Raises:
         ConfigError: it gives something else than one finite number a channel.
     """
-    if recipe.score is None:
+    if recipe.score is None or masked is None:
         return
     devices = [device] if device.type == "cuda" else []
     with evaluating(masked.generator), torch.enable_grad(), torch.random.fork_rng(devices):

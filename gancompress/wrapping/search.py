@@ -119,6 +119,6 @@ def _keys(order: np.ndarray, curve: list[tuple[int, float]], price: float) -> np
     for (wide, before), (narrow, after) in zip(curve, curve[1:], strict=False):
         slope = max(slope, (before - after) / (wide - narrow))
         # Among equals the less important first, by a hair.
-        place = np.arange(wide - narrow)[::-1] * 1e-9
+        place = (len(order) - np.arange(narrow, wide)) * 1e-9
         keys[order[narrow:wide]] = slope / price + place
     return keys

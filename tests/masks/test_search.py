@@ -34,7 +34,7 @@ def test_a_group_that_the_score_needs_is_spared() -> None:
 
     found = gc.search(masked, score, "params=1.8x", levels=4)
     assert found.plan.widths[spared] == 16
-    assert all(w < 16 for n, w in found.plan.widths.items() if n != spared)
+    assert sum(w for n, w in found.plan.widths.items() if n != spared) < 32
     assert found.calls == 1 + 3 * 4
     assert found.score == pytest.approx(0, abs=1e-9)
     for curve in found.curves.values():

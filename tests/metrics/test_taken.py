@@ -35,7 +35,7 @@ class OneClassBroken(nn.Module):
 def test_a_copy_lost_nothing_and_a_broken_class_is_named_first() -> None:
     teacher = embedded_generator()
     sampler = InputSampler.of(teacher)
-    same = what_was_taken(teacher, copy.deepcopy(teacher), sampler, n=300)
+    same = what_was_taken(teacher, copy.deepcopy(teacher), sampler, n=160)
     assert len(same.classes) == 10
     for one in same.classes:
         assert one.frechet == pytest.approx(0, abs=1e-6)
@@ -44,16 +44,16 @@ def test_a_copy_lost_nothing_and_a_broken_class_is_named_first() -> None:
         assert one.agreement == pytest.approx(0, abs=1e-6)
         assert one.accuracy == one.teacher_accuracy
     assert same.lost == ()
-    assert sum(c.n for c in same.classes) == 300
+    assert sum(c.n for c in same.classes) == 160
 
-    broken = what_was_taken(teacher, OneClassBroken(teacher), sampler, n=300)
+    broken = what_was_taken(teacher, OneClassBroken(teacher), sampler, n=160)
     worst = broken.classes[0]
     assert worst.label == BROKEN
     assert worst.diversity < 0.05
     assert worst.accuracy == 0.0
     assert broken.lost == (BROKEN,)
     assert all(c.diversity == pytest.approx(1) for c in broken.classes[1:])
-    labels = sampler.labels(sampler(300, torch.Generator().manual_seed(0)))
+    labels = sampler.labels(sampler(160, torch.Generator().manual_seed(0)))
     assert labels is not None
     assert all(int(labels[i]) == BROKEN for i in broken.worst)
     assert list(broken.distances) == sorted(broken.distances, reverse=True)

@@ -38,6 +38,10 @@ def tiny(name: str, *words: str) -> Recipe:
         for i, entry in enumerate(found.distill)
         if entry.name in ("kernel_alignment", "feature", "relational", "latent_direction")
     ]
+    # No norm of these networks is conditional.
+    taps += [
+        f"distill.{i}.variant=plain" for i, e in enumerate(found.distill) if e.name == "class_aware"
+    ]
     trials = ["companions.0.trials=4"] if name == "gan-compression" else []
     return load_recipe(name, [*length, *QUIET, *taps, *trials, *words])
 
