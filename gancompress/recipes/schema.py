@@ -54,6 +54,12 @@ Augment = Annotated[
     ByKind(lambda entry: "(name)" if isinstance(entry, str) else "(options)"),
 ]
 
+Steps = Annotated[
+    Annotated[Literal["auto"], Tag("(auto)")]
+    | Annotated[Annotated[int, Field(ge=1, le=256)], Tag("(number)")],
+    ByKind(lambda steps: "(auto)" if isinstance(steps, str) else "(number)"),
+]
+
 
 class Weighted(Named):
     """A plug-in whose result is added to the generator's loss."""
@@ -261,7 +267,7 @@ class Recipe(_Strict):
         description="params=5.2x, macs=0.2: compression, or the fraction that stays; "
         "latency=2x@cpu,batch=1,engine=eager: time; of a list all hold in the end",
     )
-    round_to: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+    round_to: Steps = Field(
         default="auto",
         description="every width becomes a multiple of this; auto: of what computes as fast on "
         "this machine (measured), and 1 where all targets are of parameters",
