@@ -125,10 +125,8 @@ def parse_targets(given: Given) -> tuple[Target, ...]:
 def _each(given: Given) -> list[Any]:
     if isinstance(given, str):
         return [part for part in given.split(";") if part.strip()] or [given]
-    if isinstance(given, Mapping | Target):
+    if isinstance(given, Mapping | Target) or not isinstance(given, Sequence):
         return [given]
-    if not isinstance(given, Sequence):
-        raise _refused(given, FORMS)
     if not given:
         raise ConfigError(f"target is an empty list; {FORMS}")
     return list(given)

@@ -181,7 +181,7 @@ def _resolved(about: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str,
 
 def _comment(key: str, value: Any, about: Mapping[str, Any], target: Mapping[str, Any]) -> str:
     parts = [meaning := about.get("description", "")]
-    for option in (about, *about.get("anyOf", ())):
+    for option in (about, *about.get("anyOf", ()), *about.get("oneOf", ())):
         low = option.get("minimum", option.get("exclusiveMinimum"))
         high = option.get("maximum", option.get("exclusiveMaximum"))
         if "enum" in option and any(str(choice) not in meaning for choice in option["enum"]):
