@@ -41,7 +41,9 @@ class _Points:
         self.squares = self.low.square().sum(1)
         width = points.shape[1]
         # Error of 2ab: 8 standard deviations of a sum of ``width`` rounded products.
-        self.slack = torch.finfo(self.low.dtype).eps * (4 * math.sqrt(width) + 8)
+        kind = torch.finfo(self.low.dtype)
+        self.slack = kind.eps * (4 * math.sqrt(width) + 8)
+        self.least = 8 * width * kind.tiny  # products may vanish beside an outlier
 
     def __len__(self) -> int:
         return len(self.points)
@@ -54,7 +56,7 @@ class _Points:
     def at_least(self, rows: slice, others: _Points) -> Tensor:
         """Return numbers (rows, others) that no squared distance is below."""
         some = self.squares[rows, None] * (1 - self.slack)
-        bound = some + others.squares[None] * (1 - self.slack)
+        bound = some + (others.squares[None] * (1 - self.slack) - self.least)
         return bound.addmm_(self.low[rows], others.low.T, alpha=-2)
 
 
@@ -105,7 +107,7 @@ def _within(rows: slice, one: _Points, two: _Points, radii: Tensor) -> tuple[Ten
     limit = radii.square()
     i, j = torch.nonzero(bound < limit.to(bound.dtype) * (1 + one.slack), as_tuple=True)
     limits = radii.expand(bound.shape)[i, j]
-    room = 2 * one.slack * (one.squares[rows][i] + two.squares[j]).double()
+    room = 2 * one.slack * (one.squares[rows][i] + two.squares[j]).double() + 2 * one.least
     inside = bound[i, j].double() + room < limits.square()
     unsure = torch.nonzero(~inside).flatten()
     for part in unsure.split(max(1, _PAIRS // one.points.shape[1])):

@@ -78,6 +78,10 @@ CASES = {
     "twins": twins(0, 0.0),
     "twins far from zero": twins(1, 1e4),
     "one far outlier": (torch.cat([normal(22, 300), normal(23, 1) * 1e6]), normal(24, 300)),
+    "an outlier beside which all vanishes": (
+        torch.cat([normal(22, 300), normal(23, 1) * 1e30]),
+        normal(24, 300),
+    ),
     "huge": (normal(25, 200) * 1e150, normal(26, 200) * 1.1e150),
     "tiny": (normal(27, 200) * 1e-60, normal(28, 200) * 1.1e-60),
     "thirty twins of all": (normal(29, 10).repeat(30, 1), normal(30, 200)),
