@@ -77,6 +77,8 @@ def trained(request: Request, device: torch.device) -> Finished | int:
     if request.dry_run:
         if rank() == 0:
             show_prediction(who.subject, recipe, kind=request.kind, json=request.json)
+        elif recipe.target is not None:
+            predict(who.subject, recipe)  # ranks choose together
         return 0
     folder, going_on = place_of(request, recipe, who)
     header(recipe, who, device, folder)

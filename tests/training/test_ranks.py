@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +50,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory, doubles: None) -> Any:
         "other data": ("run", {"differs": "data"}),
         "other weights": ("run", {"differs": "weights"}),
         "uneven": ("run", {"batch": 9}),
+        "another run": ("run", {"out": begun, "seed": 7}),
         "users loop": ("users_loop", {}),
         "sharded": ("sharded", {}),
         "goes on": ("run", {"out": begun, "stop": (1, 5, STOP)}),
@@ -60,7 +60,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory, doubles: None) -> Any:
         jobs["accelerate"] = ("users_loop", {"how": "accelerate"})
     jobs["one dies"] = jobs.pop("one dies")
     said, codes, texts = ranks(folder, 2, jobs)
-    Path("/tmp/scale_texts").write_text("\n".join(texts))
+    assert codes == [0, 9], "\n".join(texts)
     return said, codes, texts, folder
 
 
@@ -101,6 +101,13 @@ def test_a_batch_that_cannot_be_shared(rehearsed: Any) -> None:
     first, _ = rehearsed[0]["uneven"]
     assert "batch=9 cannot be shared by 2 ranks" in first["error"]
     assert "batch=8" in first["error"]
+
+
+def test_what_rank_0_refuses_all_refuse(rehearsed: Any) -> None:
+    for number, said in enumerate(rehearsed[0]["another run"]):
+        assert said["kind"] == "ConfigError"
+        assert "was started with seed = 0, not 7" in said["error"]
+        assert said["again"] is (number == 1)
 
 
 def test_one_then_two_then_one(rehearsed: Any, alone: dict[str, Any]) -> None:
