@@ -5,7 +5,10 @@ All that two ranks do is done in one launch (`rehearsed`); one rank is this proc
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -15,7 +18,7 @@ import torch
 from torch import distributed
 
 from gancompress.training.checkpoint import checkpoints
-from tests.training.ranks import TAUGHT, furthest, ranks, run, users_loop
+from tests.training.ranks import ROOT, TAUGHT, furthest, ranks, run, users_loop
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 
@@ -152,3 +155,13 @@ def test_shards_are_refused_by_name(rehearsed: Any) -> None:
     early, late = rehearsed[0]["sharded"][0]["said"]
     assert "FSDP2" in early
     assert "FSDP2" in late
+
+
+@pytest.mark.slow
+def test_a_random_rank_killed_at_random_instants() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.rank_kills", "12"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all end like the whole run" in done.stdout
