@@ -56,8 +56,11 @@ def start(out: Path, number: int, meet: Path) -> int:
 
 def attempt(
     out: Path, meet: Path, kill_after: float | None, rng: random.Random
-) -> tuple[Any, float]:
-    """Run both ranks once; return how they ended (None: killed), and the seconds until the last."""
+) -> tuple[list[int | None], float]:
+    """Run both ranks once; return how they ended (None: killed), and the seconds until the last.
+
+    As torchrun does, the other one gets SIGTERM, which a step looks at when it is over.
+    """
     children = [start(out, number, meet) for number in range(2)]
     began = time.monotonic()
     if kill_after is not None:
