@@ -88,6 +88,8 @@ def trained(request: Request, device: torch.device) -> Finished | int:
             show_prediction(
                 who.subject, recipe, kind=request.kind, json=request.json, device=str(device)
             )
+        elif recipe.target is not None:
+            predict(who.subject, recipe, str(device))  # ranks choose together
         return 0
     folder, going_on = place_of(request, recipe, who)
     header(recipe, who, device, folder)
@@ -162,12 +164,13 @@ def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path,
     record = request.record(who.subject.origin) | {"classes": who.class_names()}
     if found := by_first(lambda: earlier_run(request, recipe, record), "the run folder"):
         return Path(found), True
+    # Ranks choose together.
+    prediction = plan_line(who, recipe, str(resolved_device(request.device)))
 
     def new() -> str:
-        found = plan_line(who, recipe, str(resolved_device(request.device)))
         folder = new_folder(request.out, f"{recipe.name}-{who.subject.label}", recipe, record)
-        if found is not None:
-            text = json.dumps(found.to_json(), indent=1)
+        if prediction is not None:
+            text = json.dumps(prediction.to_json(), indent=1)
             (folder / PREDICTION).write_text(text, encoding="utf-8")
         return str(folder)
 

@@ -23,6 +23,7 @@ from gancompress.modules.machine import Bf16, bf16_ratio, bf16_support
 from gancompress.modules.ranks import bytes_of_first
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Draw, Shown, Task
+from gancompress.training.recompute import check_blocks
 from gancompress.training.run_files import ENVIRONMENT
 
 RECORD = "arithmetic"
@@ -228,9 +229,12 @@ def settle(
         earlier: what `recorded` found in the run folder of a run that goes on.
 
     Raises:
-        ConfigError: the device does not have the precision asked for.
+        ConfigError: the device does not have what is asked for, or there are no blocks to compute
+            again.
     """
     check_device(recipe, device)
+    if recipe.activation_checkpointing:
+        check_blocks(generator, discriminator)
     then = dict(earlier or {})
     kept = then.get("precision") if recipe.precision == "auto" else None
     if kept not in ("float32", "bf16"):

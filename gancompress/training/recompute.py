@@ -24,16 +24,8 @@ def recomputed(module: nn.Module) -> Iterator[None]:
     the first time, so that spectral norms divide by the same number and running statistics count a
     batch once. A block is an outermost part with two layers at least (`blocks`). Gradients are the
     same, bit for bit, where the block is deterministic. The module is as before on leaving.
-
-    Raises:
-        ConfigError: no block can be told.
     """
     found = blocks(module)
-    if not found:
-        raise ConfigError(
-            f"activation_checkpointing: {type(module).__name__} has no blocks, parts of two layers "
-            "or more. Put its layers into modules, or leave it out"
-        )
     before = [(vars(part), vars(part).get("forward")) for part in found]
     for part in found:
         own = partial(checkpoint, part.forward, use_reentrant=False)
@@ -46,6 +38,21 @@ def recomputed(module: nn.Module) -> Iterator[None]:
                 del attributes["forward"]
             else:
                 attributes["forward"] = own
+
+
+def check_blocks(*networks: nn.Module | None) -> None:
+    """Refuse networks of which none has blocks to compute again.
+
+    Raises:
+        ConfigError: what to do is in the message.
+    """
+    given = [network for network in networks if network is not None]
+    if not any(blocks(network) for network in given):
+        names = " and ".join(type(network).__name__ for network in given)
+        raise ConfigError(
+            f"activation_checkpointing: no blocks, parts of two layers or more, in {names}. Put "
+            "layers into modules, or leave it out"
+        )
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:

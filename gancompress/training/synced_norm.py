@@ -7,13 +7,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from gancompress.modules.ranks import sum_, world
 
+_ARGUMENTS: dict[Any, tuple[str, ...]] = {
+    torch.batch_norm: (
+        "input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
+        "cudnn_enabled",
+    ),
+    functional.batch_norm: (
+        "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps",
+    ),
+}  # fmt: skip
+"""Some code calls the operator, most the function around it: a mode sees the outer one only."""
+_DEFAULTS: dict[str, Any] = {
+    "running_mean": None, "running_var": None, "weight": None, "bias": None, "training": False,
+    "momentum": 0.1, "eps": 1e-5,
+}  # fmt: skip
+
 
 class SyncedBatchNorm(TorchFunctionMode):
-    """While entered, every ``torch.batch_norm`` in training takes its statistics over all ranks.
+    """While entered, every batch norm of torch in training takes its statistics over all ranks.
 
     torch's SyncBatchNorm (Ioffe and Szegedy 2015 over all processes) is a module that needs GPUs
     and takes the place of BatchNorm2d; this needs neither, so that the norms of a user's own class
@@ -30,10 +46,9 @@ class SyncedBatchNorm(TorchFunctionMode):
     ) -> Any:
         """Call ``func``; batch norms in training are computed here."""
         kwargs = dict(kwargs or {})
-        if func is not torch.batch_norm or world() == 1:
+        if func not in _ARGUMENTS or world() == 1:
             return func(*args, **kwargs)
-        names = "input", "weight", "bias", "running_mean", "running_var", "training", "momentum"
-        given = dict(zip((*names, "eps", "cudnn_enabled"), args, strict=False)) | kwargs
+        given = _DEFAULTS | dict(zip(_ARGUMENTS[func], args, strict=False)) | kwargs
         if not given["training"]:
             return func(*args, **kwargs)
         given.pop("cudnn_enabled", None)

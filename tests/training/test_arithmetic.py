@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from gancompress.data.inputs import InputSampler
 from gancompress.modules.machine import Bf16
 from gancompress.tasks.noise import Noise
-from gancompress.training import arithmetic
+from gancompress.training import arithmetic, optimizer_by_name
 from gancompress.training.arithmetic import choose_layout, choose_precision, place, settle
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
@@ -272,7 +272,7 @@ def test_fused_adam_is_asked_for_only_where_torch_has_it(monkeypatch: pytest.Mon
         return real(params, **options)
 
     assert not fused([torch.zeros(2, dtype=torch.complex64)])
-    arithmetic._fused_works.cache_clear()
+    optimizer_by_name._fused_works.cache_clear()
     monkeypatch.setattr(torch.optim, "Adam", without)
     try:
         assert not fused([torch.zeros(2)])
@@ -282,7 +282,7 @@ def test_fused_adam_is_asked_for_only_where_torch_has_it(monkeypatch: pytest.Mon
             screen=Silent(),
         )  # fmt: skip
     finally:
-        arithmetic._fused_works.cache_clear()
+        optimizer_by_name._fused_works.cache_clear()
 
 
 def test_layouts_train_alike() -> None:

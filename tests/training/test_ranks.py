@@ -5,10 +5,12 @@ All that two ranks do is done in one launch (`rehearsed`); one rank is this proc
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ import torch
 from torch import distributed
 
 from gancompress.training.checkpoint import checkpoints
-from tests.training.ranks import TAUGHT, furthest, ranks, run, users_loop
+from tests.training.ranks import ROOT, TAUGHT, furthest, ranks, run, users_loop
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 
@@ -51,6 +53,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory, doubles: None) -> Any:
         "other data": ("run", {"differs": "data"}),
         "other weights": ("run", {"differs": "weights"}),
         "uneven": ("run", {"batch": 9}),
+        "another run": ("run", {"out": begun, "seed": 7}),
         "users loop": ("users_loop", {}),
         "sharded": ("sharded", {}),
         "goes on": ("run", {"out": begun, "stop": (1, 5, STOP)}),
@@ -60,7 +63,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory, doubles: None) -> Any:
         jobs["accelerate"] = ("users_loop", {"how": "accelerate"})
     jobs["one dies"] = jobs.pop("one dies")
     said, codes, texts = ranks(folder, 2, jobs)
-    Path("/tmp/scale_texts").write_text("\n".join(texts))
+    assert codes == [0, 9], "\n".join(texts)
     return said, codes, texts, folder
 
 
@@ -101,6 +104,13 @@ def test_a_batch_that_cannot_be_shared(rehearsed: Any) -> None:
     first, _ = rehearsed[0]["uneven"]
     assert "batch=9 cannot be shared by 2 ranks" in first["error"]
     assert "batch=8" in first["error"]
+
+
+def test_what_rank_0_refuses_all_refuse(rehearsed: Any) -> None:
+    for number, said in enumerate(rehearsed[0]["another run"]):
+        assert said["kind"] == "ConfigError"
+        assert "was started with seed = 0, not 7" in said["error"]
+        assert said["again"] is (number == 1)
 
 
 def test_one_then_two_then_one(rehearsed: Any, alone: dict[str, Any]) -> None:
@@ -145,3 +155,13 @@ def test_shards_are_refused_by_name(rehearsed: Any) -> None:
     early, late = rehearsed[0]["sharded"][0]["said"]
     assert "FSDP2" in early
     assert "FSDP2" in late
+
+
+@pytest.mark.slow
+def test_a_random_rank_killed_at_random_instants() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.rank_kills", "12"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all end like the whole run" in done.stdout
