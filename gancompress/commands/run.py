@@ -28,7 +28,7 @@ from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.unpaired import Unpaired
-from gancompress.training.check_loss import loss_remark
+from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS
 from gancompress.training.start import TrainResult
@@ -94,6 +94,7 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         said = request.discriminator_call
         for member, text in each_its_own(discriminator, said, "--discriminator-call"):
             use_call(member, DiscriminatorCall.parse(text))
+    check_rates(recipe, task)
     typed = any(word.startswith("distill") for word in request.overrides)
     example = task.check(subject.generator, discriminator, ())
     if request.recipe in shipped() and not typed:
