@@ -98,7 +98,9 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
     typed = any(word.startswith("distill") for word in request.overrides)
     example = task.check(subject.generator, discriminator, ())
     if request.recipe in shipped() and not typed:
-        recipe = adapted(recipe, subject, discriminator, example.condition)
+        image = task.output(look(subject.generator, example.inputs, example.kwargs))
+        shown = task.shown(example, image)
+        recipe = adapted(recipe, subject, discriminator, shown)
     task.check(subject.generator, discriminator, recipe.augment)
     if discriminator is not None:
         # What it says is told by the run itself; a loss that cannot be read is refused here.
@@ -165,6 +167,7 @@ def carried_out(
                 max_steps=request.max_steps,
                 screen=screen,
                 threads=watch_threads(device),
+                workers=request.workers,
             )
     except Exception:
         if (folder / EVENTS).is_file():

@@ -133,6 +133,7 @@ def gather(
         discriminator=discriminator,
         example=example.inputs,
         condition=example.condition,
+        image=made,
     ).to(device)
     own = _as_it_begins(recipe, own)
     matching = gather_feature_matching(recipe, task, discriminator=own, example=example, made=made)
