@@ -94,6 +94,7 @@ def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[
         values: flags.Values = None,
         length: flags.Length = None,
         on_bad_sample: flags.OnBad = "error",
+        workers: flags.Workers = None,
         reverse: flags.Reverse = None,
         reverse_weights: flags.ReverseWeights = None,
         features: flags.FeatureView = None,

@@ -20,7 +20,8 @@ WORK = (
     "--ab --classes --crop --data --device --discriminator --discriminator-call "
     "--discriminator-weights --dry-run --features --flip --init-from --input --json --length "
     "--max-steps --model --on-bad-sample --out --output --precision --recipe --resume --reverse "
-    "--reverse-weights --seed --size --split --target --task --values --weights"
+    "--reverse-weights --seed --size --split --target --task --values --weights "
+    "--workers"
 )
 FLAGS = {
     "prune": f"{WORK} --form",

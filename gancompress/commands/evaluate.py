@@ -60,27 +60,32 @@ def evaluate(*, asked: Mapping[str, Any]) -> None:
     subject = replace(subject, sampler=own_sampler(task, subject.sampler))
     size = footprint(subject.generator, probe(subject))
     task.check(subject.generator, None, ())
-    if compares_with_fashion(task, subject) and asked["features"] is None:
-        show_fashion(asked["what"], subject, number, seed, size, json=json)
-        return
-    teacher = original_of(subject, asked["teacher"], asked["model"], asked["device"])
+    spec = asked["features"]
+    fashion = spec is None and compares_with_fashion(task, subject)
+    teacher = None
+    if not fashion or worst is not None or asked["teacher"] is not None:
+        teacher = original_of(subject, asked["teacher"], asked["model"], asked["device"])
     if worst is not None and teacher is None:
         raise ConfigError(
             "--worst shows what is far from the teacher: --teacher RUN or PKG.MODULE:FN"
         )
-    device = resolved_device(asked["device"])
-    spec = asked["features"]
-    features = features_for(spec, whole, subject.generator, device)
-    say_features(features, spec)
+    features = None
+    if not fashion:
+        device = resolved_device(asked["device"])
+        features = features_for(spec, whole, subject.generator, device)
+        say_features(features, spec)
     farthest = Farthest(task)
     found = measured(task, whole, subject.generator, teacher, features, number, seed, farthest)
-    refuse_nothing(task, found)
     if teacher is not None:
         found["worst"] = farthest.record()
+    if fashion:
+        show_fashion(asked["what"], subject, number, seed, size, found, json=json)
+    else:
+        refuse_nothing(task, found)
+        show(asked["what"] or subject.spec, subject, task, found, size, json=json)
     if worst is not None:
         save_png(farthest.picture(), worst)
         note(f"the {len(farthest.examples)} samples farthest from the teacher: {worst}")
-    show(asked["what"] or subject.spec, subject, task, found, size, json=json)
 
 
 def measured(
@@ -134,16 +139,23 @@ def refuse_nothing(task: Task, found: Mapping[str, Any]) -> None:
 
 
 def show_fashion(
-    what: str | None, subject: Subject, number: int, seed: int, size: Any, *, json: bool
+    what: str | None,
+    subject: Subject,
+    number: int,
+    seed: int,
+    size: Any,
+    distances: Mapping[str, Any],
+    *,
+    json: bool,
 ) -> None:
-    """Measure against the embedded garments, and print it."""
+    """Measure against the embedded garments, and print it, beside ``distances`` to the teacher."""
     from gancompress.metrics.evaluate import evaluate as measure
 
     note(f"drawing {number} samples, seed {seed}")
     home = next((p.device for p in subject.generator.parameters()), torch.device("cpu"))
     found = measure(subject.generator, subject.sampler, n=number, seed=seed, device=home)
     if json:
-        emit("eval", {"model": subject.spec, **_sizes(size), **found})
+        emit("eval", {"model": subject.spec, **_sizes(size), **distances, **found})
         return
     stdout().print(quality_table(what or subject.spec, found, size.params, size.macs))
 

@@ -120,6 +120,10 @@ Values = Annotated[
     str | None, _text(("--values",), "LOW,HIGH", "What is black and white, of floats.", DATA)
 ]
 Length = Annotated[int | None, _text(("--length",), "N", "Samples of a piece of sound.", DATA, 1)]
+Workers = Annotated[
+    int | None,
+    _text(("--workers",), "N", "Processes that read data ahead (default: some by a GPU).", DATA, 0),
+]
 OnBad = Annotated[
     str,
     _text(("--on-bad-sample",), "error|skip", "What to do about files that cannot be read.", DATA),

@@ -43,6 +43,7 @@ class Request:
     reverse: str | None = None
     reverse_weights: str | None = None
     features: str | None = None
+    workers: int | None = None
     inputs: tuple[str, ...] = ()
     output: str | None = None
     out: Path | None = None

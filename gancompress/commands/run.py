@@ -33,7 +33,7 @@ from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.unpaired import Unpaired
 from gancompress.training.arithmetic import check_device
-from gancompress.training.check_loss import loss_remark
+from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.distributed import by_first, joined_ranks, restarted
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS, PREDICTION
@@ -132,10 +132,13 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         said = request.discriminator_call
         for member, text in each_its_own(discriminator, said, "--discriminator-call"):
             use_call(member, DiscriminatorCall.parse(text))
+    check_rates(recipe, task)
     typed = any(word.startswith("distill") for word in request.overrides)
     example = task.check(subject.generator, discriminator, ())
     if request.recipe in shipped() and not typed:
-        recipe = adapted(recipe, subject, discriminator, example.condition)
+        image = task.output(look(subject.generator, example.inputs, example.kwargs))
+        shown = task.shown(example, image)
+        recipe = adapted(recipe, subject, discriminator, shown)
     task.check(subject.generator, discriminator, recipe.augment)
     if discriminator is not None:
         # What it says is told by the run itself; a loss that cannot be read is refused here.
@@ -220,6 +223,7 @@ def carried_out(
                 max_steps=request.max_steps,
                 screen=screen,
                 threads=watch_threads(device),
+                workers=request.workers,
             )
     except Exception:
         if (folder / EVENTS).is_file():

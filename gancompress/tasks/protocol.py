@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from gancompress.data.adapters import readable
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError
 from gancompress.plugins.kinds import TASKS as TASKS
@@ -48,12 +49,16 @@ class Sources:
     def needs_dataset(self, task: str, what: str) -> Any:
         """Return the data set; ``what`` says what it should hold.
 
+        A data set, stream or loader of another library is read as `gancompress.data.adapters.adapt`
+        does.
+
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or it is no data set.
+            DataError: its samples are something else, or it ends early.
         """
         if self.dataset is None:
             raise ConfigError(f"task {task} needs {what}: --data FOLDER")
-        return self.dataset
+        return readable(self.dataset)
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,11 @@ class Draw:
     Attributes:
         n: samples in it.
         number: counts the batches of a run, from 0.
-        rng: CPU generator, seeded by (seed, number); each call moves it on.
+        rng: CPU generator, seeded by (seed, number, rollbacks); each call moves it on.
         part: which samples are looked at: those numbered part, part + parts, part + 2 parts ...
         parts: ranks that share the batch. A task may return the whole batch and leave the choice
             to the loop, or read no more than its `rows`.
+        rollbacks: how often the run has gone back; each changes all noise from there on.
     """
 
     n: int
@@ -74,6 +80,7 @@ class Draw:
     rng: torch.Generator
     part: int = 0
     parts: int = 1
+    rollbacks: int = 0
 
     def rows(self, indices: Tensor) -> Tensor:
         """Return those of ``indices`` (n,) that are looked at."""

@@ -151,3 +151,8 @@ class Luck:
     def from_now(self, rng: torch.Generator) -> Luck:
         """Return this with the draws that follow in ``rng``; other parts draw the same."""
         return replace(self, rng=twin(rng) if self.parts > 1 else rng)
+
+
+def luck_of(draw: Draw) -> Luck:
+    """Return the random draws of this rank's share of a batch."""
+    return Luck(draw.rng, draw.n // draw.parts, draw.part, draw.parts)

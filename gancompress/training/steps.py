@@ -26,11 +26,13 @@ from gancompress.training.feature_matching import FeatureMatching
 from gancompress.training.loss_scale import LossScale
 from gancompress.training.losses import ADVERSARIAL, AdversarialLoss
 from gancompress.training.optimizer_state import held_by
+from gancompress.training.prefetch import AheadBatches
 from gancompress.training.recompute import recomputed
 from gancompress.training.recovery import finite_step
 from gancompress.training.regularisation import Judging, Making, judge_of, make_of
 from gancompress.training.shares import (
     Luck,
+    luck_of,
     part_of_batch,
     part_of_shown,
     shared_batch,
@@ -73,6 +75,7 @@ class Steps:
         device: where everything is computed.
         arithmetic: in which precision and memory format.
         matching: how features are matched; ``None`` where they are not.
+        ahead: prepares batches in other processes; ``None``: they are made here, when needed.
 
     A batch is shared by the ranks, and goes through the networks in ``recipe.accumulate`` parts,
     whose gradients add up to those of the whole.
@@ -84,6 +87,7 @@ class Steps:
     device: torch.device
     arithmetic: Arithmetic
     matching: FeatureMatching | None = None
+    ahead: AheadBatches | None = None
 
     def update(self, state: TrainState, figures: Figures) -> bool:
         """Make both updates; return whether all losses and gradients were finite."""
@@ -293,17 +297,18 @@ class Steps:
 
     def _draw(self, state: TrainState, number: int) -> Draw:
         rng = stream(self.recipe.seed, "step", number, state.rollbacks)
-        return Draw(self.recipe.batch, number, rng, rank(), world())
+        return Draw(self.recipe.batch, number, rng, rank(), world(), state.rollbacks)
 
-    def _batches(self, draw: Draw) -> list[Batch]:
+    def _batches(self, draw: Draw, source: Task | AheadBatches) -> list[Batch]:
         """Return the parts of this rank's share of a batch."""
-        with Luck(draw.rng, draw.n // draw.parts, draw.part, draw.parts).whole():
-            batch = shared_batch(self.task.batch(draw), draw)
+        with luck_of(draw).whole():
+            batch = shared_batch(source.batch(draw), draw)
         return [part_of_batch(batch, index, self._parts) for index in range(self._parts)]
 
     def _asked(self, draw: Draw) -> list[Fakes]:
         """Return what the student is asked in one update; nothing is made of it yet."""
-        batches, parts = self._batches(draw), draw.parts * self._parts
+        batches = self._batches(draw, self.ahead or self.task)
+        parts = draw.parts * self._parts
         n = draw.n // parts
         lucks = (Luck(draw.rng, n, draw.part + draw.parts * i, parts) for i in count())
         return [Fakes(b, luck.from_now(draw.rng)) for b, luck in zip(batches, lucks, strict=False)]
@@ -316,9 +321,9 @@ class Steps:
     def _reals(self, draw: Draw) -> list[Shown | Batch]:
         """Return real samples for each part, or inputs for the teacher where there are none."""
         if not (self.task.has_real and self.recipe.discriminator.real != "teacher"):
-            return [*self._batches(draw)]
-        with Luck(draw.rng, draw.n // draw.parts, draw.part, draw.parts).whole():
-            shown = shared_shown(self.task.real(draw), draw)
+            return [*self._batches(draw, self.task)]
+        with luck_of(draw).whole():
+            shown = shared_shown((self.ahead or self.task).real(draw), draw)
         return [part_of_shown(shown, index, self._parts) for index in range(self._parts)]
 
     def _real(self, asked: Shown | Batch) -> Shown:
