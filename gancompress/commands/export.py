@@ -80,7 +80,8 @@ def export(
 
 def _place(subject: Subject, formats: Sequence[Format]) -> Path:
     one = formats[0].suffix if len(formats) == 1 else ""
-    return Path(f"{subject.label}{one}")
+    module = any(f.name == "standalone" for f in formats)
+    return Path(f"{subject.label.replace('-', '_') if module else subject.label}{one}")
 
 
 def _row(one: Exported) -> dict[str, Any]:

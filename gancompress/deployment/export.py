@@ -23,7 +23,7 @@ from gancompress.deployment.sizes import (
     other_sizes,
     read_dynamic,
 )
-from gancompress.deployment.weights_file import write_weights
+from gancompress.deployment.weights_file import write_tensors
 from gancompress.deployment.writers import open_file, write
 from gancompress.errors import ConfigError, DataError, TargetError
 from gancompress.graph.form.export_mode import plain_copy
@@ -114,7 +114,8 @@ def export(
         example: inputs of one call, as for `trace`; lists and dicts of tensors are fine.
         out: file to write; of several formats the part of the name before the suffix.
         kwargs: keyword arguments beside a tuple.
-        to: ``onnx``, ``torch.export``, ``aoti``, ``safetensors``, or several with commas.
+        to: ``onnx``, ``torch.export``, ``aoti``, ``standalone``, ``safetensors``, or several with
+            commas.
         dynamic: free dimensions, ``["x=0,2,3"]``; the batch of every input if left out.
         noise: what becomes of numbers that the forward draws: ``input`` or ``fixed``.
         folding: put norms and whatever else depends on weights alone into the weights.
@@ -134,7 +135,10 @@ def export(
     call = program = None
     if any(f.program for f in formats):
         call = prepare(generator, example, kwargs, dynamic, noise)
-        program = trace_program(call.flat, call.names, call.example, call.dims, folding=folding)
+        program = trace_program(
+            call.flat, call.names, call.example, call.dims, folding=folding,
+            source=call.plain.generator,
+        )  # fmt: skip
     return keep_all(files, lambda f, draft: _one(f, draft, generator, call, program, tolerance))
 
 
@@ -258,7 +262,8 @@ def _one(
 ) -> tuple[float, tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]]:
     """Write one draft and compare it; return error, sizes, names."""
     if call is None or program is None or not kind.program:
-        return write_weights(kind, draft, generator), (), ((), ())
+        write_tensors(draft, generator.state_dict(), type(generator).__name__)
+        return 0.0, (), ((), ())
     write(kind.name, program, draft)
     worst = compare(kind.name, draft, call, program)
     # Written this way round so that NaN fails.
@@ -277,7 +282,7 @@ def compare(name: str, file: Path, call: Call, program: Program) -> float:
     for variant in call.variants:
         try:
             with torch.no_grad():
-                found = run([t.cpu() for t in variant.tensors])
+                found = run(variant.tensors)
         except Exception as error:
             text = " ".join(str(error).split())[:200]
             raise TargetError(
@@ -290,7 +295,7 @@ def compare(name: str, file: Path, call: Call, program: Program) -> float:
                     f"the exported network ({name}) puts out {tuple(got.shape)} where the "
                     f"generator puts out {tuple(want.shape)} ({variant.name}). No file was written"
                 )
-            gap = (got.double() - want.double()).abs()
+            gap = (got.cpu().double() - want.double()).abs()
             worst = max(worst, float("nan") if gap.isnan().any() else float(gap.max()), key=_rank)
     return worst
 

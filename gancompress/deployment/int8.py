@@ -88,7 +88,10 @@ def export_int8(
     require_engines(formats, int8=True)
     files = file_names(Path(out), formats)
     call = prepare(generator, example, None, dynamic, noise)
-    program = trace_program(call.flat, call.names, call.example, call.dims, folding=True)
+    program = trace_program(
+            call.flat, call.names, call.example, call.dims, folding=True,
+            source=call.plain.generator,
+        )  # fmt: skip
     small, layers, left = quantised(program, [call.fed(b)[0] for b in calibration])
     tests = [call.fed(b) for b in held_out]
     measured: list[Int8] = []
@@ -173,7 +176,7 @@ def _error(
         with torch.no_grad():
             found = run(tensors)
         for got, want in zip(found, wanted, strict=True):
-            gap = got.double() - want.double()
+            gap = got.cpu().double() - want.double()
             worst = max(worst, float(gap.abs().max().nan_to_num(math.inf)))
             signal += float(want.double().square().sum())
             noise += float(gap.square().sum())

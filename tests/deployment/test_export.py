@@ -233,7 +233,7 @@ def test_everything_that_is_missing_is_named_at_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("gancompress.deployment.formats._no_compiler", lambda: "none found")
     with pytest.raises(ConfigError) as error:
         require_engines(read_formats("onnx,aoti,safetensors"), int8=True)
-    for part in ("[onnx]", "[int8]", "C++ compiler: none found", "safetensors is none"):
+    for part in ("[onnx]", "[int8]", "C++ compiler: none found", "safetensors holds no int8"):
         assert part in str(error.value)
 
 
