@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+from torch.fx.graph import CodeGen
 
 from gancompress.deployment.program import Program
 from gancompress.deployment.weights_file import write_tensors
@@ -203,6 +204,8 @@ def _defined(tree: ast.Module) -> Iterator[str]:
             yield node.name
         elif isinstance(node, ast.Assign):
             yield from (t.id for t in node.targets if isinstance(t, ast.Name) and t.id != "__all__")
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
 
 
 def _stripped(tree: ast.Module) -> str:
@@ -244,7 +247,7 @@ def _of_program(program: Program) -> tuple[str, dict[str, Tensor]]:
             node.target = name
         elif node.op not in ("placeholder", "call_function", "output"):
             raise GraphError(f"the program holds a {node.op} ({node.target}), not an operator")
-    graph.set_codegen(fx.graph.CodeGen())
+    graph.set_codegen(CodeGen())
     code = graph.python_code("self")
     imports, body = _globals(code.globals), code.src
     lines = "\n".join(f"    {line}".rstrip() for line in body.strip().splitlines())

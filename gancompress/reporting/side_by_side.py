@@ -47,6 +47,7 @@ class SideBySide:
     title: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _held: list[Batch] = field(default_factory=list[Batch])
+    _shown: Range | None = None
 
     def about(self) -> dict[str, Any]:
         """Return what the page must know: inputs, classes, sizes."""
@@ -138,7 +139,7 @@ class SideBySide:
                     times[name] = 1e3 * (time.perf_counter() - start)
                 pick = self.sampler.image if self.task is None else self.task.output
                 outputs[name] = pick(raw).float().cpu()
-        shown = self._range(next(iter(outputs.values())))
+        shown = self._range_of_outputs()
         found: dict[str, Any] = {
             name: {"ms": round(times[name], 3), "media": self._media(out, shown)}
             for name, out in outputs.items()
@@ -149,14 +150,23 @@ class SideBySide:
             result["mean_difference"] = float((first - others[0]).abs().mean())
         beside = {"input": _shown_input(batch), "wanted": batch.wanted}
         result["beside"] = {
-            name: self._media(x, self._range(x)) for name, x in beside.items() if x is not None
+            name: self._media(x, value_range(x) if self.task is None and x.ndim == 4 else shown)
+            for name, x in beside.items()
+            if x is not None
         }
         return result
 
-    def _range(self, x: Tensor) -> Range:
+    def _range_of_outputs(self) -> Range:
+        """Return black and white: of the task, or of eight outputs, once for all requests."""
         if self.task is not None:
             return self.task.values
-        return value_range(x) if x.ndim == 4 else UNIT
+        if self._shown is None:
+            net = next(iter(self.networks.values()))
+            device = next((p.device for p in net.parameters()), torch.device("cpu"))
+            with self._lock, torch.no_grad(), evaluating(net):
+                out = self.sampler.image(self.batch(0, None, 8).to(device).run(net))
+            self._shown = value_range(out) if out.ndim == 4 else UNIT
+        return self._shown
 
     def _media(self, x: Tensor, shown: Range) -> list[dict[str, str]]:
         if x.ndim == 4:
