@@ -92,10 +92,12 @@ def _told(one: Exported) -> str:
     if not one.checked:
         return f"wrote {one.file}: {one.format}, read back bit for bit"
     inputs, outputs = ", ".join(one.inputs), ", ".join(one.outputs)
-    return (
+    text = (
         f"wrote {one.file}: {one.format}, {inputs} -> {outputs}; largest difference "
         f"{one.max_error:.1e} ({', '.join(one.checked)}; float32)"
     )
+    refused = f"; the generator itself does not take: {', '.join(one.refused)}"
+    return text + (refused if one.refused else "")
 
 
 def _int8(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from gancompress.deployment.sizes import (
     other_sizes,
     read_dynamic,
 )
+from gancompress.deployment.standalone import weights_beside
 from gancompress.deployment.weights_file import write_tensors
 from gancompress.deployment.writers import open_file, write
 from gancompress.errors import ConfigError, DataError, TargetError
@@ -43,6 +44,7 @@ class Exported:
         bytes: how large it is.
         max_error: largest difference of an output from the generator's, over all sizes tried.
         checked: the sizes at which it was compared.
+        refused: other sizes that the generator itself does not take.
         inputs: names of its inputs, in order.
         outputs: names of its outputs.
     """
@@ -51,9 +53,10 @@ class Exported:
     file: Path
     bytes: int
     max_error: float
-    checked: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    checked: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,16 @@ def file_names(out: Path, formats: Sequence[Format]) -> dict[Format, Path]:
     one = formats[0]
     if len(formats) == 1 and one.name != "onnx" and not out.name.endswith(one.suffix):
         raise ConfigError(f"--out {out}: a file of {one.name} ends in {one.suffix}")
-    for file in files.values():
-        if file.exists():
-            raise ConfigError(f"{file} exists. Choose another name with --out")
+    for kind, file in files.items():
+        if kind.name == "standalone" and not file.stem.isidentifier():
+            raise ConfigError(
+                f"--out {out}: a standalone file is a Python module, so that its name has letters, "
+                "digits and _ alone"
+            )
+        beside = [weights_beside(file)] if kind.name == "standalone" else []
+        for there in (file, *beside):
+            if there.exists():
+                raise ConfigError(f"{there} exists. Choose another name with --out")
     return files
 
 
@@ -259,11 +269,11 @@ def _one(
     call: Call | None,
     program: Program | None,
     tolerance: float,
-) -> tuple[float, tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Write one draft and compare it; return error, sizes, names."""
+) -> Exported:
+    """Write one draft, and compare it where it is a program."""
     if call is None or program is None or not kind.program:
         write_tensors(draft, generator.state_dict(), type(generator).__name__)
-        return 0.0, (), ((), ())
+        return Exported(kind.name, draft, 0, 0.0)
     write(kind.name, program, draft)
     worst = compare(kind.name, draft, call, program)
     # Written this way round so that NaN fails.
@@ -272,7 +282,8 @@ def _one(
             f"the exported network ({kind.name}) differs by {worst:.2g} from the generator, "
             f"allowed is {tolerance:g}. No file was written; --tolerance allows more"
         )
-    return worst, tuple(v.name for v in call.variants), call.names
+    checked = tuple(v.name for v in call.variants)
+    return Exported(kind.name, draft, 0, worst, checked, call.refused, *call.names)
 
 
 def compare(name: str, file: Path, call: Call, program: Program) -> float:
@@ -306,7 +317,7 @@ def _rank(x: float) -> float:
 
 def keep_all(
     files: Mapping[Format, Path],
-    make: Callable[[Format, Path], tuple[float, tuple[str, ...], Any]],
+    make: Callable[[Format, Path], Exported],
 ) -> list[Exported]:
     """Make a draft of every file, then put all of them in their places; none if one fails."""
     found: list[Exported] = []
@@ -318,11 +329,11 @@ def keep_all(
             # A folder each: what lies beside a file (weights of a standalone class) comes along.
             place = Path(folder) / kind.name
             place.mkdir()
-            worst, checked, (inputs, outputs) = make(kind, place / file.name)
+            written = make(kind, place / file.name)
             made = sorted(place.iterdir())
             moves += [(p, file.with_name(p.name)) for p in made]
             size = sum(p.stat().st_size for p in made)
-            found.append(Exported(kind.name, file, size, worst, checked, inputs, outputs))
+            found.append(replace(written, file=file, bytes=size))
         for _, end in moves:
             if end.exists():
                 raise ConfigError(f"{end} exists. Choose another name with --out")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gancompress.deployment.export import file_names, keep_all, prepare
+from gancompress.deployment.export import Exported, file_names, keep_all, prepare
 from gancompress.deployment.formats import Format, read_formats, require_engines
 from gancompress.deployment.program import Program, cause, export_again, trace_program
 from gancompress.deployment.writers import Opened, open_file, write
@@ -96,7 +96,7 @@ def export_int8(
     tests = [call.fed(b) for b in held_out]
     measured: list[Int8] = []
 
-    def make(kind: Format, draft: Path) -> tuple[float, tuple[str, ...], object]:
+    def make(kind: Format, draft: Path) -> Exported:
         row = _measured(kind, draft, files[kind], (program, small), tests, (layers, left))
         if not math.isfinite(row.max_error) or row.max_error > (tolerance or math.inf):
             raise TargetError(
@@ -104,9 +104,9 @@ def export_int8(
                 f"{tolerance or math.inf:g}. No file was written; --tolerance allows more"
             )
         measured.append(row)
-        return row.max_error, (), call.names
+        return Exported(kind.name, draft, row.bytes, row.max_error)
 
-    keep_all(files, make)  # type: ignore[arg-type]
+    keep_all(files, make)
     return measured
 
 

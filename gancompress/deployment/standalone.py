@@ -18,7 +18,7 @@ from torch.fx.graph import CodeGen
 
 from gancompress.deployment.program import Program
 from gancompress.deployment.weights_file import write_tensors
-from gancompress.errors import ConfigError, GraphError
+from gancompress.errors import GraphError
 from gancompress.models.built_with import CONFIGS, HOMES, built_with
 
 _HEAD = '''"""{title}: written by gancompress {version}. It needs torch, and {weights} beside it.
@@ -93,6 +93,11 @@ def build() -> torch.nn.Module:
 '''
 
 
+def weights_beside(file: Path) -> Path:
+    """Return the file of weights that belongs to the standalone ``file``."""
+    return file.with_name(f"{file.stem}_weights.safetensors")
+
+
 def write_standalone(file: Path, generator: nn.Module, program: Program) -> None:
     """Write ``file`` and, beside it, its weights as safetensors.
 
@@ -101,12 +106,8 @@ def write_standalone(file: Path, generator: nn.Module, program: Program) -> None
 
     Raises:
         GraphError: a constant of the program cannot be written as Python.
-        ConfigError: its weights are nothing that safetensors holds, or its name is no module's.
+        ConfigError: its weights are nothing that safetensors holds.
     """
-    if not file.stem.isidentifier():
-        raise ConfigError(
-            f"--out {file.name}: the name is that of a Python module, letters, digits and _ alone"
-        )
     if built_with(generator) is not None:
         source, tensors = _of_classes(generator), dict(generator.state_dict())
         what = "The classes are those of gancompress; widths are those of the weights. It trains."
@@ -117,7 +118,7 @@ def write_standalone(file: Path, generator: nn.Module, program: Program) -> None
             f"The operators of one traced call, with norms in the weights: load()({inputs})\n"
             f"returns {outputs}. It is for eval mode alone; inputs are tensors in this order."
         )
-    weights = file.with_name(f"{file.stem}_weights.safetensors")
+    weights = weights_beside(file)
     write_tensors(weights, tensors, type(generator).__name__)
     head = _HEAD.format(
         title=type(generator).__name__, version=_version(), weights=weights.name,

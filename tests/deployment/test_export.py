@@ -97,6 +97,7 @@ def test_nested_inputs_and_outputs_at_other_sizes_in_several_formats(tmp_path: P
         assert one.inputs == ("x", "style.w")
         assert one.outputs == ("image", "maps.0", "maps.1")
         assert {"batch 1", "batch 8", "twice", "1.5 times", "twice by 1"} <= set(one.checked)
+        assert one.refused == ()
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(made[0].file))

@@ -88,6 +88,9 @@ def test_it_runs_without_gancompress(tmp_path: Path) -> None:
 
 
 def test_names_of_modules(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the name is that of a Python module"):
+    with pytest.raises(ConfigError, match="a standalone file is a Python module"):
         gc.export(nn.Conv2d(3, 3, 1), torch.randn(2, 3, 4, 4), "my-net.py", to="standalone")
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "net_weights.safetensors").touch()
+    with pytest.raises(ConfigError, match="net_weights.safetensors exists"):
+        gc.export(nn.Conv2d(3, 3, 1), torch.randn(2, 3, 4, 4), "net.py", to="standalone")
+    assert len(list(tmp_path.iterdir())) == 1

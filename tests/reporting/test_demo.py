@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from PIL import Image
 from scipy.io import wavfile
 from torch import Tensor, nn
 
+import gancompress as gc
 from gancompress.cli import main
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError
+from gancompress.models import SRVGGNetCompact
 from gancompress.reporting.demo_page import PAGE
 from gancompress.reporting.demo_server import make_server
 from gancompress.reporting.side_by_side import SideBySide
@@ -189,6 +192,20 @@ def test_nothing_comes_from_elsewhere_and_an_address_in_use_is_named(served: Any
     demo = served(by_class())
     with pytest.raises(ConfigError, match="Choose another --port"):
         make_server(by_class(), "127.0.0.1", demo.port)
+
+
+def test_the_verb_serves_until_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("http.server.ThreadingHTTPServer.serve_forever", stopped)
+    gc.save(tmp_path / "net", SRVGGNetCompact(num_feat=8, num_conv=2))
+    assert main(["demo", str(tmp_path / "net"), "--port", "0", "--json"]) == 0
+    said = capsys.readouterr()
+    assert re.fullmatch(r"http://127.0.0.1:\d+/", json.loads(said.out)["url"])
+    assert "no teacher beside it" in said.err
 
 
 def test_the_verb_wants_a_run(capsys: pytest.CaptureFixture[str]) -> None:
