@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gancompress.data.inputs import InputSampler as InputSampler
+    from gancompress.deployment.export import export as export
     from gancompress.graph.form.to_graph import to_graph as to_graph
     from gancompress.graph.plan import Plan as Plan
     from gancompress.graph.plan import random_plan as random_plan
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from gancompress.reporting.summary import report as report
     from gancompress.saving import load as load
     from gancompress.saving import save as save
+    from gancompress.saving.hub import from_pretrained as from_pretrained
+    from gancompress.saving.hub import push as push
     from gancompress.surgery.cut import cut as cut
     from gancompress.surgery.verify import verify as verify
     from gancompress.training.loop import train as train
@@ -40,9 +43,12 @@ _HOMES = {
     "cut": "gancompress.surgery.cut",
     "verify": "gancompress.surgery.verify",
     "inspect": "gancompress.inspection",
+    "export": "gancompress.deployment.export",
     "report": "gancompress.reporting.summary",
     "save": "gancompress.saving",
     "load": "gancompress.saving",
+    "push": "gancompress.saving.hub",
+    "from_pretrained": "gancompress.saving.hub",
     "train": "gancompress.training.loop",
     "load_plugin": "gancompress.plugins.loading",
     "load_recipe": "gancompress.recipes.load",
@@ -53,10 +59,13 @@ __all__ = [
     "InputSampler",
     "Plan",
     "cut",
+    "export",
+    "from_pretrained",
     "inspect",
     "load",
     "load_plugin",
     "load_recipe",
+    "push",
     "random_plan",
     "ratio_plan",
     "report",

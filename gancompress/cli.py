@@ -225,13 +225,50 @@ def export(
     model: flags.Model = None,
     weights: flags.Weights = None,
     inputs: flags.Inputs = None,
-    to: Annotated[str, typer.Option(metavar="onnx", help="Format.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Must not exist.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest difference allowed.")] = 1e-4,
+    to: flags.Formats = "onnx",
+    out: flags.ExportOut = None,
+    dynamic: flags.Dynamic = None,
+    noise: flags.NoiseWay = None,
+    fold: flags.Fold = True,
+    int8: flags.Int8 = False,
+    calibrate: flags.Calibrate = 64,
+    tolerance: flags.Tolerance = None,
     json: flags.Json = False,
 ) -> None:
-    """Write the generator in another format and check it against this one."""
+    """Write the generator in other formats and check each file against it."""
     _call("export:export", locals())
+
+
+@app.command()
+def push(
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="Run, or saved generator.")],
+    repo: Annotated[
+        str | None, typer.Argument(metavar="[ORG/NAME]", help="Repository of the hub.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the folder; upload nothing.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A private repository.")] = False,
+    json: flags.Json = False,
+) -> None:
+    """Share a small generator on the Hugging Face hub, with a model card."""
+    _call("push:push", locals())
+
+
+@app.command()
+def demo(
+    what: Annotated[str, typer.Argument(metavar="RUN", help="Finished run, or saved generator.")],
+    model: flags.Model = None,
+    weights: flags.Weights = None,
+    inputs: flags.Inputs = None,
+    output: flags.Output = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8765,
+    device: flags.Device = "auto",
+    json: flags.Json = False,
+) -> None:
+    """Serve a local page: teacher and student on the same input, times beside them."""
+    _call("demo:demo", locals())
 
 
 @app.command()

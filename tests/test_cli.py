@@ -34,7 +34,10 @@ FLAGS = {
     "sample": "--compare --device --input --json --model --n --out --output --seed --weights",
     "bench": "--batch --device --input --json --model --weights",
     "compare": "--json",
-    "export": "--input --json --model --out --to --tolerance --weights",
+    "export": "--calibrate --dynamic --fold --input --int8 --json --model --no-fold --noise --out "
+    "--to --tolerance --weights",
+    "push": "--json --out --private",
+    "demo": "--device --host --input --json --model --output --port --weights",
     "report": "--json",
     "verify": "--json",
     "recipes": "--json --kind",

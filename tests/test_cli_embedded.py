@@ -111,6 +111,18 @@ def test_published_biggan_folder_is_a_model(
     assert main(["sample", "r", "--n", "10", "--out", "s.png"]) == 0
 
 
+def test_the_demo_shows_teacher_and_student(run: Path) -> None:
+    from gancompress.commands.demo import side_by_side
+
+    pair: Any = side_by_side(str(run), None, None, None, None, "cpu")
+    about = pair.about()
+    assert list(about["networks"]) == ["teacher", "student"]
+    assert about["networks"]["student"] < about["networks"]["teacher"]
+    assert about["classes"] == 10
+    found = pair.run(pair.batch(3, 7, 2))
+    assert [len(o["media"]) for o in found["outputs"].values()] == [2, 2]
+
+
 def test_the_student_is_exported_as_onnx(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,8 @@ EXTRAS = {
     "metrics": ["torch_fidelity"],
     "report": ["matplotlib", "jinja2"],
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
+    "int8": ["torchao"],
+    "hub": ["huggingface_hub"],
     "log": ["tensorboard"],
 }
 _LOW_DISK = 2 * 2**30

@@ -80,7 +80,8 @@ def export(
 
 def _place(subject: Subject, formats: Sequence[Format]) -> Path:
     one = formats[0].suffix if len(formats) == 1 else ""
-    return Path(f"{subject.label}{one}")
+    module = any(f.name == "standalone" for f in formats)
+    return Path(f"{subject.label.replace('-', '_') if module else subject.label}{one}")
 
 
 def _row(one: Exported) -> dict[str, Any]:
@@ -91,10 +92,12 @@ def _told(one: Exported) -> str:
     if not one.checked:
         return f"wrote {one.file}: {one.format}, read back bit for bit"
     inputs, outputs = ", ".join(one.inputs), ", ".join(one.outputs)
-    return (
+    text = (
         f"wrote {one.file}: {one.format}, {inputs} -> {outputs}; largest difference "
         f"{one.max_error:.1e} ({', '.join(one.checked)}; float32)"
     )
+    refused = f"; the generator itself does not take: {', '.join(one.refused)}"
+    return text + (refused if one.refused else "")
 
 
 def _int8(

@@ -214,7 +214,7 @@ Formats = Annotated[
     _text(
         ("--to",),
         "FORMAT,FORMAT",
-        "onnx, torch.export, aoti, safetensors; several with commas.",
+        "onnx, torch.export, aoti, standalone, safetensors; several with commas.",
         HOW,
     ),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from gancompress.deployment.sizes import (
     other_sizes,
     read_dynamic,
 )
-from gancompress.deployment.weights_file import write_weights
+from gancompress.deployment.standalone import weights_beside
+from gancompress.deployment.weights_file import write_tensors
 from gancompress.deployment.writers import open_file, write
 from gancompress.errors import ConfigError, DataError, TargetError
 from gancompress.graph.form.export_mode import plain_copy
@@ -43,6 +44,7 @@ class Exported:
         bytes: how large it is.
         max_error: largest difference of an output from the generator's, over all sizes tried.
         checked: the sizes at which it was compared.
+        refused: other sizes that the generator itself does not take.
         inputs: names of its inputs, in order.
         outputs: names of its outputs.
     """
@@ -51,9 +53,10 @@ class Exported:
     file: Path
     bytes: int
     max_error: float
-    checked: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    checked: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def export(
         example: inputs of one call, as for `trace`; lists and dicts of tensors are fine.
         out: file to write; of several formats the part of the name before the suffix.
         kwargs: keyword arguments beside a tuple.
-        to: ``onnx``, ``torch.export``, ``aoti``, ``safetensors``, or several with commas.
+        to: ``onnx``, ``torch.export``, ``aoti``, ``standalone``, ``safetensors``, or several with
+            commas.
         dynamic: free dimensions, ``["x=0,2,3"]``; the batch of every input if left out.
         noise: what becomes of numbers that the forward draws: ``input`` or ``fixed``.
         folding: put norms and whatever else depends on weights alone into the weights.
@@ -134,7 +138,10 @@ def export(
     call = program = None
     if any(f.program for f in formats):
         call = prepare(generator, example, kwargs, dynamic, noise)
-        program = trace_program(call.flat, call.names, call.example, call.dims, folding=folding)
+        program = trace_program(
+            call.flat, call.names, call.example, call.dims, folding=folding,
+            source=call.plain.generator,
+        )  # fmt: skip
     return keep_all(files, lambda f, draft: _one(f, draft, generator, call, program, tolerance))
 
 
@@ -152,9 +159,16 @@ def file_names(out: Path, formats: Sequence[Format]) -> dict[Format, Path]:
     one = formats[0]
     if len(formats) == 1 and one.name != "onnx" and not out.name.endswith(one.suffix):
         raise ConfigError(f"--out {out}: a file of {one.name} ends in {one.suffix}")
-    for file in files.values():
-        if file.exists():
-            raise ConfigError(f"{file} exists. Choose another name with --out")
+    for kind, file in files.items():
+        if kind.name == "standalone" and not file.stem.isidentifier():
+            raise ConfigError(
+                f"--out {out}: a standalone file is a Python module, so that its name has letters, "
+                "digits and _ alone"
+            )
+        beside = [weights_beside(file)] if kind.name == "standalone" else []
+        for there in (file, *beside):
+            if there.exists():
+                raise ConfigError(f"{there} exists. Choose another name with --out")
     return files
 
 
@@ -255,10 +269,11 @@ def _one(
     call: Call | None,
     program: Program | None,
     tolerance: float,
-) -> tuple[float, tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Write one draft and compare it; return error, sizes, names."""
+) -> Exported:
+    """Write one draft, and compare it where it is a program."""
     if call is None or program is None or not kind.program:
-        return write_weights(kind, draft, generator), (), ((), ())
+        write_tensors(draft, generator.state_dict(), type(generator).__name__)
+        return Exported(kind.name, draft, 0, 0.0)
     write(kind.name, program, draft)
     worst = compare(kind.name, draft, call, program)
     # Written this way round so that NaN fails.
@@ -267,7 +282,8 @@ def _one(
             f"the exported network ({kind.name}) differs by {worst:.2g} from the generator, "
             f"allowed is {tolerance:g}. No file was written; --tolerance allows more"
         )
-    return worst, tuple(v.name for v in call.variants), call.names
+    checked = tuple(v.name for v in call.variants)
+    return Exported(kind.name, draft, 0, worst, checked, call.refused, *call.names)
 
 
 def compare(name: str, file: Path, call: Call, program: Program) -> float:
@@ -277,7 +293,7 @@ def compare(name: str, file: Path, call: Call, program: Program) -> float:
     for variant in call.variants:
         try:
             with torch.no_grad():
-                found = run([t.cpu() for t in variant.tensors])
+                found = run(variant.tensors)
         except Exception as error:
             text = " ".join(str(error).split())[:200]
             raise TargetError(
@@ -290,7 +306,7 @@ def compare(name: str, file: Path, call: Call, program: Program) -> float:
                     f"the exported network ({name}) puts out {tuple(got.shape)} where the "
                     f"generator puts out {tuple(want.shape)} ({variant.name}). No file was written"
                 )
-            gap = (got.double() - want.double()).abs()
+            gap = (got.cpu().double() - want.double()).abs()
             worst = max(worst, float("nan") if gap.isnan().any() else float(gap.max()), key=_rank)
     return worst
 
@@ -301,7 +317,7 @@ def _rank(x: float) -> float:
 
 def keep_all(
     files: Mapping[Format, Path],
-    make: Callable[[Format, Path], tuple[float, tuple[str, ...], Any]],
+    make: Callable[[Format, Path], Exported],
 ) -> list[Exported]:
     """Make a draft of every file, then put all of them in their places; none if one fails."""
     found: list[Exported] = []
@@ -313,11 +329,11 @@ def keep_all(
             # A folder each: what lies beside a file (weights of a standalone class) comes along.
             place = Path(folder) / kind.name
             place.mkdir()
-            worst, checked, (inputs, outputs) = make(kind, place / file.name)
+            written = make(kind, place / file.name)
             made = sorted(place.iterdir())
             moves += [(p, file.with_name(p.name)) for p in made]
             size = sum(p.stat().st_size for p in made)
-            found.append(Exported(kind.name, file, size, worst, checked, inputs, outputs))
+            found.append(replace(written, file=file, bytes=size))
         for _, end in moves:
             if end.exists():
                 raise ConfigError(f"{end} exists. Choose another name with --out")

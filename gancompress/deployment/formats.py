@@ -17,7 +17,8 @@ class Format:
         suffix: of its file.
         packages: modules that must import, each with the extra that brings it.
         compiler: whether a C++ compiler must be there.
-        program: whether it is made of a traced program; others hold weights or source.
+        program: whether it is made of a traced call; others hold weights alone.
+        int8: whether it can hold int8 layers.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Format:
     packages: tuple[tuple[str, str], ...] = ()
     compiler: bool = False
     program: bool = True
+    int8: bool = True
 
 
 FORMATS = {
@@ -33,7 +35,8 @@ FORMATS = {
         Format("onnx", ".onnx", (("onnxruntime", "onnx"), ("onnxscript", "onnx"))),
         Format("torch.export", ".pt2"),
         Format("aoti", ".aoti.pt2", compiler=True),
-        Format("safetensors", ".safetensors", program=False),
+        Format("standalone", ".py", int8=False),
+        Format("safetensors", ".safetensors", program=False, int8=False),
     )
 }
 INT8 = (("torchao", "int8"),)
@@ -71,8 +74,8 @@ def require_engines(formats: tuple[Format, ...], *, int8: bool = False) -> None:
     if any(f.compiler for f in formats) and (fault := _no_compiler()):
         faults.append(f"aoti needs a C++ compiler: {fault}. Install g++ or clang, or set CXX")
     if int8:
-        plain = [f.name for f in formats if not f.program]
-        faults += [f"--int8 makes a program, and {name} is none: leave it out" for name in plain]
+        plain = [f.name for f in formats if not f.int8]
+        faults += [f"--int8: {name} holds no int8 layers, leave it out" for name in plain]
     if faults:
         raise ConfigError("; ".join(dict.fromkeys(faults)))
 

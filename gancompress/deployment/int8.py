@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gancompress.deployment.export import file_names, keep_all, prepare
+from gancompress.deployment.export import Exported, file_names, keep_all, prepare
 from gancompress.deployment.formats import Format, read_formats, require_engines
 from gancompress.deployment.program import Program, cause, export_again, trace_program
 from gancompress.deployment.writers import Opened, open_file, write
@@ -88,12 +88,15 @@ def export_int8(
     require_engines(formats, int8=True)
     files = file_names(Path(out), formats)
     call = prepare(generator, example, None, dynamic, noise)
-    program = trace_program(call.flat, call.names, call.example, call.dims, folding=True)
+    program = trace_program(
+            call.flat, call.names, call.example, call.dims, folding=True,
+            source=call.plain.generator,
+        )  # fmt: skip
     small, layers, left = quantised(program, [call.fed(b)[0] for b in calibration])
     tests = [call.fed(b) for b in held_out]
     measured: list[Int8] = []
 
-    def make(kind: Format, draft: Path) -> tuple[float, tuple[str, ...], object]:
+    def make(kind: Format, draft: Path) -> Exported:
         row = _measured(kind, draft, files[kind], (program, small), tests, (layers, left))
         if not math.isfinite(row.max_error) or row.max_error > (tolerance or math.inf):
             raise TargetError(
@@ -101,9 +104,9 @@ def export_int8(
                 f"{tolerance or math.inf:g}. No file was written; --tolerance allows more"
             )
         measured.append(row)
-        return row.max_error, (), call.names
+        return Exported(kind.name, draft, row.bytes, row.max_error)
 
-    keep_all(files, make)  # type: ignore[arg-type]
+    keep_all(files, make)
     return measured
 
 
@@ -173,7 +176,7 @@ def _error(
         with torch.no_grad():
             found = run(tensors)
         for got, want in zip(found, wanted, strict=True):
-            gap = got.double() - want.double()
+            gap = got.cpu().double() - want.double()
             worst = max(worst, float(gap.abs().max().nan_to_num(math.inf)))
             signal += float(want.double().square().sum())
             noise += float(gap.square().sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ class Program:
         outputs: names of what it returns.
         example: tensors of one call.
         dims: free dimensions of each.
+        source: the generator that it was traced from.
         folded: how many constants and batch norms went into weights.
     """
 
@@ -36,6 +37,7 @@ class Program:
     outputs: tuple[str, ...]
     example: tuple[Tensor, ...]
     dims: Dims
+    source: nn.Module
     folded: dict[str, int] = field(default_factory=dict[str, int])
 
     def graph(self) -> fx.GraphModule:
@@ -51,6 +53,7 @@ def trace_program(
     dims: Dims,
     *,
     folding: bool,
+    source: nn.Module | None = None,
 ) -> Program:
     """Export ``call`` on ``example`` with the dimensions ``dims`` free.
 
@@ -65,14 +68,14 @@ def trace_program(
         folded = fold(module)
         exported = _exported(module, example, dims, kind, names[0])
     _refuse_draws(exported)
-    return Program(exported, tuple(names[0]), tuple(names[1]), example, dims, folded)
+    source = call.generator if source is None else source
+    return Program(exported, tuple(names[0]), tuple(names[1]), example, dims, source, folded)
 
 
 def export_again(program: Program, module: nn.Module) -> Program:
     """Return ``program`` with ``module``, a changed graph of it, in its place."""
     exported = _exported(module, program.example, program.dims, "its program", program.inputs)
-    return Program(exported, program.inputs, program.outputs, program.example, program.dims,
-                   program.folded)  # fmt: skip
+    return replace(program, exported=exported)
 
 
 def _exported(

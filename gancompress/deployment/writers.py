@@ -16,11 +16,13 @@ from torch import Tensor
 
 from gancompress.deployment.flat_call import flat_outputs
 from gancompress.deployment.program import Program, cause, chain, line_of_operator
+from gancompress.deployment.standalone import load_standalone, write_standalone
 from gancompress.errors import GraphError
 from gancompress.extras import require
+from gancompress.modules.nested import tensors_of
 
 Opened = Callable[[Sequence[Tensor]], list[Tensor]]
-"""An opened file: tensors of a call to the tensors of its output, on the CPU."""
+"""An opened file: tensors of a call, where the generator was, to the tensors of its output."""
 
 
 def write(name: str, program: Program, file: Path) -> None:
@@ -134,8 +136,27 @@ def _open_compiled(file: Path, program: Program) -> Opened:
     return lambda tensors: flat_outputs(module(*tensors))
 
 
-_WRITERS = {"onnx": _write_onnx, "torch.export": _write_exported, "aoti": _write_compiled}
-_READERS = {"onnx": _open_onnx, "torch.export": _open_exported, "aoti": _open_compiled}
+def _write_standalone(program: Program, file: Path) -> None:
+    write_standalone(file, program.source, program)
+
+
+def _open_standalone(file: Path, program: Program) -> Opened:
+    module = load_standalone(file)
+    return lambda tensors: tensors_of(module(*(t.cpu() for t in tensors)))
+
+
+_WRITERS = {
+    "onnx": _write_onnx,
+    "torch.export": _write_exported,
+    "aoti": _write_compiled,
+    "standalone": _write_standalone,
+}
+_READERS = {
+    "onnx": _open_onnx,
+    "torch.export": _open_exported,
+    "aoti": _open_compiled,
+    "standalone": _open_standalone,
+}
 
 
 @contextlib.contextmanager

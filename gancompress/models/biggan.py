@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gancompress.errors import DataError
+from gancompress.models.built_with import remembered
 from gancompress.models.config import BigGANConfig
 from gancompress.models.layers import (
     BatchNorm2d,
@@ -69,6 +70,7 @@ class DiscriminatorBlock(nn.Module):
         return hidden + shortcut
 
 
+@remembered
 class BigGANGenerator(nn.Module):
     """Class-conditional generator: latents and labels to images in [-1, 1]."""
 

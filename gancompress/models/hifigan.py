@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gancompress.errors import ConfigError, DataError
+from gancompress.models.built_with import remembered
 from gancompress.models.normed_layers import (
     SpectralNormConv1d,
     WeightNormConv1d,
@@ -140,6 +141,7 @@ class SingleBlock(nn.Module):
         return input
 
 
+@remembered
 class HiFiGANGenerator(nn.Module):
     """Vocoder: log-mel spectrograms (n, num_mels, frames) to sound (n, 1, frames * hop)."""
 

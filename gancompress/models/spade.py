@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gancompress.errors import ConfigError, DataError
+from gancompress.models.built_with import remembered
 from gancompress.models.normed_layers import SpectralNormConv2d
 from gancompress.models.translation import InstanceNorm2d, check_pictures, check_sizes
 
@@ -159,6 +160,7 @@ class SPADEBlock(nn.Module):
         return input + hidden
 
 
+@remembered
 class SPADEGenerator(nn.Module):
     """Semantic maps to pictures in [-1, 1]; with ``use_vae`` a latent vector (n, z_dim) as well."""
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gancompress.errors import ConfigError, closest
+from gancompress.models.built_with import remembered
 from gancompress.models.normed_layers import SpectralNormConv2d
 from gancompress.models.translation import check_pictures, check_sizes, draw_pictures
 
@@ -60,6 +61,7 @@ class RRDB(nn.Module):
         return input + 0.2 * self.rdb3(self.rdb2(self.rdb1(input)))
 
 
+@remembered
 class RRDBNet(nn.Module):
     """ESRGAN's generator: pictures in [0, 1] to pictures of ``scale`` times the size.
 
@@ -116,6 +118,7 @@ class RRDBNet(nn.Module):
         return ((draw_pictures(n, self.num_in_ch, _SAMPLE, rng, self) + 1) / 2,)
 
 
+@remembered
 class SRVGGNetCompact(nn.Module):
     """A plain chain at the small size and one pixel shuffle; learns what nearest-neighbour lacks.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError, DataError, closest
+from gancompress.models.built_with import remembered
 from gancompress.models.normed_layers import Renamed
 
 __all__ = ["InstanceNorm2d", "ResnetGenerator", "UnetGenerator", "norm_layer"]
@@ -70,6 +71,7 @@ class ResnetBlock(nn.Module):
         return input + self.conv_block(input)
 
 
+@remembered
 class ResnetGenerator(nn.Module):
     """Picture to picture of the same size by residual blocks at a quarter of it.
 
@@ -177,6 +179,7 @@ class UnetBlock(nn.Module):
         return torch.cat([input, self.model[1:](input)], dim=1)
 
 
+@remembered
 class UnetGenerator(nn.Module):
     """Picture to picture of the same size by ``num_downs`` halvings with skips.
 

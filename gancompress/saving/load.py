@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from gancompress.errors import CheckpointError, GraphError
+from gancompress.errors import CheckpointError, ConfigError, GraphError
 from gancompress.graph.form.example_record import example_of
 from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import to_graph
 from gancompress.graph.plan import Plan
+from gancompress.models.built_with import build_again
 from gancompress.modules.copying import inside, require_module
 from gancompress.saving.files import COMPLEX, CONFIG, EXTRAS, FORMAT, PLAN, WEIGHTS
 from gancompress.storage import read_folder
@@ -38,10 +40,17 @@ class _Saved:
     buffers: frozenset[str]
     plans: list[tuple[Plan, Shapes | None]]  # from the class; from what an earlier load returned
     graph: Any
+    built: Any  # class and arguments of a network of ours
+    kind: str
 
 
-def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
+def load(
+    build_fn: Callable[[], nn.Module] | str | Path, path: str | Path | None = None
+) -> nn.Module:
     """Rebuild a saved module: ``build_fn()``, replay the plan, load the weights bit for bit (ours).
+
+    ``load("folder")`` builds a generator that comes with gancompress by itself: the folder says
+    which one, and its sizes; it can name no other code.
 
     It is in eval mode, whatever it was saved in. Parameters and buffers have the saved dtypes, on
     the device that ``build_fn`` chose. A graph form is exported again from what ``build_fn`` makes.
@@ -52,10 +61,20 @@ def load(build_fn: Callable[[], nn.Module], path: str | Path) -> nn.Module:
         path: folder that `save` made.
 
     Raises:
-        CheckpointError: the folder is damaged, of a newer format, or does not fit the module.
+        CheckpointError: the folder is damaged, of a newer format, does not fit the module, or does
+            not say how its network is built.
     """
+    if path is None:
+        if not isinstance(build_fn, (str, Path)):
+            raise CheckpointError("load() needs a folder: load(build_fn, folder), or load(folder)")
+        path = build_fn
+    elif isinstance(build_fn, (str, Path)):
+        raise CheckpointError(
+            f"load({str(build_fn)!r}, {str(path)!r}): the first of two arguments is a function "
+            "that builds the network at its original size"
+        )
     saved = _read(Path(path))
-    module = build_fn()
+    module = _built_again(saved) if isinstance(build_fn, (str, Path)) else build_fn()
     require_module(module)
     _, module = inside(module)
     if saved.graph is not None:
@@ -92,9 +111,37 @@ def _read(path: Path) -> _Saved:
             every = [plans[0][0], *later]
             plans = [(p, s) for p, s in zip(every, shapes, strict=True)]
         buffers = frozenset(map(str, config.get("buffers", ())))
-        return _Saved(path, tensors, extras, buffers, plans, config.get("graph"))
+        built = None if config.get("graph") else config.get("built")
+        kind = str(config.get("class", "network"))
+        return _Saved(path, tensors, extras, buffers, plans, config.get("graph"), built, kind)
     except (*_DAMAGE, RecursionError) as error:
         raise CheckpointError(f"{path} is not a saved generator: {error!r}") from error
+
+
+LARGEST = 2**34  # bytes of weights that a folder may ask for: ten times the largest of ours
+
+
+def _built_again(saved: _Saved) -> nn.Module:
+    """Build the network that a folder names, which is one of ours.
+
+    Raises:
+        CheckpointError: it names none.
+    """
+    if not isinstance(saved.built, dict):
+        raise CheckpointError(
+            f"{saved.path} holds a {saved.kind}, whose code is yours: "
+            f"load(build_fn, {str(saved.path)!r}), where build_fn() makes it at its original size"
+        )
+    try:
+        name, arguments = str(saved.built["class"]), dict(saved.built["arguments"])
+        with torch.device("meta"), contextlib.suppress(NotImplementedError):
+            huge = build_again(name, arguments)
+            size = sum(t.numel() * t.element_size() for t in huge.state_dict().values())
+            if size > LARGEST:
+                raise ValueError(f"its network would have {size:,} bytes of weights")
+        return build_again(name, arguments)
+    except (ConfigError, *_DAMAGE) as error:
+        raise CheckpointError(f"{saved.path} says wrongly how to build it: {error}") from error
 
 
 def _unpacked(data: bytes, name: Path, kinds: Mapping[str, str]) -> dict[str, torch.Tensor]:

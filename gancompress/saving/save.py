@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from gancompress.errors import CheckpointError
 from gancompress.graph.form.module import GraphForm
 from gancompress.graph.plan import Plan
+from gancompress.models.built_with import built_with
 from gancompress.modules.copying import inside, require_module
 from gancompress.saving.files import COMPLEX, CONFIG, EXTRAS, FORMAT, PLAN, WEIGHTS
 from gancompress.storage import write_folder
@@ -68,6 +69,8 @@ def save(
         "buffers": [n for n, _ in module.named_buffers() if n in tensors],
         "info": dict(info or {}),
     }
+    if (built := built_with(module)) is not None:
+        config["built"] = {"class": built.name, "arguments": built.arguments}
     if record is not None:
         stages = range(len(record.stages))
         config["starts"] = [{n: list(s) for n, s in record.shapes_at(k).items()} for k in stages]

@@ -97,6 +97,7 @@ def test_nested_inputs_and_outputs_at_other_sizes_in_several_formats(tmp_path: P
         assert one.inputs == ("x", "style.w")
         assert one.outputs == ("image", "maps.0", "maps.1")
         assert {"batch 1", "batch 8", "twice", "1.5 times", "twice by 1"} <= set(one.checked)
+        assert one.refused == ()
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(made[0].file))
@@ -233,7 +234,7 @@ def test_everything_that_is_missing_is_named_at_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("gancompress.deployment.formats._no_compiler", lambda: "none found")
     with pytest.raises(ConfigError) as error:
         require_engines(read_formats("onnx,aoti,safetensors"), int8=True)
-    for part in ("[onnx]", "[int8]", "C++ compiler: none found", "safetensors is none"):
+    for part in ("[onnx]", "[int8]", "C++ compiler: none found", "safetensors holds no int8"):
         assert part in str(error.value)
 
 

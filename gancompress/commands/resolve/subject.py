@@ -212,6 +212,10 @@ def _from_saved(
 ) -> Subject:
     import gancompress as gc
 
+    if model is None and _says_how(folder):
+        generator = gc.load(folder)
+        origin = _origin({"model": _saved_class(folder), "saved": str(folder)}, inputs, output)
+        return Subject(origin, generator, sampler_for(generator, inputs, output, later=True))
     if model is None:
         name = _saved_class(folder)
         raise ConfigError(
@@ -222,6 +226,14 @@ def _from_saved(
     home = original({"model": model})() if isinstance(generator, GraphForm) else generator
     origin = _origin({"model": model, "saved": str(folder)}, inputs, output)
     return Subject(origin, generator, sampler_for(home, inputs, output, later=True))
+
+
+def _says_how(folder: Path) -> bool:
+    """Return whether a saved folder holds one of our own networks, and what it was built with."""
+    try:
+        return read_json(folder / "config.json").get("built") is not None
+    except (CheckpointError, AttributeError):
+        return False
 
 
 def _saved_class(folder: Path) -> str:
