@@ -14,6 +14,7 @@ from gancompress.errors import CheckpointError
 from gancompress.graph.plan import Plan
 from gancompress.masks.attach import detach, find_masks
 from gancompress.recipes.schema import Optim, Recipe
+from gancompress.surgery.cut_record import merge_cuts
 from gancompress.training.arithmetic import fused
 from gancompress.training.discriminator_shrink import Narrowing
 from gancompress.training.distillation import Distillation
@@ -218,8 +219,11 @@ class TrainState:
     def unmask(self) -> None:
         """Take the masks off generator and average, and their scores out of the optimisers."""
         assert self.masked is not None
+        since = self.masked.cuts_before
         self.masked.unwrap()
         detach(self.ema)
+        for module in (self.generator, self.ema):
+            merge_cuts(module, since)
         self.optimizers.pop("masks")
         self.masked = None
         self.check_optimizers()
