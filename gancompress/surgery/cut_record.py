@@ -75,9 +75,10 @@ def merge_cuts(module: nn.Module, since: int) -> None:
     A run that was resumed replays its cuts as one: what it leaves must not tell them apart.
     """
     found = vars(module).get(_ATTRIBUTE)
-    if isinstance(found, CutRecord) and len(found.stages) > since + 1:
+    if isinstance(found, CutRecord) and len(found.stages) > since:
         late = CutRecord(found.stages[since:])
-        one = Stage(late.plan_from(0), late.shapes_at(0))
+        # Sorted: in what order the cuts came to the tensors is not to be told either.
+        one = Stage(late.plan_from(0), dict(sorted(late.shapes_at(0).items())))
         vars(module)[_ATTRIBUTE] = CutRecord((*found.stages[:since], one))
 
 
