@@ -93,6 +93,6 @@ ROW = Row(
     "B3",
     "A hostile file, at any door, executes nothing, starts nothing, writes nowhere else, takes at "
     "most 2 GiB and 5 CPU seconds, and gets a typed error or does no harm",
-    400,
+    664,
     prepare,
 )

@@ -63,6 +63,25 @@ def remember_cut(module: nn.Module, plan: Plan, before: Mapping[str, torch.Tenso
     vars(module)[_ATTRIBUTE] = CutRecord((*stages, Stage(plan, shapes)))
 
 
+def count_cuts(module: nn.Module) -> int:
+    """Return how many cuts ``module`` itself remembers."""
+    found = vars(module).get(_ATTRIBUTE)
+    return len(found.stages) if isinstance(found, CutRecord) else 0
+
+
+def merge_cuts(module: nn.Module, since: int) -> None:
+    """Make one cut of all that ``module`` remembers after its first ``since`` cuts, in place.
+
+    A run that was resumed replays its cuts as one: what it leaves must not tell them apart.
+    """
+    found = vars(module).get(_ATTRIBUTE)
+    if isinstance(found, CutRecord) and len(found.stages) > since:
+        late = CutRecord(found.stages[since:])
+        # Sorted: in what order the cuts came to the tensors is not to be told either.
+        one = Stage(late.plan_from(0), dict(sorted(late.shapes_at(0).items())))
+        vars(module)[_ATTRIBUTE] = CutRecord((*found.stages[:since], one))
+
+
 def record_of(module: nn.Module) -> CutRecord | None:
     """Return what ``module`` was cut by: its own record, or those of its parts put together."""
     own = vars(module).get(_ATTRIBUTE)

@@ -16,6 +16,7 @@ from gancompress.graph.plan import Plan
 from gancompress.masks.attach import detach, find_masks
 from gancompress.masks.mask import ChannelMask
 from gancompress.recipes.schema import Recipe
+from gancompress.surgery.cut_record import merge_cuts
 from gancompress.training.discriminator_shrink import Narrowing
 from gancompress.training.distillation import Distillation
 from gancompress.training.ema import Averager
@@ -253,8 +254,11 @@ class TrainState:
         """Take the masks off generator and average, and their scores out of the optimisers."""
         assert self.masked is not None
         self._forget_places()
+        since = self.masked.cuts_before
         self.masked.unwrap()
         detach(self.ema)
+        for module in (self.generator, self.ema):
+            merge_cuts(module, since)
         self.optimizers.pop("masks")
         self.masked = None
         self.check_optimizers()

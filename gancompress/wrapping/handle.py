@@ -25,6 +25,7 @@ from gancompress.masks.schedule import build_schedule
 from gancompress.masks.sensitivity import mean_over_ranks, observe
 from gancompress.modules.nested import map_tensors
 from gancompress.modules.ranks import check_alike
+from gancompress.surgery.cut_record import count_cuts
 from gancompress.surgery.followers import average_in, warn_of_forgotten
 from gancompress.surgery.live_cut import carried_channels, operate
 from gancompress.surgery.raw_tensors import raw_tensors
@@ -57,6 +58,7 @@ class Masked:
         history: the cut done so far by `shrink`, on the original network; None before the first.
         verification: of the last `prune`.
         cut_errors: of each `shrink`: how far the output moved, in float64, as in `verify`.
+        cuts_before: how many cuts the generator remembered when it was wrapped.
     """
 
     def __init__(self, generator: nn.Module, options: dict[str, Any]) -> None:
@@ -64,6 +66,7 @@ class Masked:
         self.history: Plan | None = None
         self.verification: Verification | None = None
         self.cut_errors: list[float] = []
+        self.cuts_before = count_cuts(generator)
         self.progress = 0.0
         self._graph: ChannelGraph | None = None
         self._original: Cost | None = None

@@ -17,6 +17,7 @@ import torch
 
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.recipes.schema import Recipe
+from gancompress.surgery.cut_record import record_of
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
 from gancompress.training.start import TrainResult
@@ -42,13 +43,17 @@ def go(plan: Recipe, out: Path | None, **options: object) -> TrainResult:
 
 
 def digest(result: TrainResult) -> str:
-    """Return a hash of all tensors of the delivered generator, and one of the history."""
+    """Return hashes of the tensors of the delivered generator, of its cuts, and of the history."""
     tensors = hashlib.sha256()
     for name, tensor in sorted(result.generator.state_dict().items()):
         tensors.update(name.encode() + str(tuple(tensor.shape)).encode())
         tensors.update(tensor.contiguous().numpy().tobytes())
     history = hashlib.sha256(repr(result.history).encode())
-    return f"tensors {tensors.hexdigest()} history {history.hexdigest()}"
+    record = record_of(result.generator)
+    stages = () if record is None else range(len(record.stages))
+    cuts = [(sorted(record.shapes_at(k).items()), record.plan_from(k).to_json()) for k in stages]
+    cut = hashlib.sha256(repr(cuts).encode())
+    return f"tensors {tensors.hexdigest()} cuts {cut.hexdigest()} history {history.hexdigest()}"
 
 
 class Interrupting:

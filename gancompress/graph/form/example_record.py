@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 from gancompress.errors import CheckpointError
+
+LARGEST = 2**31
+"""Numbers of an example that a record may ask for (8 GiB in float32)."""
 
 _PLAIN = (type(None), bool, int, float, str)
 
@@ -39,7 +43,9 @@ def example_of(description: Any, device: torch.device) -> Any:
     """
     try:
         return _example_of(description, device)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise CheckpointError(f"the record of example inputs is damaged: {error!r}") from error
 
 
@@ -49,6 +55,8 @@ def _example_of(description: Any, device: torch.device) -> Any:
         if not isinstance(dtype, torch.dtype):
             raise ValueError(f"{description['tensor']!r} is no dtype")
         shape = [int(n) for n in description["shape"]]
+        if math.prod(shape) > LARGEST:
+            raise ValueError(f"an example of {math.prod(shape):,} numbers")
         return torch.zeros(shape, dtype=dtype, device=device)
     if "list" in description:
         return [_example_of(v, device) for v in description["list"]]
