@@ -67,7 +67,7 @@ def photographs(unpacked: Path) -> dict[str, Path]:
 
 
 def tiles(picture: Image.Image, rng: np.random.Generator, *, pieces: int = PIECES) -> np.ndarray:
-    """Return uint8 squares (n, 3, `TILE`, `TILE`): ``pieces`` at each of `WIDTHS`, at random places.
+    """Return uint8 squares (n, 3, `TILE`, `TILE`): ``pieces`` at random places of each width.
 
     Widths above the picture's own are left out, so that nothing is enlarged.
     """
