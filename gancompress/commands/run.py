@@ -31,7 +31,6 @@ from gancompress.modules.ranks import rank, world
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.noise import Noise
-from gancompress.tasks.unpaired import Unpaired
 from gancompress.training.arithmetic import check_device
 from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.distributed import by_first, joined_ranks, restarted
@@ -150,8 +149,7 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         note(f"discriminator: called as {how}")
     if recipe.task is None and not isinstance(task, Noise):
         recipe = recipe.model_copy(update={"task": Named(name=task.name)})
-    taught = recipe.losses or (isinstance(task, Unpaired) and task.identity > 0)
-    if who.dataset is not None and not taught and not who.data_is_read(recipe):
+    if who.dataset is not None and not who.data_is_read(recipe):
         note(f"the images of --data are not read: {who.why_not_read(recipe)}")
     return recipe
 

@@ -42,7 +42,9 @@ from gancompress.recipes.networks import (
 )
 from gancompress.recipes.schema import Recipe
 from gancompress.storage import read_json
+from gancompress.tasks.paired import Joined, Paired
 from gancompress.tasks.protocol import Sources, Task
+from gancompress.tasks.unpaired import Unpaired
 from gancompress.training.checkpoint import latest_checkpoint
 from gancompress.training.run_files import CHECKPOINTS
 
@@ -62,11 +64,13 @@ class Participants:
         return None if not names else list(names)
 
     def data_is_read(self, recipe: Recipe) -> bool:
-        """Return whether the run shows its data to a discriminator that learns."""
+        """Return whether any step of the run reads its data."""
         return self.dataset is not None and not self.why_not_read(recipe)
 
     def why_not_read(self, recipe: Recipe) -> str:
         """Return why no step reads the data; empty when they are read."""
+        if recipe.losses or _reads_inputs_or_identity(self.task):
+            return ""
         fresh = recipe.discriminator.policy == "fresh"
         if self.discriminator is None and not fresh:
             return "there is no discriminator to show them to (--discriminator PKG.MODULE:FN)"
@@ -75,6 +79,13 @@ class Participants:
         if recipe.discriminator.policy == "frozen":
             return "discriminator.policy is frozen"
         return "discriminator.real is teacher" if recipe.discriminator.real == "teacher" else ""
+
+
+def _reads_inputs_or_identity(task: Task) -> bool:
+    """Whether ``task`` makes inputs of its data, or compares with them, whoever judges."""
+    if isinstance(task, Unpaired):
+        return task.identity > 0
+    return isinstance(task, Paired) and not isinstance(task.data, Joined)
 
 
 def gather(request: Request, recipe: Recipe) -> Participants:
