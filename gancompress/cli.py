@@ -18,15 +18,15 @@ from gancompress.errors import ConfigError
 app = typer.Typer(
     name="gancompress",
     help="Make GAN generators small and fast: trace, mask, distil, cut, verify.",
-    epilog="Start here: gancompress prune   |   your own: gancompress prune pkg.module:build_fn",
-    no_args_is_help=True,
+    epilog="Start here: gancompress   |   your own network: gancompress init pkg.module:Class",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: flags.Version = False,
     debug: flags.Debug = False,
     quiet: flags.Quiet = False,
@@ -38,6 +38,10 @@ def _root(
     set_quiet(quiet)
     for module in plugin or ():
         load_plugin(module)
+    if context.invoked_subcommand is None:
+        from gancompress.commands.welcome import welcome
+
+        welcome()
 
 
 def _call(place: str, options: dict[str, Any]) -> None:
@@ -119,6 +123,24 @@ for _kind, _default, _without, _help in (
     app.command(_kind, context_settings=flags.PLUGGABLE, help=_help)(
         _training(_kind, _default, _without)
     )
+
+
+@app.command()
+def init(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="package.module:Class, or nothing: an example."),
+    ] = None,
+    weights: flags.Weights = None,
+    inputs: flags.Inputs = None,
+    recipe: flags.RecipeName = "ppcd",
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder below this one; must not exist.")
+    ] = Path("compress"),
+    json: flags.Json = False,
+) -> None:
+    """Write a commented starter for a generator of your own; its inputs are found by trying."""
+    _call("starter:start", locals())
 
 
 @app.command(name="eval")

@@ -26,6 +26,7 @@ FLAGS = {
     "prune": f"{WORK} --form",
     "distill": f"{WORK} --form",
     "train": WORK.replace(" --target", ""),
+    "init": "--input --json --out --recipe --weights",
     "eval": "--data --device --input --json --model --n --output --seed --weights",
     "inspect": "--form --input --json --model --second-opinion --weights",
     "sample": "--compare --device --input --json --model --n --out --output --seed --weights",

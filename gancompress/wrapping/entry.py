@@ -10,7 +10,8 @@ from torch import nn
 from gancompress.errors import ConfigError, GraphError
 from gancompress.graph.form.to_graph import in_form
 from gancompress.masks.attach import SITES
-from gancompress.masks.importance import IMPORTANCES
+from gancompress.masks.choose import patterns_of
+from gancompress.masks.importance import IMPORTANCES, check_importance
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.relax import RELAXATIONS
@@ -34,8 +35,8 @@ def wrap(
     window: tuple[float, float] = (0.0, 1.0),
     site: str = "reader",
     form: str = "module",
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: Sequence[str | nn.Module] = (),
+    exclude: Sequence[str | nn.Module] = (),
     round_to: int = 1,
     min_channels: int = 1,
     seed: int = 0,
@@ -62,8 +63,8 @@ def wrap(
         form: ``"graph"`` wraps the graph form of the generator (see `to_graph`): sizes written in
             Python can change too. Train ``masked.generator`` then: the one given stays as it is.
         include: glob patterns of groups, layers (for the channels they write or carry) or modules
-            (for all layers in them); empty means all.
-        exclude: patterns of what is kept whole; wins over ``include``.
+            (for all layers in them), or the modules themselves; empty means all.
+        exclude: likewise, what is kept whole; wins over ``include``.
         round_to: widths become multiples of this.
         min_channels: each group keeps at least so many.
         seed: of the random importance.
@@ -82,9 +83,9 @@ def wrap(
         raise ConfigError(f"site={site!r} is not one of {', '.join(SITES)}")
     if round_to < 1 or min_channels < 1:
         raise ConfigError(f"round_to={round_to} and min_channels={min_channels} must be at least 1")
-    for name, patterns in (("include", include), ("exclude", exclude)):
-        if isinstance(patterns, str):
-            raise ConfigError(f"{name}={patterns!r} must be a tuple of patterns: ({patterns!r},)")
+    check_importance(importance)
+    include = patterns_of(generator, include, "include")
+    exclude = patterns_of(generator, exclude, "exclude")
     if target is not None:
         target = Target.parse(target)
     if form != "module" and example is None and kwargs is None:
@@ -93,8 +94,8 @@ def wrap(
         raise GraphError(f"{type(generator).__name__} is wrapped already: unwrap() it first")
     options = {
         "target": target, "relaxation": relaxation, "penalty": penalty, "importance": importance,
-        "schedule": schedule, "window": tuple(window), "site": site, "include": tuple(include),
-        "exclude": tuple(exclude), "round_to": round_to, "min_channels": min_channels, "seed": seed,
+        "schedule": schedule, "window": tuple(window), "site": site, "include": include,
+        "exclude": exclude, "round_to": round_to, "min_channels": min_channels, "seed": seed,
     }  # fmt: skip
     if form != "module":  # its export and comparison would blame the graph
         refuse_nan(generator, call_arguments(() if example is None else example, kwargs))
