@@ -27,7 +27,9 @@ EXTRAS = {
     "metrics": ["torch_fidelity"],
     "report": ["matplotlib", "jinja2"],
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
-    "log": ["tensorboard"],
+    "log": ["tensorboard", "wandb", "mlflow"],
+    "docs": ["mkdocs", "material", "mkdocstrings"],
+    "notebooks": ["nbclient", "nbformat", "ipykernel"],
 }
 _LOW_DISK = 2 * 2**30
 _LOW_SHARED = 64 * 2**20

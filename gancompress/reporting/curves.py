@@ -34,7 +34,7 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
         DataError: the file is missing, or a line before the last is not JSON.
     """
     try:
-        lines = [line for line in file.read_text().splitlines() if line.strip()]
+        lines = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}") from error
     records = []

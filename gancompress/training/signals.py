@@ -11,8 +11,16 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: a scheduler may requeue
 EXIT_INTERRUPTED = 130
 
 
+def stop_signals() -> list[int]:
+    """Return the signals of this system that ask a run to stop with a checkpoint."""
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGBREAK")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
 class Stop:
     """While entered, SIGINT, SIGTERM and SIGUSR1 set ``requested`` instead of killing (ours).
+
+    Of these, those that the system has: Windows has no SIGUSR1, but Ctrl-Break.
 
     A second SIGINT quits at once. Outside the main thread, where Python has no signals, nothing is
     installed.
@@ -29,7 +37,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            for number in stop_signals():
                 self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
