@@ -65,6 +65,8 @@ def _run(kind: str, options: dict[str, Any]) -> None:
     for key in ("precision", "seed", "target", "task"):
         if (value := options.pop(key, None)) is not None:
             overrides.insert(0, f"{key}={value}")
+    if names := options.pop("log", None):
+        overrides.insert(0, f"log=[{', '.join(names)}]")
     _call(f"{kind}:{kind}", {"overrides": overrides, **options})
 
 
@@ -103,6 +105,7 @@ def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[
         device: flags.Device = "auto",
         precision: flags.Precision = None,
         max_steps: flags.MaxSteps = None,
+        log: flags.Loggers = None,
         dry_run: flags.DryRun = False,
         json: flags.Json = False,
     ) -> None:

@@ -18,8 +18,8 @@ from gancompress.cli import app, main
 # A flag is a promise: change this table only together with CHANGELOG.md.
 WORK = (
     "--ab --classes --crop --data --device --discriminator --discriminator-call "
-    "--discriminator-weights --dry-run --flip --init-from --input --json --length --max-steps "
-    "--model --on-bad-sample --out --output --precision --recipe --resume --reverse "
+    "--discriminator-weights --dry-run --flip --init-from --input --json --length --log "
+    "--max-steps --model --on-bad-sample --out --output --precision --recipe --resume --reverse "
     "--reverse-weights --seed --size --split --target --task --values --weights"
 )
 FLAGS = {

@@ -27,7 +27,7 @@ EXTRAS = {
     "metrics": ["torch_fidelity"],
     "report": ["matplotlib", "jinja2"],
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
-    "log": ["tensorboard", "wandb", "mlflow"],
+    "log": ["tensorboard", "wandb", "mlflow", "sqlalchemy"],
     "docs": ["mkdocs", "material", "mkdocstrings"],
     "notebooks": ["nbclient", "nbformat", "ipykernel"],
 }

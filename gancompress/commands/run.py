@@ -27,6 +27,7 @@ from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.unpaired import Unpaired
+from gancompress.training.callbacks import check_loggers
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS
@@ -44,6 +45,7 @@ def run(request: Request) -> int:
     refuse_to_forget(request)
     request = continued(request)
     recipe = recipe_of(request)
+    check_loggers(recipe.log)
     torch.manual_seed(recipe.seed)
     device = resolved_device(request.device)
     who = gather(request, recipe)

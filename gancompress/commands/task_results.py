@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.tasks.protocol import Batch, Task
+from gancompress.training.samples import write_wav
 
 ROWS = 6
 SOUNDS = 3
@@ -66,8 +67,6 @@ def task_sounds(
     task: Task, student: nn.Module, teacher: nn.Module | None, folder: Path
 ) -> list[Path]:
     """Write wav files of some held-out pieces: wanted, teacher's and student's; return them."""
-    from scipy.io import wavfile
-
     assert task.rate is not None
     folder.mkdir(exist_ok=True)
     batch = next(iter(task.held_out(SOUNDS, SOUNDS)))
@@ -77,8 +76,7 @@ def task_sounds(
             continue
         for i, piece in enumerate(sound):
             file = folder / f"{i}_{title}.wav"
-            samples = piece.mean(0).clamp(-1, 1).mul(32767).round().to(torch.int16)
-            wavfile.write(file, task.rate, samples.numpy())
+            write_wav(file, piece, task.rate)
             written.append(file)
     return written
 

@@ -22,7 +22,7 @@ _BESIDE = {
 }
 _LISTS = {
     "distill": "distiller", "augment": "augmentation", "losses": "loss",
-    "regularisers": "regulariser",
+    "regularisers": "regulariser", "log": "logger",
 }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Named(_Strict):
 
 
 # A bare name stays one, so that a recipe reads as it was written; tags in brackets are not shown.
-Augment = Annotated[
+NameOrOptions = Annotated[
     Annotated[Name, Tag("(name)")] | Annotated[Named, Tag("(options)")],
     ByKind(lambda entry: "(name)" if isinstance(entry, str) else "(options)"),
 ]
@@ -264,7 +264,7 @@ class Recipe(_Strict):
     feature_matching: FeatureMatching = Field(
         default=FeatureMatching(), description="feature matching; for tasks that want an output"
     )
-    augment: tuple[Augment, ...] = Field(
+    augment: tuple[NameOrOptions, ...] = Field(
         default=(), description="differentiable augmentation of real and fake images alike"
     )
     generator_optim: Optim = Field(default=Optim(), description="Adam of the generator")
@@ -296,6 +296,16 @@ class Recipe(_Strict):
     checkpoint_every: Count = Field(
         default=250, description="steps between checkpoints; 0: only the last"
     )
+
+    log: tuple[NameOrOptions, ...] = Field(
+        default=(),
+        description="where else the run tells its figures (registry: logger), beside its folder",
+    )
+
+    @field_validator("log", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | dict) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -366,4 +376,4 @@ class Recipe(_Strict):
 
 def fields_that_count(recipe: Recipe) -> list[str]:
     """Return the fields that decide what a run does; what describes the recipe does not."""
-    return [name for name in type(recipe).model_fields if name not in ("paper", "summary")]
+    return [name for name in type(recipe).model_fields if name not in ("paper", "summary", "log")]

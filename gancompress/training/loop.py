@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gancompress.saving import save
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import RECORD, recorded
+from gancompress.training.callbacks import Callback, check_loggers
 from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
@@ -30,7 +32,7 @@ from gancompress.training.reconstructed import told
 from gancompress.training.recovery import Recovery
 from gancompress.training.run_files import DATA
 from gancompress.training.run_folder import RunFolder
-from gancompress.training.samples import Range, sample_images, save_grid
+from gancompress.training.samples import Range, sample_images, save_grid, write_wav
 from gancompress.training.saves import Saves
 from gancompress.training.signals import Stop
 from gancompress.training.start import (
@@ -60,6 +62,7 @@ def train(
     max_steps: int | None = None,
     screen: Screen | None = None,
     threads: ThreadWatch | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train, prune or distil ``generator`` by ``recipe``; it is worked on in place.
 
@@ -85,6 +88,8 @@ def train(
         screen: shows progress; default: plain lines on stderr.
         threads: changes the number of torch's threads when other programs hold cores; default:
             nobody does.
+        callbacks: functions that are called with everything that happens (`Happening`), in order;
+            what one raises ends the run. The loggers of ``recipe.log`` are of the same kind.
 
     Raises:
         ConfigError: the recipe and what is given do not go together, or ``out`` holds another run.
@@ -99,10 +104,11 @@ def train(
     device = torch.device(device)
     discriminator = joined(discriminator)
     run = RunFolder(Path(out)) if out is not None else None
-    log = Log(run, PlainScreen() if screen is None else screen)
+    log = Log(run, PlainScreen() if screen is None else screen, callbacks)
     if resume is not None and run is None:
         raise ConfigError("resume needs the run folder: give out=...")
     check_plugins(recipe)
+    check_loggers(recipe.log)
     task = task_for(recipe, generator, task, sampler, dataset)
     people = gather(
         recipe,
@@ -123,6 +129,8 @@ def train(
             run.begin(recipe, resume=resume is not None, facts={RECORD: arithmetic.record()})
             stack.push(run.leave)
             found = starting_point(run, resume, log)
+        log.open(recipe, 0 if found is None else found.step)
+        stack.callback(log.close)
         say_start(recipe, task, people, run, log)
         state = start_state(recipe, task, people, found, total, log)
         update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching)
@@ -289,8 +297,14 @@ def report(
     """Log the figures of a step and write a grid of samples, each when it is due."""
     if state.step % recipe.log_every == 0 or last:
         values = {k: v.detach().float().mean().item() for k, v in figures.items()}
-        log.figures(state.step, total, recipe.batch, values | state.measure_size())
+        values |= state.measure_size()
+        log.figures(state.step, total, recipe.batch, values, state.widths)
     if run is not None and recipe.sample_every and (last or state.step % recipe.sample_every == 0):
         device = next(state.ema.parameters()).device
-        grid = sample_images(state.ema, task, device)
-        save_grid(grid, run.samples / f"step_{state.step:06d}.png", shown=shown)
+        made = sample_images(state.ema, task, device)
+        file = run.samples / f"step_{state.step:06d}"
+        if task.rate is not None and made.ndim == 3:
+            write_wav(file := file.with_suffix(".wav"), made[0], task.rate)
+            log.shown("sound", state.step, "samples", file)
+        elif save_grid(made, file := file.with_suffix(".png"), shown=shown):
+            log.shown("picture", state.step, "samples", file)

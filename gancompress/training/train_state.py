@@ -51,6 +51,7 @@ class TrainState:
         step: updates made.
         rollbacks: how often the run went back to an earlier state; part of every random stream.
         plan: what was cut for good, ``verified`` how exactly, ``size`` what it costs now.
+        widths: channels left by group when they were last counted.
         masks_at_rest: the masks' state once they are gone.
     """
 
@@ -68,6 +69,7 @@ class TrainState:
     verified: dict[str, Any] | None = None
     size: dict[str, int] = field(default_factory=dict[str, int])
     masks_at_rest: dict[str, Any] | None = None
+    widths: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
     def gather(
@@ -168,6 +170,7 @@ class TrainState:
         if self.masked is not None:
             cost = self.masked.cost()
             self.size = {"params": cost.params, "macs": cost.macs}
+            self.widths = self.masked.widths()
             if self.narrowing is not None:
                 self.size["discriminator_params"] = self.narrowing.params
         return self.size
@@ -250,6 +253,7 @@ class TrainState:
             "masks": self.masks_at_rest if self.masked is None else self.masked.state_dict(),
             "discriminator": self.narrowing and self.narrowing.state(),
             "size": self.size,
+            "widths": self.widths,
         }
         return Snapshot(self.step, clone_parts(self.parts()), state)
 
@@ -260,6 +264,7 @@ class TrainState:
             CheckpointError: it is of other networks.
         """
         self.step, self.rollbacks, self.size = step, state["rollbacks"], state["size"]
+        self.widths = state.get("widths", {})  # from before they were kept: empty
         self.verified = state["verified"] or self.verified
         if self.masked is not None and state["plain"]:
             self.plan, self.masks_at_rest = self.masked.history, state["masks"]

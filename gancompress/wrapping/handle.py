@@ -133,21 +133,22 @@ class Masked:
         if not any(mask.decides for mask in self.masks.values()):
             return next(self.parameters()).new_zeros(())
         kind = self._budget.target.kind if self._budget is not None else "params"
-        price = self.graph.marginal(self._widths(), kind)
+        price = self.graph.marginal(self.widths(), kind)
         batch = self.graph.batch if kind == "macs" else 1  # marginal MACs: of the whole example
         total = max(float(getattr(self.original, kind)) * batch, 1)
         by_name = {g.name: float(price[i]) / total for i, g in enumerate(self.graph.groups)}
         masks = list(self.masks.values())
         return self._options["penalty"](masks, [by_name[m.name] for m in masks])
 
-    def _widths(self) -> dict[str, int]:
+    def widths(self) -> dict[str, int]:
+        """Return the channels that live, by group."""
         widths = self.graph.widths
         widths.update({n: int(m.alive.sum()) for n, m in self._masks.items()})
         return widths
 
     def cost(self) -> Cost:
         """Return what the generator would cost if the dead channels were cut now."""
-        return self.graph.cost(self._widths())
+        return self.graph.cost(self.widths())
 
     def importance(self) -> dict[str, np.ndarray]:
         """Return the importance of each channel by group name.
