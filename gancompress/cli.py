@@ -94,8 +94,10 @@ def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[
         values: flags.Values = None,
         length: flags.Length = None,
         on_bad_sample: flags.OnBad = "error",
+        workers: flags.Workers = None,
         reverse: flags.Reverse = None,
         reverse_weights: flags.ReverseWeights = None,
+        features: flags.FeatureView = None,
         target: flags.Goal = None,
         form: flags.Form = "module",
         out: flags.Out = None,
@@ -151,16 +153,30 @@ def evaluate(
     what: flags.What = None,
     model: flags.Model = None,
     weights: flags.Weights = None,
+    teacher: flags.Teacher = None,
     data: flags.Data = None,
     inputs: flags.Inputs = None,
     output: flags.Output = None,
+    task: flags.TaskName = None,
+    ab: flags.Side = None,
+    size: flags.Size = None,
+    crop: flags.Crop = None,
+    flip: flags.Flip = False,
+    classes: flags.Classes = None,
+    split: flags.Split = None,
+    values: flags.Values = None,
+    length: flags.Length = None,
+    on_bad_sample: flags.OnBad = "error",
+    features: flags.FeatureView = None,
+    worst: flags.Worst = None,
     number: flags.Number = 2000,
     seed: flags.InputSeed = 0,
     device: flags.Device = "auto",
     json: flags.Json = False,
 ) -> None:
     """Measure quality and size: every number with its count, seed and floor."""
-    _call("evaluate:evaluate", locals())
+    options = dict(locals())
+    _call("evaluate:evaluate", {"asked": options})
 
 
 @app.command()

@@ -2,83 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
 
 from gancompress.commands.console import emit, note, stdout
-from gancompress.commands.resolve.datasets import DataFlags, open_data, say_data
+from gancompress.commands.feature_rows import KEY, feature_rows, features_protocol
+from gancompress.commands.resolve.datasets import DataFlags
+from gancompress.commands.resolve.eval_task import original_of, task_to_measure
+from gancompress.commands.resolve.feature_choice import features_for, say_features
+from gancompress.commands.resolve.run_task import own_sampler
 from gancompress.commands.resolve.subject import Subject, resolve, resolved_device
 from gancompress.commands.resolve.try_forward import probe
-from gancompress.recipes.load import load_recipe
-from gancompress.tasks.protocol import TASKS, Sources, Task
-from gancompress.training.run_files import CONFIG
+from gancompress.errors import ConfigError
+from gancompress.tasks.noise import Noise
+from gancompress.tasks.protocol import Task
+
+if TYPE_CHECKING:
+    from gancompress.reporting.worst_examples import Farthest
+
+FASHION_SHAPE = (1, 32, 32)
 
 
-def evaluate(
-    *,
-    what: str | None,
-    model: str | None,
-    weights: str | None,
-    data: str | None,
-    inputs: Sequence[str] | None,
-    output: str | None,
+def evaluate(*, asked: Mapping[str, Any]) -> None:
+    """Print what can be measured of a generator; ``asked`` holds the flags of ``eval``.
+
+    Raises:
+        ConfigError: flags that do not go together, or nothing to compare with.
+        DataError: data, features and generator do not fit.
+        StorageError: ``--worst`` cannot be written.
+    """
+    from gancompress.metrics.cost import footprint
+    from gancompress.reporting.pictures import save_png
+    from gancompress.reporting.worst_examples import Farthest
+
+    number, seed, json = asked["number"], asked["seed"], asked["json"]
+    flags = DataFlags.of(asked)
+    worst: Path | None = asked["worst"]
+    if worst is not None and worst.exists():
+        raise ConfigError(f"{worst} exists. Choose another name with --worst")
+    subject = resolve(
+        asked["what"],
+        asked["model"],
+        weights=asked["weights"],
+        inputs=asked["inputs"],
+        output=asked["output"],
+        device=asked["device"],
+        later=asked["data"] is not None,
+    )
+    task, whole = task_to_measure(
+        subject, asked["data"], flags, asked["task"], typed_inputs=bool(asked["inputs"])
+    )
+    subject = replace(subject, sampler=own_sampler(task, subject.sampler))
+    size = footprint(subject.generator, probe(subject))
+    task.check(subject.generator, None, ())
+    spec = asked["features"]
+    fashion = spec is None and compares_with_fashion(task, subject)
+    teacher = None
+    if not fashion or worst is not None or asked["teacher"] is not None:
+        teacher = original_of(subject, asked["teacher"], asked["model"], asked["device"])
+    if worst is not None and teacher is None:
+        raise ConfigError(
+            "--worst shows what is far from the teacher: --teacher RUN or PKG.MODULE:FN"
+        )
+    features = None
+    if not fashion:
+        device = resolved_device(asked["device"])
+        features = features_for(spec, whole, subject.generator, device)
+        say_features(features, spec)
+    farthest = Farthest(task)
+    found = measured(task, whole, subject.generator, teacher, features, number, seed, farthest)
+    if teacher is not None:
+        found["worst"] = farthest.record()
+    if fashion:
+        show_fashion(asked["what"], subject, number, seed, size, found, json=json)
+    else:
+        refuse_nothing(task, found)
+        show(asked["what"] or subject.spec, subject, task, found, size, json=json)
+    if worst is not None:
+        save_png(farthest.picture(), worst)
+        note(f"the {len(farthest.examples)} samples farthest from the teacher: {worst}")
+
+
+def measured(
+    task: Task,
+    whole: Task,
+    generator: nn.Module,
+    teacher: nn.Module | None,
+    features: Any,
     number: int,
     seed: int,
-    device: str,
+    farthest: Farthest,
+) -> dict[str, Any]:
+    """Return distances on ``task`` and, through ``features``, those of the sets of ``whole``."""
+    from gancompress.tasks.feature_quality import feature_quality
+    from gancompress.tasks.quality import task_quality
+
+    found: dict[str, Any] = {"n": 0}
+    if teacher is not None or not isinstance(task, Noise):
+        note(f"measuring distances on at most {number} held-out inputs")
+        found = task_quality(task, generator, teacher, n=number, seen=farthest.see)
+    if features is not None:
+        found[KEY] = feature_quality(
+            whole, generator, features, teacher=teacher, n=number, seed=seed
+        )
+    return found
+
+
+def compares_with_fashion(task: Task, subject: Subject) -> bool:
+    """Return whether the embedded garments are what to compare with: no other data, their shape."""
+    if not isinstance(task, Noise) or task.dataset is not None or not subject.sampler.specs:
+        return False
+    with torch.no_grad():
+        home = next((p.device for p in subject.generator.parameters()), torch.device("cpu"))
+        made = subject.sampler.image(
+            subject.generator(*(part.to(home) for part in subject.example(2)))
+        )
+    return tuple(made.shape[1:]) == FASHION_SHAPE
+
+
+def refuse_nothing(task: Task, found: Mapping[str, Any]) -> None:
+    """Refuse to print a table without a figure.
+
+    Raises:
+        ConfigError: there is nothing to compare with.
+    """
+    if not {"to_teacher", "to_wanted", KEY} & set(found):
+        raise ConfigError(
+            f"there is nothing to compare outputs of task {task.name} with: give --data, the "
+            "original (--teacher RUN or PKG.MODULE:FN), or for real outputs --features"
+        )
+
+
+def show_fashion(
+    what: str | None,
+    subject: Subject,
+    number: int,
+    seed: int,
+    size: Any,
+    distances: Mapping[str, Any],
+    *,
     json: bool,
 ) -> None:
-    """Print Frechet distance, PRDC and conditional accuracy on ``number`` samples."""
-    from gancompress.data.folders import open_images
-    from gancompress.metrics.cost import footprint
+    """Measure against the embedded garments, and print it, beside ``distances`` to the teacher."""
     from gancompress.metrics.evaluate import evaluate as measure
 
-    subject = resolve(what, model, weights=weights, inputs=inputs, output=output, device=device)
-    size = footprint(subject.generator, probe(subject))
-    if (task := measured_by(subject, data)) is not None:
-        show_distances(subject, task, number, size, json=json)
-        return
-    reference: dict[str, Any] = {} if data is None else {"reference": open_images(data)}
-    if reference:
-        say_data(reference["reference"])
     note(f"drawing {number} samples, seed {seed}")
-    home = resolved_device(device)
-    found = measure(
-        subject.generator, subject.sampler, n=number, seed=seed, device=home, **reference
-    )
+    home = next((p.device for p in subject.generator.parameters()), torch.device("cpu"))
+    found = measure(subject.generator, subject.sampler, n=number, seed=seed, device=home)
     if json:
-        sizes = {"params": size.params, "macs": size.macs, "bytes": size.bytes}
-        emit("eval", {"model": subject.spec, **sizes, **found})
+        emit("eval", {"model": subject.spec, **_sizes(size), **distances, **found})
         return
     stdout().print(quality_table(what or subject.spec, found, size.params, size.macs))
 
 
-def measured_by(subject: Subject, data: str | None) -> Task | None:
-    """Return the task whose distances are to be measured; ``None``: the embedded metrics fit."""
-    if subject.task is None or data is None or subject.run is None:
-        return subject.task
-    # Other data for the same task: measured on all of it, since no training saw any.
-    recipe = load_recipe(subject.run / CONFIG)
-    assert recipe.task is not None
-    flags = DataFlags.of(subject.origin.get("data_flags") or {})
-    whole = recipe.task.model_copy(update={"held_out": 0.0})
-    return TASKS.bind(whole)(Sources(None, open_data(data, flags), recipe.seed))
-
-
-def show_distances(subject: Subject, task: Task, number: int, size: Any, *, json: bool) -> None:
-    """Print distances to what was wanted on held-out inputs."""
+def show(
+    title: str, subject: Subject, task: Task, found: dict[str, Any], size: Any, *, json: bool
+) -> None:
+    """Print the figures of any task as a table, or as JSON."""
     from gancompress.commands.task_results import protocol_of, task_rows
     from gancompress.reporting.tables import Table, si
-    from gancompress.tasks.quality import task_quality
 
-    found = task_quality(task, subject.generator, n=number)
     if json:
-        sizes = {"params": size.params, "macs": size.macs, "bytes": size.bytes}
-        emit("eval", {"model": subject.spec, "task": task.name, **sizes, **found})
+        emit("eval", {"model": subject.spec, "task": task.name, **_sizes(size), **found})
         return
-    cells = [(name, value) for name, _, value, _ in task_rows({"student": found})]
+    quality = {"student": found}
+    rows = (*task_rows(quality), *feature_rows(quality))
+    cells = [(name, value) for name, _, value, _ in rows]
     cells += [("parameters", si(size.params)), ("MACs an image", si(size.macs))]
-    text = protocol_of({"student": found}, task).strip()
-    stdout().print(Table(str(subject.run), ("", "generator"), tuple(cells), text))
+    text = protocol_of(quality, task) + features_protocol(quality)
+    stdout().print(Table(title, ("", "generator"), tuple(cells), text.strip()))
+
+
+def _sizes(size: Any) -> dict[str, int]:
+    return {"params": size.params, "macs": size.macs, "bytes": size.bytes}
 
 
 def quality_table(title: str, found: dict[str, Any], params: int, macs: int) -> Any:

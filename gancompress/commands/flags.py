@@ -120,6 +120,10 @@ Values = Annotated[
     str | None, _text(("--values",), "LOW,HIGH", "What is black and white, of floats.", DATA)
 ]
 Length = Annotated[int | None, _text(("--length",), "N", "Samples of a piece of sound.", DATA, 1)]
+Workers = Annotated[
+    int | None,
+    _text(("--workers",), "N", "Processes that read data ahead (default: some by a GPU).", DATA, 0),
+]
 OnBad = Annotated[
     str,
     _text(("--on-bad-sample",), "error|skip", "What to do about files that cannot be read.", DATA),
@@ -135,6 +139,24 @@ Reverse = Annotated[
 ]
 ReverseWeights = Annotated[
     str | None, _text(("--reverse-weights",), "FILE[:KEY]", "Weights of --reverse.", WHO)
+]
+FeatureView = Annotated[
+    str | None,
+    _text(
+        ("--features",),
+        "embedded|inception:FILE|PKG.MODULE:FN",
+        "What Frechet distance and PRDC look through; inception: FID and KID as well.",
+        HOW,
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    _text(
+        ("--teacher",),
+        "RUN|PKG.MODULE:FN",
+        "The original to compare with, where the run does not know it.",
+        WHO,
+    ),
 ]
 RecipeName = Annotated[str, _text(("--recipe", "-r"), "NAME|FILE", "The method.", HOW)]
 Goal = Annotated[str | None, _text(("--target",), "params=5.2x|macs=0.2", "Size to reach.", HOW)]
@@ -188,6 +210,10 @@ SecondOpinion = Annotated[
 ]
 Number = Annotated[int, _text(("--n",), "N", "How many images.", HOW, 1)]
 InputSeed = Annotated[int, _text(("--seed",), "N", "Seed of the inputs.", HOW, 0)]
+Worst = Annotated[
+    Path | None,
+    _text(("--worst",), "FILE.png", "Write what is farthest from the teacher there.", WHERE),
+]
 PLUGGABLE = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 

@@ -12,16 +12,18 @@ from rich.text import Text
 
 from gancompress.commands.compare import read_summary
 from gancompress.commands.console import emit, note, stdout
+from gancompress.commands.feature_rows import feature_rows, features_protocol
 from gancompress.commands.task_results import task_rows
+from gancompress.reporting.sound_section import players
+from gancompress.reporting.task_section import task_pictures
 from gancompress.training.run_files import (
-    BEFORE_AFTER,
     COMMAND,
     CONFIG,
     ENVIRONMENT,
     EVENTS,
     METRICS,
     REPORT,
-    SAMPLE_GRID,
+    SOUNDS,
     SUBJECT,
 )
 
@@ -33,7 +35,6 @@ CURVES = {
 }
 """Figures of a report: title, and the keys of metrics.jsonl drawn in it."""
 
-PICTURES = ((BEFORE_AFTER, "Teacher above student"), (SAMPLE_GRID, "Samples"))
 ROUTINE = ("shrink", "unmask")
 """Events that every run has: its curves show them."""
 
@@ -62,10 +63,11 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
     from gancompress.reporting.html import Page, Picture
 
     pictures: list[Picture] = []
-    for name, title in PICTURES:
+    for name, title, caption in task_pictures(summary):
         if (run / name).is_file():
             with Image.open(run / name) as image:
-                pictures.append(Picture(title, image.convert("RGB")))
+                pictures.append(Picture(title, image.convert("RGB"), caption))
+    sounds, left_out = players(run / SOUNDS)
     names = (CONFIG, ENVIRONMENT, SUBJECT, COMMAND)
     texts = [(n, (run / n).read_text("utf-8")) for n in names if (run / n).is_file()]
     return Page(
@@ -77,7 +79,8 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
         pictures=pictures,
         curves=drawn_curves(run),
         texts=texts,
-        notes=list(dict.fromkeys([*_findings(summary), *_told(run, summary)])),
+        notes=list(dict.fromkeys([*_findings(summary), *left_out, *_told(run, summary)])),
+        sounds=sounds,
     )
 
 
@@ -117,6 +120,8 @@ def _size_table(summary: dict[str, Any]) -> Any:
             f"Quality: {student['n']} samples, seed {student['seed']}, features "
             f"{student['features']} (not an FID)."
         )
+    if student:
+        protocol.append(features_protocol(summary["quality"]).strip())
     return before_after("Before and after", rows, " ".join(protocol))
 
 
@@ -147,6 +152,7 @@ def _quality_rows(quality: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             yield key.replace("_", " "), f"{was:.3f}", f"{now:.3f}", f"{now - was:+.3f}"
     if "student" in quality:
         yield from task_rows(quality)
+        yield from feature_rows(quality)
 
 
 def _findings(summary: dict[str, Any]) -> Iterator[str]:

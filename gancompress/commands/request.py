@@ -42,6 +42,8 @@ class Request:
     data_flags: DataFlags = DataFlags()
     reverse: str | None = None
     reverse_weights: str | None = None
+    features: str | None = None
+    workers: int | None = None
     inputs: tuple[str, ...] = ()
     output: str | None = None
     out: Path | None = None
@@ -174,4 +176,6 @@ def go_on(kind: str, run: Path, record: Mapping[str, Any]) -> str:
         for name in _several(record.get(flag)):
             if ":" in name:
                 words += [f"--{flag}", name]
+    if record.get("features"):
+        words += ["--features", str(record["features"])]
     return shlex.join(words)

@@ -11,6 +11,7 @@ from rich.text import Text
 from torch import nn
 
 from gancompress.commands.console import SCHEMA, emit, note, stdout
+from gancompress.commands.feature_rows import feature_rows, features_protocol
 from gancompress.commands.resolve.subject import EMBEDDED, Subject
 from gancompress.commands.task_results import (
     protocol_of,
@@ -19,15 +20,24 @@ from gancompress.commands.task_results import (
     task_sounds,
 )
 from gancompress.errors import ConfigError, DataError
+from gancompress.metrics.classifier import FEATURES
+from gancompress.metrics.features import Features
 from gancompress.recipes.schema import Recipe
+from gancompress.reporting.worst_examples import Farthest
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import recorded
-from gancompress.training.run_files import BEFORE_AFTER, PLOTS, SAMPLE_GRID, SOUNDS
+from gancompress.training.run_files import BEFORE_AFTER, PLOTS, SAMPLE_GRID, SOUNDS, WORST
 from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
-"""How many samples the closing figures are measured on."""
+"""How many samples the closing figures of the embedded generator are measured on."""
+
+OUTPUTS = 256
+"""How many outputs of any other generator."""
+
+FEW = 64
+"""How many of the embedded one are compared one by one with its teacher's."""
 
 PROMISED = 0.02
 """How far off its target a size may be without a word."""
@@ -48,11 +58,17 @@ class Finished:
     device: str
     task: Task
     notes: tuple[str, ...] = ()
+    features: Features | None = None
 
     @property
     def embedded(self) -> bool:
         """Whether the embedded metrics are made for this generator."""
         return self.student.spec == EMBEDDED and isinstance(self.task, Noise)
+
+    @property
+    def beside(self) -> bool:
+        """Whether outputs are shown beside their inputs: those of noise alone tell nothing."""
+        return not isinstance(self.task, Noise) or bool(self.task.sampler.files)
 
 
 def close(done: Finished, *, json: bool) -> dict[str, Any]:
@@ -95,6 +111,8 @@ def facts_of(done: Finished) -> dict[str, Any]:
         "kind": done.kind,
         "recipe": done.recipe.name,
         "model": done.student.spec,
+        "task": done.task.name,
+        "beside": done.beside,
         "seed": done.recipe.seed,
         "device": done.device,
         "precision": (recorded(done.run) or {}).get("precision", done.recipe.precision),
@@ -108,17 +126,43 @@ def facts_of(done: Finished) -> dict[str, Any]:
 
 def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
     """Return the metrics of the student and, where there is one, of its teacher."""
-    student, teacher = done.student.generator, done.teacher
-    if done.embedded:
-        note(f"measuring on {SAMPLES} samples")
-        found = {"student": quality_of(student, done.student)}
-        return found if teacher is None else {**found, "teacher": quality_of(teacher, done.student)}
+    from gancompress.tasks.feature_quality import feature_quality
     from gancompress.tasks.quality import task_quality
 
-    found = {"student": task_quality(done.task, student, teacher)}
-    if teacher is not None:
-        found["teacher"] = task_quality(done.task, teacher)
+    networks = {"student": done.student.generator, "teacher": done.teacher}
+    farthest = Farthest(done.task)
+    found: dict[str, dict[str, Any]] = {}
+    if done.embedded:
+        note(f"measuring on {SAMPLES} samples")
+    for who, network in networks.items():
+        if network is None:
+            continue
+        if done.embedded:
+            found[who] = quality_of(network, done.student)
+            if done.teacher is not None and who == "student":
+                task_quality(done.task, network, done.teacher, n=FEW, seen=farthest.see)
+        else:
+            other = done.teacher if who == "student" else None
+            found[who] = task_quality(done.task, network, other, n=OUTPUTS, seen=farthest.see)
+        # The embedded generator is measured on the embedded features as it is.
+        if done.features is not None and not (done.embedded and done.features.name == FEATURES):
+            found[who]["on_features"] = feature_quality(
+                done.task, network, done.features, teacher=done.teacher, n=OUTPUTS
+            )
+    if done.teacher is not None:
+        found["student"]["worst"] = farthest.record()
+        draw_worst(farthest, done.run / WORST)
     return found
+
+
+def draw_worst(farthest: Farthest, file: Path) -> None:
+    """Write the samples farthest from the teacher's; only a word, where they are no pictures."""
+    from gancompress.reporting.pictures import save_png
+
+    try:
+        save_png(farthest.picture(), file)
+    except DataError as error:
+        note(f"no picture of the worst examples: {error}")
 
 
 def drawn_picture(done: Finished) -> Path | None:
@@ -132,7 +176,7 @@ def drawn_picture(done: Finished) -> Path | None:
         note(f"{len(written)} sounds to listen to in {done.run / SOUNDS}")
         return None
     try:
-        if not isinstance(done.task, Noise):
+        if done.beside:
             file = done.run / BEFORE_AFTER
             task_picture(done.task, student, done.teacher, file)
         elif done.teacher is None:
@@ -164,11 +208,9 @@ def draw_plots(run: Path) -> None:
 
 
 def quality_of(generator: nn.Module, subject: Subject) -> dict[str, Any]:
-    """Return the metrics of ``generator``, or why there are none for images of this kind."""
+    """Return the metrics of the embedded ``generator``, or what keeps it from being measured."""
     from gancompress.metrics.evaluate import evaluate
 
-    if subject.spec != EMBEDDED:
-        return {"skipped": "the embedded metrics are made for images of the embedded data only"}
     try:
         return evaluate(generator, subject.sampler, n=SAMPLES, seed=0)
     except DataError as error:
@@ -195,7 +237,7 @@ def comparison(
         summary |= reached(done.recipe, measured)
     base = measured.table()
     measures = quality_rows(quality) if done.embedded else task_rows(quality)
-    rows = [*base.rows, *measures]
+    rows = [*base.rows, *measures, *feature_rows(quality)]
     if done.verified is not None:
         rows.append(("cut, largest error (float64)", "", "", f"{done.verified['max_error']:.1e}"))
     protocol, now = base.note, quality["student"]
@@ -206,6 +248,7 @@ def comparison(
             f" Quality: {now['n']} samples, seed {now['seed']}, features {now['features']} "
             "(not an FID)."
         )
+    protocol += features_protocol(quality)
     title = f"{done.recipe.name}: before and after, {done.steps} steps in {_clock(done.seconds)}"
     return before_after(title, rows, protocol)
 
@@ -260,8 +303,10 @@ def single_table(done: Finished, quality: dict[str, Any]) -> Any:
     if not done.embedded or "skipped" in quality:
         rows = [("parameters", si(size.params)), ("MACs an image", si(size.macs))]
         if not done.embedded:
-            rows += [(name, value) for name, _, value, _ in task_rows({"student": quality})]
+            both = (*task_rows({"student": quality}), *feature_rows({"student": quality}))
+            rows += [(name, value) for name, _, value, _ in both]
         text = quality.get("skipped", protocol_of({"student": quality}, done.task).strip())
+        text += features_protocol({"student": quality})
         return Table(title, ("", "generator"), tuple(rows), text)
     return quality_table(title, quality, size.params, size.macs)
 

@@ -16,6 +16,7 @@ from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
 from gancompress.commands.request import Request, continued, go_on, recipe_of, refuse_to_forget
 from gancompress.commands.resolve.adapt_recipe import adapted
+from gancompress.commands.resolve.feature_choice import features_for
 from gancompress.commands.resolve.participants import Participants, each_its_own, gather
 from gancompress.commands.resolve.subject import resolved_device
 from gancompress.commands.resolve.try_forward import probe
@@ -28,7 +29,7 @@ from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.unpaired import Unpaired
 from gancompress.training.callbacks import check_loggers
-from gancompress.training.check_loss import loss_remark
+from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS
 from gancompress.training.start import TrainResult
@@ -50,6 +51,7 @@ def run(request: Request) -> int:
     device = resolved_device(request.device)
     who = gather(request, recipe)
     recipe = checked(request, recipe, who)
+    features = features_for(request.features, who.task, who.subject.generator, device)
     if request.dry_run:
         show_prediction(who.subject, recipe, kind=request.kind, json=request.json)
         return 0
@@ -59,7 +61,8 @@ def run(request: Request) -> int:
     started = time.monotonic()
     result = carried_out(request, recipe, who, device, folder, going_on=going_on)
     if result.exit_code:
-        command = go_on(request.kind, folder, request.record(who.subject.origin))
+        record = request.record(who.subject.origin) | {"features": request.features}
+        command = go_on(request.kind, folder, record)
         note(f"stopped after a checkpoint. Go on with: {command}")
         return result.exit_code
     done = Finished(
@@ -74,6 +77,7 @@ def run(request: Request) -> int:
         device=str(device),
         task=who.task,
         notes=tuple(said()),
+        features=features,
     )
     close(done, json=request.json)
     return 0
@@ -92,10 +96,13 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         said = request.discriminator_call
         for member, text in each_its_own(discriminator, said, "--discriminator-call"):
             use_call(member, DiscriminatorCall.parse(text))
+    check_rates(recipe, task)
     typed = any(word.startswith("distill") for word in request.overrides)
     example = task.check(subject.generator, discriminator, ())
     if request.recipe in shipped() and not typed:
-        recipe = adapted(recipe, subject, discriminator, example.condition)
+        image = task.output(look(subject.generator, example.inputs, example.kwargs))
+        shown = task.shown(example, image)
+        recipe = adapted(recipe, subject, discriminator, shown)
     task.check(subject.generator, discriminator, recipe.augment)
     if discriminator is not None:
         # What it says is told by the run itself; a loss that cannot be read is refused here.
@@ -162,6 +169,7 @@ def carried_out(
                 max_steps=request.max_steps,
                 screen=screen,
                 threads=watch_threads(device),
+                workers=request.workers,
             )
     except Exception:
         if (folder / EVENTS).is_file():

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gancompress.tasks.protocol import Batch, Task
+from gancompress.tasks.protocol import Task
+from gancompress.training.run_files import SOUND_SHEET
 from gancompress.training.samples import write_wav
 
 ROWS = 6
@@ -41,8 +42,10 @@ def task_rows(quality: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, s
 
 
 def protocol_of(quality: Mapping[str, Mapping[str, Any]], task: Task) -> str:
-    """Return how the figures of `task_rows` were measured."""
+    """Return how the figures of `task_rows` were measured; nothing where there are none."""
     n = quality["student"]["n"]
+    if not any(True for _ in task_rows(quality)):
+        return ""
     return f" Distances: task {task.name}, {n} held-out inputs, values on the scale [-1, 1]."
 
 
@@ -52,55 +55,34 @@ def task_picture(task: Task, student: nn.Module, teacher: nn.Module | None, file
     Raises:
         DataError: the outputs are no pictures.
     """
-    from gancompress.reporting.pictures import grid, save_png
+    from gancompress.reporting.pictures import save_png
+    from gancompress.reporting.side_by_side import beside, columns_of
 
     batch = next(iter(task.held_out(ROWS, ROWS)))
-    columns = _columns(task, batch, student, teacher)
-    wide = columns[-1][1].shape
-    fitting = [(title, _as_wide(x, wide)) for title, x in columns if x.ndim == 4]
-    stack = torch.stack([x for _, x in fitting], 1).flatten(0, 1)
-    titles = [title for title, _ in fitting]
-    save_png(grid(stack, len(fitting), shown=task.values, column_titles=titles), file)
+    save_png(beside(columns_of(task, batch, student, teacher), task.values), file)
 
 
 def task_sounds(
     task: Task, student: nn.Module, teacher: nn.Module | None, folder: Path
 ) -> list[Path]:
-    """Write wav files of some held-out pieces: wanted, teacher's and student's; return them."""
+    """Write wav files of some held-out pieces, and a picture; return the wav files.
+
+    They are the wanted ones, the teacher's and the student's; the picture ``sounds.png`` has their
+    waveforms and mel spectrograms.
+    """
+    from gancompress.reporting.pictures import save_png
+    from gancompress.reporting.side_by_side import columns_of
+    from gancompress.reporting.sound_pictures import sound_sheet
+
     assert task.rate is not None
     folder.mkdir(exist_ok=True)
     batch = next(iter(task.held_out(SOUNDS, SOUNDS)))
     written: list[Path] = []
-    for title, sound in _columns(task, batch, student, teacher):
-        if title == "input":
-            continue
+    columns = [c for c in columns_of(task, batch, student, teacher) if c[0] != "input"]
+    save_png(sound_sheet(columns, task.rate), folder / SOUND_SHEET)
+    for title, sound in columns:
         for i, piece in enumerate(sound):
             file = folder / f"{i}_{title}.wav"
             write_wav(file, piece, task.rate)
             written.append(file)
     return written
-
-
-@torch.no_grad()
-def _columns(
-    task: Task, batch: Batch, student: nn.Module, teacher: nn.Module | None
-) -> list[tuple[str, Tensor]]:
-    found: list[tuple[str, Tensor]] = []
-    first = batch.inputs[0] if batch.inputs else None
-    if isinstance(first, Tensor) and first.ndim == 4:
-        found.append(("input", first))
-    if batch.wanted is not None:
-        found.append(("wanted", batch.wanted))
-    if teacher is not None:
-        found.append(("teacher", task.output(batch.run(teacher))))
-    found.append(("student", task.output(batch.run(student))))
-    return [(title, x.detach().float().cpu()) for title, x in found]
-
-
-def _as_wide(x: Tensor, shape: torch.Size) -> Tensor:
-    """Return pictures enlarged to the outputs' size, grey ones in three channels beside colour."""
-    if x.shape[2:] != shape[2:]:
-        x = nn.functional.interpolate(x, size=tuple(shape[2:]), mode="nearest")
-    channels = 3 if shape[1] >= 3 else 1
-    x = x[:, :channels]
-    return x if x.shape[1] == channels else x[:, :1].expand(-1, channels, -1, -1)

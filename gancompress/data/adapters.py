@@ -21,7 +21,8 @@ from gancompress.data.arrays import Dataset, checked_labels, square
 from gancompress.data.ranges import Range, checked_range, range_of, span, to_unit
 from gancompress.data.samples import LABEL_KEYS, SampleReader, found_shape
 from gancompress.data.streams import kept
-from gancompress.errors import ConfigError, DataError
+from gancompress.errors import ConfigError, DataError, GancompressError
+from gancompress.modules.user_line import failing_line
 
 
 def adapt(
@@ -74,6 +75,21 @@ def adapt(
     )
 
 
+def readable(source: Any) -> Any:
+    """Return what the tasks read as it is, and anything else as `adapt` makes it.
+
+    Read as they are: what has ``pairs`` or ``rows``, and what has ``batch`` and no ``[index]``.
+
+    Raises:
+        DataError: samples are something else, differ in shape, or end early.
+        ConfigError: it is no data set.
+    """
+    own = hasattr(source, "batch") and not hasattr(source, "__getitem__")
+    if source is None or own or hasattr(source, "pairs") or hasattr(source, "rows"):
+        return source
+    return adapt(source)
+
+
 class Adapted:
     """A data set with ``len`` and ``[index]`` as a `Dataset` (ours); nothing is kept."""
 
@@ -81,7 +97,7 @@ class Adapted:
         if len(source) == 0:
             raise DataError(f"{reader.where} holds no sample")
         self.source, self._reader = source, reader
-        first, label = reader.read(source[0], "sample 0")
+        first, label = reader.read(self._sample(0), "sample 0")
         self._shape, self._dtype = tuple(first.shape), first.dtype
         seen = span(first.numpy()[None])
         self.values = range_of(first.dtype, values, f"{reader.where}: images", seen)
@@ -90,6 +106,8 @@ class Adapted:
         if label is not None:
             self._n_classes = len(self.class_names) if self.class_names else _count(source, reader)
         self.notes = (f"{reader.where}: {len(source):,} samples, read by index",)
+        # What ends early or changes on the way shows at its end and in its middle: before step 0.
+        self.raw([len(source) - 1, len(source) // 2])
 
     @property
     def n_classes(self) -> int | None:
@@ -124,7 +142,7 @@ class Adapted:
         labels: list[int] = []
         for i in torch.as_tensor(indices).tolist():
             what = f"sample {i}"
-            image, label = self._reader.read(self.source[i], what)
+            image, label = self._reader.read(self._sample(i), what)
             if tuple(image.shape) != self._shape or image.dtype != self._dtype:
                 raise DataError(
                     f"{self._reader.where}: {what} is {found_shape(image)}; sample 0 is "
@@ -138,6 +156,29 @@ class Adapted:
             return torch.stack(images), None
         found, _ = checked_labels(torch.tensor(labels), len(images), self._n_classes)
         return torch.stack(images), found
+
+    def _sample(self, index: int) -> Any:
+        """Return a sample; what fails in the user's own code is named, with its place.
+
+        Raises:
+            DataError: it fails, or there are fewer samples than ``len`` says.
+        """
+        try:
+            return self.source[index]
+        except GancompressError:
+            raise
+        except (IndexError, StopIteration) as error:
+            raise DataError(
+                f"{self._reader.where} says that it holds {len(self.source):,} samples and ends "
+                f"early: there is no sample {index:,} ({type(error).__name__}: {error})"
+            ) from error
+        except Exception as error:
+            line = failing_line(error)
+            place = f" at {line}" if line else ""
+            raise DataError(
+                f"{self._reader.where}: sample {index:,} fails: {type(error).__name__}: "
+                f"{error}{place}"
+            ) from error
 
     def scaled(self, raw: Tensor) -> Tensor:
         """Return float32 images in [-1, 1]."""

@@ -85,7 +85,7 @@ def header(source: Source, name: str) -> Header:
         DataError: no picture of the kinds that are read, too large, animated, or of a kind whose
             range is unknown. ``name`` is in the message.
     """
-    with _opened(source, name) as picture:
+    with opened(source, name) as picture:
         return _header(picture, name)
 
 
@@ -101,7 +101,7 @@ def decode(
     Raises:
         DataError: damaged, or another kind than ``bits`` can hold; ``name`` is in the message.
     """
-    with _opened(source, name) as picture:
+    with opened(source, name) as picture:
         found = _header(picture, name)
         if found.alpha and alpha == "refuse":
             raise DataError(f"{name} has an alpha channel, which alpha='refuse' forbids")
@@ -138,7 +138,12 @@ def pixels_of(picture: Image, name: str, alpha: str = "white") -> np.ndarray:
 
 
 @contextmanager
-def _opened(source: Source, name: str) -> Iterator[Image]:
+def opened(source: Source, name: str) -> Iterator[Image]:
+    """Yield the picture of ``source``, its pixels not decoded yet.
+
+    Raises:
+        DataError: no picture of the kinds that are read, or too large; ``name`` is in the message.
+    """
     from PIL import Image
 
     stream: Any = io.BytesIO(source) if isinstance(source, bytes) else source

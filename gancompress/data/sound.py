@@ -95,7 +95,9 @@ class SoundFolder:
         self.rate = int(rates[0]) if rate is None else rate
         self._refuse(good, rates, self.rate, "samples a second", "Resample it beforehand")
         advice = (
-            f"Say channels={int(wide.max())}, or mix it down" if channels == 1 else "Leave it out"
+            f"Mix it down to one channel (or, from Python, channels={int(wide.max())})"
+            if channels == 1
+            else "Leave it out"
         )
         self._refuse(good, wide, channels, "channels", advice)
         self.length = int(frames[0]) if length is None else length
@@ -125,6 +127,13 @@ class SoundFolder:
     def class_names(self) -> tuple[str, ...] | None:
         """The class names in label order, or ``None``."""
         return self._names or None
+
+    @property
+    def names(self) -> list[str] | None:
+        """The file of each piece; ``None`` where files give several, which have no name."""
+        if len(set(self._files.tolist())) < len(self):
+            return None
+        return [self.store.files[int(i)] for i in self._files]
 
     def __len__(self) -> int:
         return len(self._files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -100,6 +101,8 @@ class Ahead:
                 pin_memory=self.device.type == "cuda",
                 # Indices say everything: a worker's own random state is never used.
                 generator=torch.Generator().manual_seed(0),
+                # Tasks hold functions, which only a fork takes along; newer Pythons start afresh.
+                multiprocessing_context="fork" if sys.platform == "linux" else None,
             )
         )
 

@@ -15,7 +15,7 @@ from gancompress.distill.tap_pairs import find_taps
 from gancompress.distill.taps import Taps, tap_path
 from gancompress.errors import ConfigError, GancompressError
 from gancompress.modules.discriminator import call_of
-from gancompress.modules.nested import tensors_of
+from gancompress.modules.nested import pick
 from gancompress.modules.undisturbed import look
 
 
@@ -28,7 +28,8 @@ class FrozenDiscriminator:
 
     Raises:
         ConfigError: no discriminator, an unknown tap, or no map to tap.
-        DataError: a conditional discriminator, and no labels or no condition to show it.
+        DataError: a conditional discriminator, and no labels or no condition to show it; or a
+            teacher of several outputs, and nobody says which is the image.
     """
 
     def __init__(self, context: Context, who: str, taps: Sequence[str] | None) -> None:
@@ -40,7 +41,9 @@ class FrozenDiscriminator:
         self.network = copy.deepcopy(context.discriminator).requires_grad_(False)
         self.network.eval()
         self.who = who
-        images = next(iter(tensors_of(look(context.teacher, context.example))))
+        images = context.image
+        if images is None:
+            images = pick(look(context.teacher, context.example))
         try:
             self.call = call_of(context.discriminator, images, context.labels(), context.condition)
         except GancompressError as error:

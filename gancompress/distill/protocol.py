@@ -126,7 +126,8 @@ class Distiller(Protocol):
 class Context:
     """The networks a distiller is built for, and a generator's arguments as example (ours).
 
-    ``condition`` is what a conditional discriminator is shown beside the example's images.
+    ``condition`` is what a conditional discriminator is shown beside the example's images;
+    ``image`` what the teacher makes of the example, where it returns more than that.
     """
 
     teacher: nn.Module
@@ -134,6 +135,7 @@ class Context:
     discriminator: nn.Module | None
     example: tuple[Any, ...]
     condition: Tensor | None = None
+    image: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -158,15 +160,17 @@ def build_distiller(
     discriminator: nn.Module | None,
     example: tuple[Any, ...],
     condition: Tensor | None = None,
+    image: Tensor | None = None,
     **options: Any,
 ) -> Distiller:
     """Build the distiller registered as ``name`` with its own ``options`` (ours).
 
     ``discriminator`` is the teacher's; distillers that use it keep a frozen copy. ``condition`` is
-    what it is shown beside the images of ``example``, if anything. Nothing given is changed.
+    what it is shown beside the images of ``example``, if anything; ``image`` is what the teacher
+    makes of it, needed where it returns several tensors. Nothing given is changed.
 
     Raises:
         ConfigError: unknown name or option (nearest named), or a network that does not fit.
     """
     factory: Callable[[Context], Distiller] = DISTILLERS.bind({**options, "name": name})
-    return factory(Context(teacher, student, discriminator, tuple(example), condition))
+    return factory(Context(teacher, student, discriminator, tuple(example), condition, image))

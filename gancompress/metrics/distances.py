@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gancompress.errors import DataError
 from gancompress.modules.spectra import log_mel, magnitudes
+
+EQUAL = 120.0
+"""PSNR in dB of what does not differ: beyond what float32 can tell."""
 
 SPAN = 2.0  # of values in [-1, 1]
 
@@ -40,12 +41,11 @@ def distances(output: Tensor, other: Tensor, *, rate: int | None = None) -> dict
 def psnr(a: Tensor, b: Tensor, *, span: float = SPAN) -> float:
     """Return the peak signal-to-noise ratio in dB, of the mean over samples of their PSNR.
 
-    Infinite where nothing differs; ``span`` is the distance of the largest possible values.
+    A sample in which nothing differs counts as `EQUAL` dB, so that one of many does not make all
+    of them infinite; ``span`` is the distance of the largest possible values.
     """
     errors = (a.double() - b.double()).square().flatten(1).mean(1)
-    if bool((errors == 0).any()):
-        return math.inf
-    return float((10 * torch.log10(span**2 / errors)).mean())
+    return float((10 * torch.log10(span**2 / errors)).clamp(max=EQUAL).mean())
 
 
 WINDOW = 11

@@ -33,7 +33,8 @@ def evaluate(
 
     Returns ``frechet_classifier`` (lower is better; not an FID, its scale is that of ``features``),
     ``precision recall density coverage`` (k = 5), ``conditional_accuracy`` and
-    ``per_class_accuracy`` (``None`` without labels), the protocol ``n seed features reference
+    ``per_class_accuracy`` (``None`` without labels or where ``features`` know no classes), FID and
+    KID by name on `InceptionFeatures`, the protocol ``n seed features reference
     classes prdc_k``, and what ``n`` other reference images score in the generator's place:
     ``frechet_floor`` and ``real`` (its other figures). Where both know classes, the generator is
     asked for those of the reference. Compare at equal ``n``, ``seed`` and ``reference``.
@@ -64,12 +65,14 @@ def evaluate(
             "density": floor.density,
             "coverage": floor.coverage,
             "conditional_accuracy": None
-            if pair.labels is None
+            if pair.labels is None or pair.predicted is None
             else conditional_accuracy(pair.predicted, pair.labels),
         },
-        "conditional_accuracy": None if wanted is None else conditional_accuracy(predicted, wanted),
+        "conditional_accuracy": None
+        if wanted is None or predicted is None
+        else conditional_accuracy(predicted, wanted),
         "per_class_accuracy": None
-        if wanted is None
+        if wanted is None or predicted is None
         else per_class_accuracy(predicted, wanted, features.n_classes),
         "n": n,
         "seed": seed,
@@ -77,7 +80,14 @@ def evaluate(
         "reference": pair.name,
         "classes": "as drawn" if labels is None else "as in the reference",
         "prdc_k": NEIGHBOURS,
+        **standard_figures(features, fake, pair.first),
     }
+
+
+def standard_figures(features: Features, fake: Tensor, real: Tensor) -> dict[str, float]:
+    """Return what ``features`` know to say beside, of ``fake`` and ``real`` (n, d): FID, KID."""
+    more: Any = getattr(features, "standard", None)
+    return {} if more is None else more(fake, real)
 
 
 def classes_to_ask(sampler: Sampler, labels: Tensor | None) -> Tensor | None:

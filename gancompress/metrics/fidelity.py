@@ -69,6 +69,77 @@ def to_rgb_bytes(images: Tensor) -> Tensor:
     return scaled.expand(-1, 3, -1, -1).contiguous()
 
 
+def load_extractor(weights: str | Path | None, device: str | torch.device = "cpu") -> Any:
+    """Return torch-fidelity's Inception, called with uint8 (n, 3, h, w), of the checked weights.
+
+    It returns pooled features (n, 2048) and logits without bias (n, 1008).
+
+    Raises:
+        ConfigError: torch-fidelity is not installed (extra ``metrics``).
+        DataError: the weights are missing.
+        CheckpointError: they are another or a damaged file.
+    """
+    torch_fidelity = require("torch_fidelity", "metrics")
+    return torch_fidelity.FeatureExtractorInceptionV3(
+        "inception-v3-compat",
+        ["2048", "logits_unbiased"],
+        feature_extractor_weights_path=str(inception_weights(weights)),
+    ).to(device)
+
+
+def fid_and_kid(fake: Tensor, real: Tensor) -> dict[str, float]:
+    """Return FID and KID of features (n, 2048) and (m, 2048), ``n`` in their names.
+
+    Heusel et al. 2017 and Binkowski et al. 2018, by torch-fidelity's own functions; KID over
+    subsets of at most 1,000.
+
+    Raises:
+        ConfigError: torch-fidelity is not installed (extra ``metrics``).
+    """
+    torch_fidelity = require("torch_fidelity", "metrics")
+    fid, kid = (require(f"torch_fidelity.metric_{m}", "metrics") for m in ("fid", "kid"))
+    subset = min(KID_SUBSET, len(fake), len(real))
+    statistics = [fid.fid_features_to_statistics(features) for features in (fake, real)]
+    found = {
+        **fid.fid_statistics_to_metric(*statistics, verbose=False),
+        **kid.kid_features_to_metric(fake, real, kid_subset_size=subset, verbose=False),
+    }
+    count = count_name(len(fake))
+    return {
+        f"fid{count}": float(found[torch_fidelity.KEY_METRIC_FID]),
+        f"kid{count}_mean": float(found[torch_fidelity.KEY_METRIC_KID_MEAN]),
+        f"kid{count}_std": float(found[torch_fidelity.KEY_METRIC_KID_STD]),
+    }
+
+
+class InceptionFeatures:
+    """The Inception of FID, through torch-fidelity, of weights that the user has (ours).
+
+    Raises:
+        ConfigError: torch-fidelity is not installed (extra ``metrics``).
+        DataError: the weights are missing; when called: no grey or RGB images.
+        CheckpointError: the weights are another or a damaged file.
+    """
+
+    n_classes = 0
+
+    def __init__(
+        self, weights: str | Path | None = None, device: str | torch.device = "cpu"
+    ) -> None:
+        self.name = f"inception-v3-compat-{WEIGHTS_TAG}"
+        self.device = torch.device(device)
+        self.extractor = load_extractor(weights, device)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor, None]:
+        """Return pooled features (n, 2048) of images (n, 1 or 3, h, w) in [-1, 1]."""
+        return self.extractor(to_rgb_bytes(images).to(self.device))[0].cpu(), None
+
+    def standard(self, fake: Tensor, real: Tensor) -> dict[str, float]:
+        """Return FID and KID of two sets of features, see `fid_and_kid`."""
+        return fid_and_kid(fake, real)
+
+
 def _inception_features(
     extractor: Any, batches: Iterable[Tensor], device: str | torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -104,14 +175,8 @@ def fidelity(
         CheckpointError: the weights are another or a damaged file.
     """
     torch_fidelity = require("torch_fidelity", "metrics")
-    fid, kid, isc = (
-        require(f"torch_fidelity.metric_{m}", "metrics") for m in ("fid", "kid", "isc")
-    )
-    extractor = torch_fidelity.FeatureExtractorInceptionV3(
-        "inception-v3-compat",
-        ["2048", "logits_unbiased"],
-        feature_extractor_weights_path=str(inception_weights(weights)),
-    ).to(device)
+    isc = require("torch_fidelity.metric_isc", "metrics")
+    extractor = load_extractor(weights, device)
     if isinstance(reference, nn.Module):
         name = f"samples of {type(reference).__name__}"
         drawn = draw(reference, sampler, n, seed=seed + TEACHER_SEED, batch=batch, device=device)
@@ -123,18 +188,10 @@ def fidelity(
     real, _ = _inception_features(extractor, real_images, device)
     drawn = draw(generator, sampler, n, seed=seed, batch=batch, device=device)
     fake, logits = _inception_features(extractor, (images for images, _ in drawn), device)
-    subset = min(KID_SUBSET, len(fake), len(real))
-    statistics = [fid.fid_features_to_statistics(features) for features in (fake, real)]
-    found = {
-        **fid.fid_statistics_to_metric(*statistics, verbose=False),
-        **kid.kid_features_to_metric(fake, real, kid_subset_size=subset, verbose=False),
-        **isc.isc_features_to_metric(logits),
-    }
+    found = isc.isc_features_to_metric(logits)
     count = count_name(n)
     return {
-        f"fid{count}": found[torch_fidelity.KEY_METRIC_FID],
-        f"kid{count}_mean": found[torch_fidelity.KEY_METRIC_KID_MEAN],
-        f"kid{count}_std": found[torch_fidelity.KEY_METRIC_KID_STD],
+        **fid_and_kid(fake, real),
         f"is{count}_mean": found[torch_fidelity.KEY_METRIC_ISC_MEAN],
         f"is{count}_std": found[torch_fidelity.KEY_METRIC_ISC_STD],
         "n": n,
@@ -142,6 +199,6 @@ def fidelity(
         "seed": seed,
         "reference": name,
         "features": f"inception-v3-compat-{WEIGHTS_TAG}",
-        "kid_subset_size": subset,
+        "kid_subset_size": min(KID_SUBSET, len(fake), len(real)),
         "torch_fidelity": torch_fidelity.__version__,
     }

@@ -44,7 +44,7 @@ class RealPair:
     first: Tensor
     second: Tensor
     labels: Tensor | None
-    predicted: Tensor
+    predicted: Tensor | None
 
 
 def ranked(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:

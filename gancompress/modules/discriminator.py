@@ -266,6 +266,11 @@ def takes_labels(call: DiscriminatorCall) -> bool:
     return any(re.search(r"\blabel\b", a.rpartition("=")[2]) for a in call.arguments)
 
 
+def takes_condition(call: DiscriminatorCall) -> bool:
+    """Return whether ``call`` hands the condition over."""
+    return any(re.search(r"\bcondition\b", a.rpartition("=")[2]) for a in call.arguments)
+
+
 def logits_of(
     discriminator: nn.Module,
     images: Tensor,

@@ -24,7 +24,7 @@ TEMPLATE = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+ content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
 <title>{{ page.title }}</title>
 <style>
 :root { color-scheme: light; }
@@ -66,6 +66,13 @@ pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; 
  src="data:image/png;base64,{{ encode(picture.image) }}">
 {% if picture.caption %}<figcaption>{{ picture.caption }}</figcaption>{% endif %}</figure>
 {% endfor %}
+{% if page.sounds %}
+<h2>Sounds</h2>
+<div class="scroll"><table>
+{% for row in page.sounds %}<tr>{% for name, source in row %}<td>{{ name }}<br>
+<audio controls preload="none" src="{{ source }}"></audio></td>{% endfor %}</tr>
+{% endfor %}</table></div>
+{% endif %}
 {% for title, svg in page.curves %}
 <h2>{{ title }}</h2>
 <figure>{{ svg | safe }}</figure>
@@ -93,7 +100,8 @@ class Picture:
 class Page:
     """What a report shows, in this order; ``curves`` are our own SVGs, ``texts`` are verbatim.
 
-    ``notes`` come after the tables, one sentence each.
+    ``notes`` come after the tables, one sentence each; ``sounds`` are rows of (name, data URI), see
+    `gancompress.reporting.sound_section`.
     """
 
     title: str
@@ -103,6 +111,7 @@ class Page:
     curves: Sequence[tuple[str, str]] = ()
     texts: Sequence[tuple[str, str]] = field(default=())
     notes: Sequence[str] = ()
+    sounds: Sequence[Sequence[tuple[str, str]]] = ()
 
 
 def render_html(page: Page) -> str:

@@ -103,7 +103,7 @@ def grid(
     sheet = sheet_of(pixels, columns, pad=PAD)
     scale = enlargement(width)
     body = sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
-    return _titled(body, rows, columns, row_titles, column_titles, caption)
+    return titled(body, rows, columns, row_titles, column_titles, caption)
 
 
 def sheet_of(pixels: np.ndarray, columns: int, *, pad: int = 0) -> Image.Image:
@@ -118,7 +118,7 @@ def sheet_of(pixels: np.ndarray, columns: int, *, pad: int = 0) -> Image.Image:
     return Image.fromarray(sheet)
 
 
-def _titled(
+def titled(
     body: Image.Image,
     rows: int,
     columns: int,
@@ -126,6 +126,7 @@ def _titled(
     column_titles: Sequence[str],
     caption: str,
 ) -> Image.Image:
+    """Return ``body`` with a title above each column, before each row, and a caption below."""
     if not (row_titles or column_titles or caption):
         return body
     font = ImageFont.load_default(size=12)

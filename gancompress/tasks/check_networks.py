@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError, DataError
-from gancompress.modules.discriminator import call_of
+from gancompress.modules.discriminator import DiscriminatorCall, call_of
 from gancompress.modules.finite import refuse_not_finite
 from gancompress.tasks.check_fit import run_or_name, untouched
-from gancompress.tasks.protocol import Batch
+from gancompress.tasks.protocol import Batch, Shown
 
 if TYPE_CHECKING:
     from gancompress.tasks.protocol import Task
@@ -46,7 +46,7 @@ def check_networks(
     if batch.wanted is not None and output.shape != batch.wanted.shape:
         raise DataError(
             f"the generator makes {tuple(output.shape[1:])} of these inputs; the wanted outputs "
-            f"are {tuple(batch.wanted.shape[1:])}. Use data of one size, or --size / --crop"
+            f"are {tuple(batch.wanted.shape[1:])}. {_advice(task, batch, output)}"
         )
     if augment and output.ndim != 4:
         raise ConfigError(
@@ -57,6 +57,46 @@ def check_networks(
     return batch
 
 
+def _call(discriminator: nn.Module, shown: Shown, batch: Batch, what: str) -> DiscriminatorCall:
+    """Return how ``discriminator`` is called; an error says why there is no condition to show it.
+
+    Raises:
+        DataError: no call works.
+    """
+    try:
+        return run_or_name(
+            lambda: call_of(discriminator, shown.output, shown.labels, shown.condition), what
+        )
+    except DataError as error:
+        x = batch.inputs[0] if batch.inputs else None
+        other = isinstance(x, Tensor) and x.ndim == shown.output.ndim
+        if shown.condition is not None or not other or x.shape[2:] == shown.output.shape[2:]:
+            raise
+        raise DataError(
+            f"{error}. The input is no condition to show beside the output: it is "
+            f"{tuple(x.shape[1:])} and the output {tuple(shown.output.shape[1:])}, and one picture "
+            "is joined to another of its height and width only"
+        ) from error
+
+
+def _advice(task: Task, batch: Batch, output: Tensor) -> str:
+    """Return what to do about outputs of another shape than the wanted ones."""
+    first, wanted = batch.inputs[0] if batch.inputs else None, batch.wanted
+    if task.rate is None or wanted is None or output.ndim != 3:
+        return "Use data of one size, or --size / --crop"
+    if output.shape[1] != wanted.shape[1]:
+        return f"Sound of {output.shape[1]} channel{'s' * (output.shape[1] > 1)} is needed"
+    made, length = output.shape[2], wanted.shape[2]
+    if not isinstance(first, Tensor) or first.ndim != 3 or made % first.shape[2]:
+        return f"Give pieces of {made:,} samples (--length {made})"
+    frames = first.shape[2]
+    return (
+        f"The network makes {made // frames} samples of each of the {frames} frames, and the sound "
+        f"is {length:,} samples long: the frames are {length / frames:g} samples apart. Set "
+        f"task.hop={made // frames}, or give mels of that hop and pieces of {made:,} samples"
+    )
+
+
 def _check_discriminator(
     task: Task, batch: Batch, discriminator: nn.Module, output: Tensor
 ) -> None:
@@ -65,7 +105,7 @@ def _check_discriminator(
         shown = task.shown(batch, images)
         with untouched(discriminator):
             what = f"the discriminator's forward fails on {kind} outputs {tuple(images.shape)}"
-            call = call_of(discriminator, shown.output, shown.labels, shown.condition)
+            call = _call(discriminator, shown, batch, what)
             heads: list[Tensor] = run_or_name(
                 lambda call=call, shown=shown: call(
                     discriminator,

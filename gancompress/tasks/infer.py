@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gancompress.errors import ConfigError
 from gancompress.tasks.protocol import Sources
 
 
@@ -9,7 +10,10 @@ def inferred_task(sources: Sources) -> str:
     """Return the name of the only task that ``sources`` allow; ``noise`` where several do (ours).
 
     Pairs are paired; files as inputs beside no data are answered by the teacher. Files as inputs
-    beside pictures may be pairs or two domains: equal names say pairs, else it is unpaired.
+    beside pictures may be pairs or two domains: equal names say pairs, others two domains.
+
+    Raises:
+        ConfigError: some names are equal and some are not: both may be meant.
     """
     data, sampler = sources.dataset, sources.sampler
     if hasattr(data, "pairs"):
@@ -22,4 +26,23 @@ def inferred_task(sources: Sources) -> str:
     stems = None if names is None else {str(name).rpartition(".")[0] or str(name) for name in names}
     if getattr(data, "rate", None) is not None:
         return "vocoder"
-    return "paired" if stems == set(sampler.files) else "unpaired"
+    if stems is None or not stems & set(sampler.files):
+        return "unpaired"
+    if stems != set(sampler.files):
+        raise ConfigError(_some_match(stems, set(sampler.files)))
+    return "paired"
+
+
+def _some_match(data: set[str], inputs: set[str]) -> str:
+    alone = sorted(inputs - data), sorted(data - inputs)
+    shown = "; ".join(
+        f"{len(names):,} of {what} have no partner ({', '.join(names[:3])}"
+        + (", ...)" if names[3:] else ")")
+        for names, what in zip(alone, ("the inputs", "--data"))
+        if names
+    )
+    return (
+        f"{len(data & inputs):,} files have the same names in inputs and --data, others not: "
+        f"{shown}. Are they pairs, of which some are missing, or two domains? Mend the names, or "
+        "say --task paired or --task unpaired"
+    )

@@ -106,6 +106,11 @@ class Noise:
             yield Batch(inputs, labels=self.sampler.labels(inputs))
 
     @property
+    def real_count(self) -> int | None:
+        """Return how many real outputs there are; ``None``: no end of them."""
+        return None if self.dataset is None else len(self.dataset)
+
+    @property
     def rate(self) -> int | None:
         """Return ``None``."""
         return None

@@ -111,6 +111,11 @@ class Paired:
         """Return True: the wanted outputs are real."""
         return True
 
+    @property
+    def real_count(self) -> int:
+        """Return how many wanted outputs training reads."""
+        return self.split.length - self.split.held
+
     def check(
         self, generator: nn.Module, discriminator: nn.Module | None, augment: tuple[Any, ...]
     ) -> Batch:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from gancompress.data.adapters import readable
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import ConfigError
 from gancompress.plugins.kinds import TASKS as TASKS
@@ -48,12 +49,16 @@ class Sources:
     def needs_dataset(self, task: str, what: str) -> Any:
         """Return the data set; ``what`` says what it should hold.
 
+        A data set, stream or loader of another library is read as `gancompress.data.adapters.adapt`
+        does.
+
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or it is no data set.
+            DataError: its samples are something else, or it ends early.
         """
         if self.dataset is None:
             raise ConfigError(f"task {task} needs {what}: --data FOLDER")
-        return self.dataset
+        return readable(self.dataset)
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,14 @@ class Draw:
     Attributes:
         n: samples in it.
         number: counts the batches of a run, from 0.
-        rng: CPU generator, seeded by (seed, number); each call moves it on.
+        rng: CPU generator, seeded by (seed, number, rollbacks); each call moves it on.
+        rollbacks: how often the run has gone back; each changes all noise from there on.
     """
 
     n: int
     number: int
     rng: torch.Generator
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,10 @@ class Batch:
     def first(self, n: int) -> Batch:
         """Return its first ``n`` samples."""
         return self if n >= len(self) else self._each(lambda x: x[:n])
+
+    def only(self, i: int) -> Batch:
+        """Return its sample ``i`` alone, as a batch of one."""
+        return self._each(lambda x: x[i : i + 1])
 
     def run(self, network: nn.Module) -> Any:
         """Return what ``network`` puts out for these inputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,14 +10,22 @@ from torch import Tensor, nn
 
 from gancompress.metrics.distances import distances
 from gancompress.modules.undisturbed import evaluating
-from gancompress.tasks.protocol import Task
+from gancompress.tasks.feature_quality import unit
+from gancompress.tasks.protocol import Batch, Task
 
 BATCH = 16
+Seen = Callable[[Batch, Tensor, Tensor | None], None]
+"""Is called with a batch of inputs, the outputs made of it and, if any, the teacher's."""
 
 
 @torch.no_grad()
 def task_quality(
-    task: Task, network: nn.Module, teacher: nn.Module | None = None, *, n: int = 256
+    task: Task,
+    network: nn.Module,
+    teacher: nn.Module | None = None,
+    *,
+    n: int = 256,
+    seen: Seen | None = None,
 ) -> dict[str, Any]:
     """Return how far ``network`` is from ``teacher`` and from what was wanted (ours).
 
@@ -26,6 +34,7 @@ def task_quality(
         network: the generator to measure, in eval mode.
         teacher: the original; ``None``: no distance to it.
         n: samples at most.
+        seen: is shown every batch with the outputs of both, before they are thrown away.
 
     Returns:
         ``n``, and under ``to_teacher`` and ``to_wanted`` what `distances` measures, each the mean
@@ -36,7 +45,7 @@ def task_quality(
         DataError: outputs have other shapes than what they are compared with.
     """
     sums: dict[str, dict[str, float]] = {}
-    seen = 0
+    count = 0
     home = next(network.parameters()).device
     for batch in task.held_out(n, BATCH):
         here = batch.to(home)
@@ -46,20 +55,16 @@ def task_quality(
         if teacher is not None:
             with evaluating(teacher):
                 others["to_teacher"] = task.output(here.run(teacher))
+        if seen is not None:
+            seen(batch, made, others.get("to_teacher"))
         if here.wanted is not None:
             others["to_wanted"] = here.wanted
         for name, other in others.items():
-            found = distances(_unit(made, task.values), _unit(other, task.values), rate=task.rate)
+            found = distances(unit(made, task.values), unit(other, task.values), rate=task.rate)
             _add(sums.setdefault(name, {}), found, len(made))
-        seen += len(made)
-    means = {name: {k: v / max(seen, 1) for k, v in kinds.items()} for name, kinds in sums.items()}
-    return {"n": seen, **means}
-
-
-def _unit(x: Tensor, values: tuple[float, float]) -> Tensor:
-    """Return outputs on the scale [-1, 1] that `distances` reads."""
-    low, high = values
-    return x if values == (-1.0, 1.0) else (x.float() - low) * (2 / (high - low)) - 1
+        count += len(made)
+    means = {name: {k: v / max(count, 1) for k, v in kinds.items()} for name, kinds in sums.items()}
+    return {"n": count, **means}
 
 
 def _add(sums: dict[str, float], found: Mapping[str, float], n: int) -> None:

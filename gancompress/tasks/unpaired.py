@@ -90,6 +90,11 @@ class Unpaired:
         return True
 
     @property
+    def real_count(self) -> int:
+        """Return how many real outputs there are: pictures of the wanted domain."""
+        return len(self.data)
+
+    @property
     def rate(self) -> int | None:
         """Return ``None``: pictures."""
         return None

@@ -51,14 +51,20 @@ def vocoder(
 
     Raises:
         ConfigError: no sound.
-        DataError: pieces that are no multiple of ``hop`` long, a band above half the rate, or
-            names without a partner.
+        DataError: pieces that are no multiple of ``hop`` long, a band above half the rate, names
+            without a partner, or inputs that are sound of another rate.
     """
     data = sources.needs_dataset("vocoder", "sound (wav or flac)")
     rate = getattr(data, "rate", None)
     if rate is None:
         raise ConfigError("task vocoder needs sound: --data FOLDER with wav or flac files")
     if sources.sampler is not None and sources.sampler.files:
+        for part in sources.sampler.parts:
+            if (other := getattr(part.source, "rate", rate)) != rate:
+                raise DataError(
+                    f"input {part.name!r} is sound of {other:,} samples a second, --data of "
+                    f"{rate:,}. Resample one of them"
+                )
         rows: Any = Joined(sources.sampler, data)
     else:
         if data.length % hop:

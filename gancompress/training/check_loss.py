@@ -1,10 +1,11 @@
-"""Whether an adversarial loss reads what the discriminator puts out: logits or probabilities."""
+"""Whether losses read what they are given: logits or probabilities, and sound of which rate."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from gancompress.errors import ConfigError
+from gancompress.losses.protocol import LOSSES
 from gancompress.modules.discriminator import call_of
 from gancompress.modules.discriminator_probe import ends_in_sigmoid
 from gancompress.modules.undisturbed import look
@@ -46,3 +47,21 @@ def loss_remark(
             "that way. Set adversarial.loss=bce, or take the sigmoid away"
         )
     return ""
+
+
+def check_rates(recipe: Recipe, task: Task) -> None:
+    """Refuse a loss that reckons with another sampling rate than the sound has.
+
+    Raises:
+        ConfigError: which loss, and both rates.
+    """
+    for i, entry in enumerate(recipe.losses):
+        option = LOSSES.options(entry.name).get("rate")
+        if option is None or task.rate is None:
+            continue
+        rate = entry.options.get("rate", option.default)
+        if rate != task.rate:
+            raise ConfigError(
+                f"loss {entry.name} reckons with {rate:,} samples a second and the sound has "
+                f"{task.rate:,}: its bands would be other notes. Set losses.{i}.rate={task.rate}"
+            )

@@ -33,6 +33,7 @@ class Distillation:
         discriminator: nn.Module | None,
         example: tuple[Any, ...],
         condition: Tensor | None = None,
+        image: Tensor | None = None,
     ) -> None:
         self.weights = [entry.weight for entry in entries]
         self.distillers: list[Distiller] = [
@@ -43,6 +44,7 @@ class Distillation:
                 discriminator=discriminator,
                 example=example,
                 condition=condition,
+                image=image,
                 **entry.options,
             )
             for entry in entries

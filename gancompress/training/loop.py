@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gancompress.data.arrays import Dataset, described
+from gancompress.data.adapters import readable
+from gancompress.data.arrays import described
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import derived_seed
 from gancompress.errors import ConfigError
@@ -28,6 +29,7 @@ from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, PlainScreen, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
+from gancompress.training.prefetch import AheadBatches, workers_for
 from gancompress.training.reconstructed import told
 from gancompress.training.recovery import Recovery
 from gancompress.training.run_files import DATA
@@ -53,7 +55,7 @@ def train(
     generator: nn.Module,
     discriminator: Given | None = None,
     teacher: nn.Module | None = None,
-    dataset: Dataset | None = None,
+    dataset: Any = None,
     sampler: InputSampler | None = None,
     task: Task | None = None,
     out: str | Path | None = None,
@@ -63,6 +65,7 @@ def train(
     screen: Screen | None = None,
     threads: ThreadWatch | None = None,
     callbacks: Sequence[Callback] = (),
+    workers: int | None = None,
 ) -> TrainResult:
     """Train, prune or distil ``generator`` by ``recipe``; it is worked on in place.
 
@@ -76,7 +79,9 @@ def train(
             says so. Several, as a list or by name, judge together (`JointDiscriminator`). Without
             one only the distillers teach, unless ``discriminator.policy`` is fresh.
         teacher: frozen original; default: a copy of ``generator`` as given.
-        dataset: real images; without, the teacher's samples stand in (data-free).
+        dataset: real images; without, the teacher's samples stand in (data-free). A torch
+            ``Dataset``, ``IterableDataset`` or ``DataLoader``, or one of Hugging Face, is read as
+            `gancompress.data.adapters.adapt` does; images in floats need it called with ``values``.
         sampler: how inputs are drawn; default: ``generator.sample_inputs``.
         task: where inputs, real samples and wanted outputs come from; default: `Noise` of
             ``sampler`` and ``dataset``, which are left out beside a task.
@@ -90,6 +95,8 @@ def train(
             nobody does.
         callbacks: functions that are called with everything that happens (`Happening`), in order;
             what one raises ends the run. The loggers of ``recipe.log`` are of the same kind.
+        workers: processes that prepare the next batches; any number gives the same run. Default:
+            some beside a GPU where data is read, else none.
 
     Raises:
         ConfigError: the recipe and what is given do not go together, or ``out`` holds another run.
@@ -133,7 +140,10 @@ def train(
         stack.callback(log.close)
         say_start(recipe, task, people, run, log)
         state = start_state(recipe, task, people, found, total, log)
-        update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching)
+        ahead = prepared_ahead(recipe, task, device, workers)
+        if ahead is not None:
+            stack.callback(ahead.close)
+        update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching, ahead)
         recovery = Recovery(state.snapshot(total))
         saves = Saves(run and run.checkpoints, log)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -180,18 +190,27 @@ def task_for(
     generator: nn.Module,
     task: Task | None,
     sampler: InputSampler | None,
-    dataset: Dataset | None,
+    dataset: Any,
 ) -> Task:
     """Return ``task``, or `Noise` of ``sampler`` and ``dataset``.
 
     Raises:
         ConfigError: both are given, or nothing says how inputs are drawn.
+        DataError: samples of the data are no images, or end early.
     """
     if task is None:
-        return Noise(sampler or InputSampler.of(generator), dataset, recipe.seed)
+        return Noise(sampler or InputSampler.of(generator), readable(dataset), recipe.seed)
     if sampler is not None or dataset is not None:
         raise ConfigError("a task brings inputs and data of its own: leave sampler and dataset out")
     return task
+
+
+def prepared_ahead(
+    recipe: Recipe, task: Task, device: torch.device, workers: int | None
+) -> AheadBatches | None:
+    """Return who prepares batches in other processes; ``None`` where that would not help."""
+    count = workers_for(task, device, workers)
+    return AheadBatches(task, recipe, workers=count) if count else None
 
 
 def hand_over(state: TrainState, run: RunFolder | None, log: Log, exit_code: int) -> TrainResult:

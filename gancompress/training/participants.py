@@ -20,7 +20,7 @@ from gancompress.recipes.schema import Recipe
 from gancompress.surgery.reconstruction.reconstruct import Report
 from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.arithmetic import Arithmetic, place, settle
-from gancompress.training.check_loss import loss_remark
+from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.distillation import Distillation
 from gancompress.training.feature_matching import FeatureMatching, gather_feature_matching
 from gancompress.training.fresh_discriminator import describe, fresh_discriminator, student_params
@@ -133,6 +133,7 @@ def gather(
         discriminator=discriminator,
         example=example.inputs,
         condition=example.condition,
+        image=made,
     ).to(device)
     own = _as_it_begins(recipe, own)
     matching = gather_feature_matching(recipe, task, discriminator=own, example=example, made=made)
@@ -165,7 +166,7 @@ def _try_losses(recipe: Recipe, task: Task, example: Batch, made: Tensor) -> Non
     """Compute the recipe's losses once: what cannot compare these outputs says so now.
 
     Raises:
-        ConfigError: the task wants no output to compare with.
+        ConfigError: the task wants no output to compare with, or sound of another rate.
         DataError: outputs that a loss cannot compare.
     """
     if recipe.losses and example.wanted is None:
@@ -174,6 +175,7 @@ def _try_losses(recipe: Recipe, task: Task, example: Batch, made: Tensor) -> Non
             f"task {task.name} wants no particular output. Set losses=[], or give pairs: --task "
             "paired"
         )
+    check_rates(recipe, task)
     with torch.no_grad():
         for entry in recipe.losses:
             LOSSES.bind(entry)(made, example.wanted)

@@ -21,6 +21,7 @@ from gancompress.training.arithmetic import Arithmetic
 from gancompress.training.augment import augment
 from gancompress.training.feature_matching import FeatureMatching
 from gancompress.training.losses import ADVERSARIAL, AdversarialLoss
+from gancompress.training.prefetch import AheadBatches
 from gancompress.training.recovery import finite_step
 from gancompress.training.regularisation import Judging, Making, judge_of, make_of
 from gancompress.training.train_state import TrainState
@@ -49,6 +50,7 @@ class Steps:
         device: where everything is computed.
         arithmetic: in which precision and memory format.
         matching: how features are matched; ``None`` where they are not.
+        ahead: prepares batches in other processes; ``None``: they are made here, when needed.
     """
 
     recipe: Recipe
@@ -57,6 +59,7 @@ class Steps:
     device: torch.device
     arithmetic: Arithmetic
     matching: FeatureMatching | None = None
+    ahead: AheadBatches | None = None
 
     def discriminator(self, state: TrainState, figures: Figures) -> Fakes | None:
         """Update the discriminator as often as the recipe says, and return the last fakes.
@@ -70,7 +73,7 @@ class Steps:
         for turn in range(rounds):
             number = state.step * rounds + turn
             draw = self._draw(state, number)
-            batch = self.task.batch(draw).to(self.device)
+            batch = (self.ahead or self.task).batch(draw).to(self.device)
             with self._arithmetic(), torch.set_grad_enabled(turn == rounds - 1):
                 made = Fakes(batch, self.task.output(batch.run(state.generator)), draw.rng)
             if D is None:
@@ -175,11 +178,11 @@ class Steps:
 
     def _draw(self, state: TrainState, number: int) -> Draw:
         rng = stream(self.recipe.seed, "step", number, state.rollbacks)
-        return Draw(self.recipe.batch, number, rng)
+        return Draw(self.recipe.batch, number, rng, state.rollbacks)
 
     def _real(self, draw: Draw) -> Shown:
         if self.task.has_real and self.recipe.discriminator.real != "teacher":
-            real = self.task.real(draw)
+            real = (self.ahead or self.task).real(draw)
         else:
             batch = self.task.batch(draw).to(self.device)
             with torch.no_grad(), self._arithmetic():

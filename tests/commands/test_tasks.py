@@ -86,7 +86,7 @@ def prune(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 def test_pairs_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = prune(capsys, "task_nets:net", "--data", "ab", "--ab", "left", "losses=[l1]")
     quality = found["quality"]
-    assert set(quality["student"]) == {"n", "to_teacher", "to_wanted"}
+    assert set(quality["student"]) == {"n", "to_teacher", "to_wanted", "worst"}
     assert set(quality["teacher"]) == {"n", "to_wanted"}
     with Image.open("run/before_after.png") as picture:
         assert picture.width > 4 * 16

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gancompress.commands.console import note
 from gancompress.commands.resolve.subject import Subject
 from gancompress.distill import build_distiller
 from gancompress.errors import ConfigError
+from gancompress.modules.discriminator import call_of, members_of, takes_condition
 from gancompress.modules.undisturbed import evaluating
 from gancompress.plugins.kinds import AUGMENTATIONS
 from gancompress.recipes.schema import Recipe, Weighted
+from gancompress.tasks.protocol import Shown
 
 _NEED_DISCRIMINATOR = {"discriminator_features", "co_attention"}
 
@@ -22,20 +24,21 @@ def adapted(
     recipe: Recipe,
     subject: Subject,
     discriminator: nn.Module | None,
-    condition: Tensor | None = None,
+    shown: Shown,
 ) -> Recipe:
     """Return ``recipe`` with the distillers that can work here, and say what was changed and why.
 
     Without a discriminator, those that look through it go (``co_attention`` becomes
-    ``attention``); where no conditional norm reads a map, ``class_aware`` becomes ``attention``,
-    which is the same without the class, and goes where there is no map (a graph form has none).
-    Augmentations of images are left out for sound and volumes. All else is left to fail by its own
-    message (ours).
+    ``attention``). Where no conditional norm reads a map, or no sample has a class, ``class_aware``
+    becomes condition-aware (variant ``cam`` on the score that the discriminator gives beside the
+    condition) if the discriminator is shown one, else ``attention``, which is the same without
+    the class; it goes where there is no map (a graph form has none). Augmentations of images are
+    left out for sound and volumes. All else is left to fail by its own message (ours).
 
-    ``condition`` is what a conditional discriminator is shown beside `Subject.example`'s outputs.
+    ``shown`` is the teacher's output for `Subject.example`, as a discriminator is shown it.
     """
     entries = tuple(
-        new for old in recipe.distill for new in _fitting(old, subject, discriminator, condition)
+        new for old in recipe.distill for new in _fitting(old, subject, discriminator, shown)
     )
     augment = recipe.augment
     if augment and not _makes_images(subject):
@@ -46,10 +49,7 @@ def adapted(
 
 
 def _fitting(
-    entry: Weighted,
-    subject: Subject,
-    discriminator: nn.Module | None,
-    condition: Tensor | None,
+    entry: Weighted, subject: Subject, discriminator: nn.Module | None, shown: Shown
 ) -> Iterator[Weighted]:
     name, weight = entry.name, entry.weight
     if discriminator is None and name in _NEED_DISCRIMINATOR:
@@ -58,15 +58,47 @@ def _fitting(
             yield Weighted(name="attention", weight=weight)
         else:
             note(f"no discriminator: distiller {name} is left out")
-    elif name == "class_aware" and not _builds(entry, subject, discriminator, condition):
+    elif name == "class_aware" and not _knows_class(entry, subject, discriminator, shown):
+        why = "no conditional norm to be class-aware with"
+        if entry.options.get("variant", "gain") in _NEED_CLASS:
+            why = "no classes to be aware of"
+        beside = Weighted.model_validate({"name": name, "weight": weight, "variant": "cam"})
         plain = Weighted(name="attention", weight=weight)
-        if _builds(plain, subject, discriminator, condition):
-            note("no conditional norm to be class-aware with: distiller attention instead")
+        if _sees_condition(discriminator, shown) and _builds(beside, subject, discriminator, shown):
+            note(
+                f"{why}: distiller class_aware is condition-aware instead (variant cam: where the "
+                "discriminator's score beside the condition comes from)"
+            )
+            yield beside
+        elif _builds(plain, subject, discriminator, shown):
+            note(f"{why}: distiller attention instead")
             yield plain
         else:
             note(f"no layer of {subject.spec} to look into: distiller {name} is left out")
     else:
         yield entry
+
+
+_NEED_CLASS = ("prototype", "cam")
+"""Variants of ``class_aware`` that look at the class of each sample."""
+
+
+def _knows_class(
+    entry: Weighted, subject: Subject, discriminator: nn.Module | None, shown: Shown
+) -> bool:
+    """Whether ``class_aware`` as the recipe has it can work here."""
+    variant = entry.options.get("variant", "gain")
+    if variant in _NEED_CLASS and shown.labels is None:
+        return variant == "cam" and _sees_condition(discriminator, shown)
+    return _builds(entry, subject, discriminator, shown)
+
+
+def _sees_condition(discriminator: nn.Module | None, shown: Shown) -> bool:
+    if discriminator is None or shown.condition is None:
+        return False
+    parts = members_of(discriminator) or (discriminator,)
+    calls = (call_of(part, shown.output, shown.labels, shown.condition) for part in parts)
+    return any(takes_condition(call) for call in calls)
 
 
 def _makes_images(subject: Subject) -> bool:
@@ -83,7 +115,7 @@ def _builds(
     entry: Weighted,
     subject: Subject,
     discriminator: nn.Module | None,
-    condition: Tensor | None,
+    shown: Shown,
 ) -> bool:
     try:
         build_distiller(
@@ -92,7 +124,8 @@ def _builds(
             student=subject.generator,
             discriminator=discriminator,
             example=subject.example(),
-            condition=condition,
+            condition=shown.condition,
+            image=shown.output,
             **entry.options,
         )
     except ConfigError:

@@ -52,8 +52,9 @@ class ClassAware(nn.Module):
     - ``prototype``: A(F) averaged over the samples of a class, in a moving average over steps
       (``momentum``) kept for each class and network; the gradient is that of the batch's average.
     - ``cam``: sum_c (d s_y / d F_c) F_c with F the features of the teacher's discriminator on each
-      image and s_y its score for class y (``FrozenDiscriminator.class_maps``). Cheap and exact:
-      one pass of the discriminator an image, and the derivative of its head only. It uses no
+      image and s_y its score for class y (``FrozenDiscriminator.class_maps``); beside a condition,
+      the score for that: the maps are condition-aware then, and no class is needed. Cheap and
+      exact: one pass of the discriminator an image, and the derivative of its head only. It uses no
       generator taps;
       ``taps`` names those of the discriminator (the last found).
 
@@ -101,7 +102,7 @@ class ClassAware(nn.Module):
         """Return the loss of one batch.
 
         Raises:
-            DataError: no labels in the batch (``prototype``, ``cam``).
+                DataError: no labels in the batch (``prototype``; ``cam`` without a condition).
         """
         if self.discriminator is not None:
             return self._cam(batch, self.discriminator)
@@ -127,7 +128,9 @@ class ClassAware(nn.Module):
         return map_distance(own, wanted)
 
     def _cam(self, batch: DistillBatch, discriminator: FrozenDiscriminator) -> Tensor:
-        labels = batch.classes("class_aware variant 'cam'")
+        labels = batch.labels
+        if batch.condition is None:
+            labels = batch.classes("class_aware variant 'cam'")
         student, teacher = batch.images()
         wanted = discriminator.class_maps(teacher, labels, batch.condition)
         found = discriminator.class_maps(student, labels, batch.condition)
