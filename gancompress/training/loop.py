@@ -235,6 +235,10 @@ def say_start(
     if run is not None and data is not None and hasattr(data, "resolution"):
         run.write_json(DATA, described(data))
     log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
+    if people.masked is not None:
+        widths = people.masked.widths()
+        channels = f"{sum(widths.values()):,} channels in {len(widths)} groups can go"
+        log.event("groups", channels, widths=widths)
     if people.report is not None:
         log.event("reconstruct", told(people.report))
     for remark in people.remarks:

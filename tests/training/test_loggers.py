@@ -105,8 +105,8 @@ def test_what_a_callback_raises_ends_the_run_and_a_logger_does_not(
 
         return tell
 
+    LOGGERS.options("jsonl")  # loads it
     monkeypatch.setitem(LOGGERS._entries, "jsonl", broken)
-    LOGGERS.options("csv")
     heard: list[Happening] = []
     assert go(tmp_path / "run", callbacks=[heard.append]).exit_code == 0
     said = [h.text for h in heard if h.name == "log_failed"]

@@ -47,6 +47,6 @@ def wandb_run(
         if record:
             run.log(record, step=happening.step)
         if happening.kind == "end":
-            run.finish(quiet=True)
+            run.finish()
 
     return tell
