@@ -232,10 +232,26 @@ def bench(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with a Pareto plot, too.")
+    ] = None,
     json: flags.Json = False,
 ) -> None:
-    """Rank finished runs in one table."""
+    """Rank finished runs in one table, or as a page with a plot."""
     _call("compare:compare", locals())
+
+
+@app.command()
+def watch(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="How often to look.")] = 1.0,
+    json: flags.Json = False,
+) -> None:
+    """Show a run while it goes on: progress, curves, widths; only reads its files."""
+    _call("watch:watch", locals())
 
 
 @app.command()
@@ -346,29 +362,13 @@ def _fail(error: BaseException, words: Sequence[str]) -> int:
     return fail(error, words)
 
 
-def _root_flags_first(words: Sequence[str]) -> list[str]:
-    """Let --debug, --quiet and --plugin MODULE stand anywhere."""
-    leading: list[str] = []
-    others: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in ("--debug", "--quiet", "-q") or word.startswith("--plugin="):
-            leading.append(word)
-        elif word == "--plugin":
-            module = next(rest, None)
-            if module is None:
-                raise ConfigError("--plugin needs the name of a module: --plugin my_plugin")
-            leading += [word, module]
-        else:
-            others.append(word)
-    return leading + others
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (docs/cli.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        words = _root_flags_first(words)
+        from gancompress.commands.words import root_flags_first
+
+        words = root_flags_first(words)
         app(words, prog_name="gancompress")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1

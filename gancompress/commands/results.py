@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,15 @@ from gancompress.reporting.worst_examples import Farthest
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import recorded
-from gancompress.training.run_files import BEFORE_AFTER, PLOTS, SAMPLE_GRID, SOUNDS, WORST
+from gancompress.training.run_files import (
+    AFTER,
+    BEFORE,
+    BEFORE_AFTER,
+    PLOTS,
+    SAMPLE_GRID,
+    SOUNDS,
+    WORST,
+)
 from gancompress.training.run_folder import write_summary
 
 SAMPLES = 2000
@@ -79,6 +88,7 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
     summary = facts_of(done)
     quality = measured_quality(done)
     picture = drawn_picture(done)
+    draw_pair(done)
     if done.teacher is None:
         table: Any = single_table(done, quality["student"])
     else:
@@ -190,6 +200,22 @@ def drawn_picture(done: Finished) -> Path | None:
         note(f"no picture: {error}")
         return None
     return file
+
+
+def draw_pair(done: Finished) -> None:
+    """Write ``teacher.png`` and ``student.png`` for the report's slider, where there are pictures.
+
+    Why there are none is said by the closing picture already.
+    """
+    from gancompress.reporting.pictures import save_png
+    from gancompress.reporting.slider_pair import slider_pair
+
+    if done.teacher is None or done.task.rate is not None:
+        return
+    with contextlib.suppress(DataError):
+        before, after = slider_pair(done.task, done.teacher, done.student.generator)
+        save_png(before, done.run / BEFORE)
+        save_png(after, done.run / AFTER)
 
 
 def draw_plots(run: Path) -> None:
