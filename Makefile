@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint matrix mutation clean
+.PHONY: demo test lint docs matrix mutation clean
 
 demo: .venv/.ready-demo
 	$(BIN)/gancompress prune --recipe ppcd
@@ -19,6 +19,10 @@ matrix: .venv/.ready-dev
 mutation: .venv/.ready-dev
 	$(BIN)/python tests/mutation/run.py --jobs $(WORKERS) $(ARGS)
 
+# The site, in build/site: open build/site/index.html. Warnings are errors.
+docs: .venv/.ready-docs
+	$(BIN)/python .ci/site.py build/site
+
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,6 +36,10 @@ lint: .venv/.ready-dev
 .venv/.ready-dev: pyproject.toml .venv/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ .venv/.ready-demo
+
+.venv/.ready-docs: pyproject.toml .venv/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs,report]'
+	@touch $@
 
 .venv/.made:
 	@PYTHON='$(PYTHON)' bash .ci/venv .venv
