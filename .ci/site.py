@@ -34,7 +34,7 @@ CSS = """\
 .md-typeset table:not([class]) { font-size: .68rem; }
 .md-typeset img { max-width: 100%; }
 .md-typeset code { word-break: break-word; }
-.md-typeset pre > code { word-break: normal; }
+.md-typeset pre > code, .md-typeset table code { word-break: normal; }
 """
 
 

@@ -35,7 +35,7 @@ def _lines() -> Iterator[tuple[str, str]]:
         yield from _after(runs[-1])
     else:
         yield (
-            "See it work, on a generator that comes with the package (a minute or two on a CPU):",
+            "See it work, on a generator that comes with the package (minutes on a CPU):",
             "gancompress prune --max-steps 60",
         )
     yield (

@@ -92,7 +92,7 @@ def _exactness(found: Mapping[str, Any] | None) -> Iterator[Verdict]:
     if not found or "max_error" not in found:
         return
     yield Verdict(
-        "exactness of the cut", f"{found['max_error']:.1e}",
+        "exactness of the cut", f"{found['max_error']:.1e}" if found["max_error"] else "0",
         f"largest difference of masked and cut network, float64 (allowed: {EXACT:.0e})",
         "good" if found.get("passed") else "bad",
     )  # fmt: skip

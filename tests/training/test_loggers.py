@@ -186,9 +186,8 @@ def test_tensorboard_reads_its_files(told: list[Happening], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_mlflow_reads_its_store(
-    told: list[Happening], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.filterwarnings("ignore")  # of its own packages among each other
+def test_mlflow_reads_its_store(told: list[Happening], tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
     written("mlflow", tmp_path / "log", told)
