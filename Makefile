@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint matrix mutation reliability sbom clean
+.PHONY: demo test lint docs matrix mutation reliability sbom clean
 
 demo: .venv/.ready-demo
 	$(BIN)/gancompress prune --recipe ppcd
@@ -28,6 +28,10 @@ reliability: .venv/.ready-dev
 sbom: .venv/.ready-dev
 	$(BIN)/python -m benchmarks.reliability.sbom $(ARGS)
 
+# The site, in build/site: open build/site/index.html. Warnings are errors.
+docs: .venv/.ready-docs
+	$(BIN)/python .ci/site.py build/site
+
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,6 +45,10 @@ lint: .venv/.ready-dev
 .venv/.ready-dev: pyproject.toml .venv/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ .venv/.ready-demo
+
+.venv/.ready-docs: pyproject.toml .venv/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs,report]'
+	@touch $@
 
 .venv/.made:
 	@PYTHON='$(PYTHON)' bash .ci/venv .venv

@@ -19,15 +19,15 @@ from gancompress.errors import ConfigError
 app = typer.Typer(
     name="gancompress",
     help="Make GAN generators small and fast: trace, mask, distil, cut, verify.",
-    epilog="Start here: gancompress prune   |   your own: gancompress prune pkg.module:build_fn",
-    no_args_is_help=True,
+    epilog="Start here: gancompress   |   your own network: gancompress init pkg.module:Class",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: flags.Version = False,
     debug: flags.Debug = False,
     quiet: flags.Quiet = False,
@@ -39,6 +39,10 @@ def _root(
     set_quiet(quiet)
     for module in plugin or ():
         load_plugin(module)
+    if context.invoked_subcommand is None:
+        from gancompress.commands.welcome import welcome
+
+        welcome()
 
 
 def _call(place: str, options: dict[str, Any]) -> None:
@@ -67,6 +71,8 @@ def _run(kind: str, options: dict[str, Any]) -> None:
             value = value[0] if len(value) == 1 else dumps(value) if value else None
         if value is not None:
             overrides.insert(0, f"{key}={value}")
+    if names := options.pop("log", None):
+        overrides.insert(0, f"log=[{', '.join(names)}]")
     _call(f"{kind}:{kind}", {"overrides": overrides, **options})
 
 
@@ -107,6 +113,7 @@ def _training(kind: str, default: str, without: Sequence[str] = ()) -> Callable[
         device: flags.Device = "auto",
         precision: flags.Precision = None,
         max_steps: flags.MaxSteps = None,
+        log: flags.Loggers = None,
         dry_run: flags.DryRun = False,
         json: flags.Json = False,
     ) -> None:
@@ -127,6 +134,24 @@ for _kind, _default, _without, _help in (
     app.command(_kind, context_settings=flags.PLUGGABLE, help=_help)(
         _training(_kind, _default, _without)
     )
+
+
+@app.command()
+def init(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="package.module:Class, or nothing: an example."),
+    ] = None,
+    weights: flags.Weights = None,
+    inputs: flags.Inputs = None,
+    recipe: flags.RecipeName = "ppcd",
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder below this one; must not exist.")
+    ] = Path("compress"),
+    json: flags.Json = False,
+) -> None:
+    """Write a commented starter for a generator of your own; its inputs are found by trying."""
+    _call("starter:start", locals())
 
 
 @app.command(name="eval")
@@ -213,10 +238,26 @@ def bench(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with a Pareto plot, too.")
+    ] = None,
     json: flags.Json = False,
 ) -> None:
-    """Rank finished runs in one table."""
+    """Rank finished runs in one table, or as a page with a plot."""
     _call("compare:compare", locals())
+
+
+@app.command()
+def watch(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="How often to look.")] = 1.0,
+    json: flags.Json = False,
+) -> None:
+    """Show a run while it goes on: progress, curves, widths; only reads its files."""
+    _call("watch:watch", locals())
 
 
 @app.command()
@@ -364,29 +405,13 @@ def _fail(error: BaseException, words: Sequence[str]) -> int:
     return fail(error, words)
 
 
-def _root_flags_first(words: Sequence[str]) -> list[str]:
-    """Let --debug, --quiet and --plugin MODULE stand anywhere."""
-    leading: list[str] = []
-    others: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in ("--debug", "--quiet", "-q") or word.startswith("--plugin="):
-            leading.append(word)
-        elif word == "--plugin":
-            module = next(rest, None)
-            if module is None:
-                raise ConfigError("--plugin needs the name of a module: --plugin my_plugin")
-            leading += [word, module]
-        else:
-            others.append(word)
-    return leading + others
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (docs/cli.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        words = _root_flags_first(words)
+        from gancompress.commands.words import root_flags_first
+
+        words = root_flags_first(words)
         app(words, prog_name="gancompress")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1

@@ -19,21 +19,23 @@ from gancompress.cli import app, main
 WORK = (
     "--ab --classes --crop --data --device --discriminator --discriminator-call "
     "--discriminator-weights --dry-run --features --flip --init-from --input --json --length "
-    "--max-steps --model --on-bad-sample --out --output --precision --recipe --resume --reverse "
-    "--reverse-weights --seed --size --split --target --task --values --weights "
+    "--log --max-steps --model --on-bad-sample --out --output --precision --recipe --resume "
+    "--reverse --reverse-weights --seed --size --split --target --task --values --weights "
     "--workers"
 )
 FLAGS = {
     "prune": f"{WORK} --form",
     "distill": f"{WORK} --form",
     "train": WORK.replace(" --target", ""),
+    "init": "--input --json --out --recipe --weights",
     "eval": "--ab --classes --crop --data --device --features --flip --input --json --length "
     "--model --n --on-bad-sample --output --seed --size --split --task --teacher --values "
     "--weights --worst",
     "inspect": "--form --input --json --model --second-opinion --weights",
     "sample": "--compare --device --input --json --model --n --out --output --seed --weights",
     "bench": "--batch --device --input --json --model --weights",
-    "compare": "--json",
+    "compare": "--html --json",
+    "watch": "--every --json --once",
     "export": "--calibrate --dynamic --fold --input --int8 --json --model --no-fold --noise --out "
     "--to --tolerance --weights",
     "push": "--json --out --private",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -52,3 +53,28 @@ def test_own_dcgan_from_the_shell(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3.0" in done.stdout
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def test_notebooks_carry_no_outputs() -> None:
+    """They would be stale, and large: the tests run them."""
+    assert len(NOTEBOOKS) >= 4
+    for file in NOTEBOOKS:
+        cells = json.loads(file.read_text("utf-8"))["cells"]
+        assert not any(cell.get("outputs") for cell in cells), file.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_runs(file: Path, tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    book = nbformat.read(file, as_version=4)
+    nbclient.NotebookClient(book, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    shown = [
+        kind for cell in book.cells for o in cell.get("outputs", ()) for kind in o.get("data", ())
+    ]
+    assert "image/png" in shown or "text/html" in shown or "text/plain" in shown

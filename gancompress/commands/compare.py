@@ -7,10 +7,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from gancompress.commands.console import emit, stdout
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.storage import read_json
 from gancompress.training.run_files import SUMMARY
+
+MEANING = {
+    "Frechet": "distance on the embedded classifier (not an FID)",
+    "ms": "median latency of the student, batch 1",
+    "L1 wanted": "to the wanted outputs",
+    "L1 teacher": "to the teacher's outputs",
+}
+"""What columns say, below the table."""
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -48,52 +58,87 @@ def readable(run: Path) -> Iterator[None]:
         ) from error
 
 
-def compare(runs: Sequence[Path], *, json: bool) -> None:
-    """Print one row per run, best Frechet distance first; runs without one come last, by size.
+def compare(runs: Sequence[Path], *, html: Path | None, json: bool) -> None:
+    """Print one row per run, the best first; runs without a measure come last, by size.
+
+    ``html`` writes a page with a Pareto plot beside that.
 
     Raises:
-        ConfigError: a run is missing or not finished.
+        ConfigError: a run is missing or not finished, the file exists, or the extra ``report`` is
+            missing.
     """
-    from gancompress.reporting.tables import Table
-
     found = [read_summary(run) for run in runs]
     for run, summary in zip(runs, found, strict=True):
         with readable(run):  # a damaged one is named, not the comparison of all
             _rank(summary), _row(summary)
     found.sort(key=_rank)
+    if html is not None and html.exists():
+        raise ConfigError(f"{html} exists. Choose another name with --html")
+    table = runs_table(found)
+    if html is not None:
+        from gancompress.commands.compare_page import compare_page
+        from gancompress.reporting.html import write_html
+
+        write_html(compare_page(found, table), html)
     if json:
-        emit("compare", {"runs": found})
+        emit("compare", {"runs": found} | ({"file": str(html)} if html else {}))
         return
+    stdout().print(table)
+    if html is not None:
+        stdout().print(Text(f"wrote {html}"), soft_wrap=True)
+
+
+def runs_table(found: Sequence[dict[str, Any]]) -> Any:
+    """Return a row a run; figures that no run has are left out."""
+    from gancompress.reporting.tables import Table
+
     rows = [_row(item) for item in found]
     columns = (
-        "run", "recipe", "seed", "smaller", "params", "MACs", "Frechet", "recall", "accuracy",
-        "kimg",
+        "run", "recipe", "seed", "smaller", "params", "MACs", "ms", "Frechet", "recall",
+        "accuracy", "L1 wanted", "L1 teacher", "PSNR", "log mel", "kimg",
     )  # fmt: skip
+    kept = [i for i, column in enumerate(columns) if i < 4 or any(r[i] != "-" for r in rows)]
+    protocol = [f"{columns[i]}: {MEANING[columns[i]]}." for i in kept if columns[i] in MEANING]
     counts = sorted({i["quality"].get("student", {}).get("n") or 0 for i in found} - {0})
-    protocol = "Frechet distance on the embedded classifier (not an FID)"
-    protocol += f", samples: {', '.join(map(str, counts))}." if counts else ": not measured here."
+    if counts:
+        protocol.append(f"Samples: {', '.join(map(str, counts))}.")
     # In a narrow terminal what the name of a run or another column says goes first.
-    optional = ("kimg", "seed", "params", "recipe", "accuracy")
-    stdout().print(Table("runs", columns, tuple(rows), protocol, optional))
+    optional = ("kimg", "seed", "params", "ms", "recipe", "log mel", "PSNR", "accuracy")
+    return Table(
+        "runs",
+        tuple(columns[i] for i in kept),
+        tuple(tuple(row[i] for i in kept) for row in rows),
+        " ".join(protocol),
+        tuple(name for name in optional if name in [columns[i] for i in kept]),
+    )
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     from gancompress.reporting.tables import si
 
-    quality = item["quality"].get("student", {})
+    student = item["quality"].get("student", {})
     small = item.get("size", {}).get("small", {})
+    to_teacher, to_wanted = student.get("to_teacher", {}), student.get("to_wanted", {})
+    latency = item.get("size", {}).get("small_latency", {})
     return (
         Path(item["run"]).name, item["recipe"], str(item["seed"]),
         f"{item['compression']:.2f}x" if "compression" in item else "-",
         si(small["params"]) if small else "-",
         si(small["macs"]) if small else "-",
-        _figure(quality, "frechet_classifier", ".3g"), _figure(quality, "recall", ".3f"),
-        _figure(quality, "conditional_accuracy", ".3f"), f"{item['images_seen'] / 1000:.0f}",
+        _figure(latency, "median_ms", ".2f"),
+        _figure(student, "frechet_classifier", ".3g"), _figure(student, "recall", ".3f"),
+        _figure(student, "conditional_accuracy", ".3f"),
+        _figure(to_wanted, "l1", ".3g"), _figure(to_teacher, "l1", ".3g"),
+        _figure(to_teacher, "psnr", ".1f"), _figure(to_teacher, "log_mel", ".3g"),
+        f"{item['images_seen'] / 1000:.0f}",
     )  # fmt: skip
 
 
 def _rank(summary: dict[str, Any]) -> tuple[float, float]:
-    distance = summary["quality"].get("student", {}).get("frechet_classifier")
+    from gancompress.commands.compare_page import MEASURES, value_of
+
+    found = (value_of(summary, path) for _, path, _ in MEASURES)
+    distance = next((value for value in found if value is not None), None)
     return (float("inf") if distance is None else distance, -summary.get("compression", 0.0))
 
 

@@ -86,7 +86,9 @@ def complain(message: str, *, exit_code: int, hint: str = "") -> None:
     console.print(f"[dim]  (exit code {exit_code}; see docs/cli.md)[/]", soft_wrap=True)
 
 
-_NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO)
+_NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO) + (
+    (errno.EDQUOT,) if hasattr(errno, "EDQUOT") else ()
+)
 
 
 def fail(error: BaseException, words: Sequence[str]) -> int:

@@ -29,7 +29,9 @@ EXTRAS = {
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
     "int8": ["torchao"],
     "hub": ["huggingface_hub"],
-    "log": ["tensorboard"],
+    "log": ["tensorboard", "wandb", "mlflow", "sqlalchemy"],
+    "docs": ["mkdocs", "material", "mkdocstrings"],
+    "notebooks": ["nbclient", "nbformat", "ipykernel"],
 }
 _LOW_DISK = 2 * 2**30
 _LOW_SHARED = 64 * 2**20

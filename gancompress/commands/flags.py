@@ -199,6 +199,15 @@ DryRun = Annotated[
     _switch("--dry-run", "Print the plan and the sizes it leads to; write nothing.", WHERE),
 ]
 Json = Annotated[bool, _switch("--json", "Print one JSON object on stdout.", WHERE)]
+Loggers = Annotated[
+    list[str] | None,
+    _text(
+        ("--log",),
+        "NAME",
+        "Tell the figures there, too: tensorboard, wandb, mlflow, csv, jsonl or your own; repeat.",
+        WHERE,
+    ),
+]
 Form = Annotated[
     str,
     _text(("--form",), "module|graph", "graph: as if sizes in its Python could change.", HOW),

@@ -13,12 +13,16 @@ from rich.text import Text
 from gancompress.commands.compare import read_summary, readable
 from gancompress.commands.console import emit, note, stdout
 from gancompress.commands.feature_rows import feature_rows, features_protocol
+from gancompress.commands.load_code import load_code
 from gancompress.commands.task_results import task_rows
+from gancompress.commands.watch import state_of
 from gancompress.errors import visible
 from gancompress.reporting.sound_section import players
 from gancompress.reporting.task_section import task_pictures
 from gancompress.storage import read_plain
 from gancompress.training.run_files import (
+    AFTER,
+    BEFORE,
     COMMAND,
     CONFIG,
     ENVIRONMENT,
@@ -37,7 +41,7 @@ CURVES = {
 }
 """Figures of a report: title, and the keys of metrics.jsonl drawn in it."""
 
-ROUTINE = ("shrink", "unmask")
+ROUTINE = ("shrink", "unmask", "groups")
 """Events that every run has: its curves show them."""
 
 
@@ -68,14 +72,19 @@ MAX_NOTES = 200
 
 
 def page_of(run: Path, summary: dict[str, Any]) -> Any:
-    """Return the page of a finished run."""
+    """Return the page of a finished run.
+
+    Its parts come from `gancompress.reporting`: what is special to a task, from `task_section`.
+    """
     from PIL import Image
 
     from gancompress.data.fashion import CLASSES
     from gancompress.data.pictures import decode
     from gancompress.metrics.taken import Toll
+    from gancompress.reporting.curves import themed
     from gancompress.reporting.html import Page, Picture
     from gancompress.reporting.taken_table import taken_table
+    from gancompress.reporting.verdict import verdicts
 
     taken = summary.get("taken")
     pictures: list[Picture] = []
@@ -100,13 +109,42 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
             *([taken_table(Toll.of_record(taken), CLASSES)] if taken else []),
         ],
         pictures=pictures,
-        curves=drawn_curves(run),
+        curves=[(title, themed(svg)) for title, svg in drawn_curves(run)],
         texts=texts,
         notes=list(dict.fromkeys([*_findings(summary), *left_out, *_told(run, summary)]))[
             :MAX_NOTES
         ],
         sounds=sounds,
+        verdicts=verdicts(summary),
+        slider=_slider(run),
+        widths=_widths(run),
+        load=load_code(run, summary) if (run / "model").is_dir() else "",
     )
+
+
+def _slider(run: Path) -> Any:
+    from PIL import Image
+
+    from gancompress.reporting.html import Slider
+
+    files = run / BEFORE, run / AFTER
+    if not all(file.is_file() for file in files):
+        return None
+    made: list[Image.Image] = []
+    for file in files:
+        with Image.open(file) as image:
+            made.append(image.convert("RGB"))
+    words = "The same inputs through both. Drag the handle, or use the arrow keys."
+    return Slider("Teacher and student", made[0], made[1], caption=words)
+
+
+def _widths(run: Path) -> list[Any]:
+    """Return channels before and after by group, where the run counted them."""
+    from gancompress.reporting.html import Width
+
+    state = state_of(run)
+    full, now = state["full"], state["widths"]
+    return [Width(n, full[n], now[n]) for n in full if n in now and now[n] <= full[n] > 0]
 
 
 def drawn_curves(run: Path) -> list[tuple[str, str]]:
@@ -115,7 +153,7 @@ def drawn_curves(run: Path) -> list[tuple[str, str]]:
     Raises:
         ConfigError: the extra ``report`` is missing.
     """
-    from gancompress.reporting.curves import curves, read_metrics
+    from gancompress.reporting.curves import curves, read_metrics, width_curves
 
     drawn: list[tuple[str, str]] = []
     if (run / METRICS).is_file():
@@ -123,6 +161,8 @@ def drawn_curves(run: Path) -> list[tuple[str, str]]:
         for title, names in CURVES.items():
             if present := [n for n in names if any(r.get(n) is not None for r in records)]:
                 drawn.append((title, curves(records, present)))
+        if found := width_curves(records):
+            drawn.append(("Channels by group", found))
     return drawn
 
 

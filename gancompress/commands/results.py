@@ -35,6 +35,8 @@ from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import recorded
 from gancompress.training.run_files import (
+    AFTER,
+    BEFORE,
     BEFORE_AFTER,
     PLOTS,
     PREDICTION,
@@ -95,6 +97,7 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
     summary = facts_of(done)
     quality = measured_quality(done)
     picture = drawn_picture(done)
+    draw_pair(done)
     if done.teacher is None:
         table: Any = single_table(done, quality["student"])
     else:
@@ -223,6 +226,22 @@ def drawn_picture(done: Finished) -> Path | None:
         note(f"no picture: {error}")
         return None
     return file
+
+
+def draw_pair(done: Finished) -> None:
+    """Write ``teacher.png`` and ``student.png`` for the report's slider, where there are pictures.
+
+    Why there are none is said by the closing picture already.
+    """
+    from gancompress.reporting.pictures import save_png
+    from gancompress.reporting.slider_pair import slider_pair
+
+    if done.teacher is None or done.task.rate is not None:
+        return
+    with contextlib.suppress(DataError):
+        before, after = slider_pair(done.task, done.teacher, done.student.generator)
+        save_png(before, done.run / BEFORE)
+        save_png(after, done.run / AFTER)
 
 
 def draw_plots(run: Path) -> None:

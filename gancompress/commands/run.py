@@ -32,6 +32,7 @@ from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.noise import Noise
 from gancompress.training.arithmetic import check_device
+from gancompress.training.callbacks import check_loggers
 from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.distributed import by_first, joined_ranks, restarted
 from gancompress.training.loop import train
@@ -76,6 +77,7 @@ def trained(request: Request, device: torch.device) -> Finished | int:
     refuse_to_forget(request)
     request = continued(request)
     recipe = recipe_of(request)
+    check_loggers(recipe.log)
     torch.manual_seed(recipe.seed)
     who = gather(request, recipe)
     recipe = checked(request, recipe, who)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gancompress.tasks.protocol import Task
 from gancompress.training.run_files import SOUND_SHEET
+from gancompress.training.samples import write_wav
 
 ROWS = 6
 SOUNDS = 3
@@ -69,8 +69,6 @@ def task_sounds(
     They are the wanted ones, the teacher's and the student's; the picture ``sounds.png`` has their
     waveforms and mel spectrograms.
     """
-    from scipy.io import wavfile
-
     from gancompress.reporting.pictures import save_png
     from gancompress.reporting.side_by_side import columns_of
     from gancompress.reporting.sound_pictures import sound_sheet
@@ -84,7 +82,6 @@ def task_sounds(
     for title, sound in columns:
         for i, piece in enumerate(sound):
             file = folder / f"{i}_{title}.wav"
-            samples = piece.mean(0).clamp(-1, 1).mul(32767).round().to(torch.int16)
-            wavfile.write(file, task.rate, samples.numpy())
+            write_wav(file, piece, task.rate)
             written.append(file)
     return written

@@ -78,3 +78,25 @@ def split_words(words: Sequence[str], flags: Iterable[str]) -> tuple[str | None,
             f"one model at a time; got {', '.join(map(repr, models))}. Overrides are key=value"
         )
     return (models[0] if models else None), overrides
+
+
+def root_flags_first(words: Sequence[str]) -> list[str]:
+    """Return ``words`` with --debug, --quiet and --plugin MODULE in front, wherever they stood.
+
+    Raises:
+        ConfigError: --plugin without a module.
+    """
+    leading: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ("--debug", "--quiet", "-q") or word.startswith("--plugin="):
+            leading.append(word)
+        elif word == "--plugin":
+            module = next(rest, None)
+            if module is None:
+                raise ConfigError("--plugin needs the name of a module: --plugin my_plugin")
+            leading += [word, module]
+        else:
+            others.append(word)
+    return leading + others

@@ -236,7 +236,8 @@ class PictureSet:
                 raise DataError(
                     f"{self.store.name(int(good[first[kind]]))} is {width}x{height} (width x "
                     f"height), the first is {kinds[start][1]}x{kinds[start][0]}; pictures must be "
-                    "of one size. Give size=..., with crop='center' where shapes differ"
+                    "of one size. Give size=64 and, where shapes differ, crop='center' "
+                    "(on the command line: --size 64 --crop center)"
                 )
         return framed[start]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,11 @@ class Plan:
         """
         full = {}
         for given, indices in keep.items():
+            if isinstance(indices, (int, str)) or not isinstance(indices, Iterable):
+                raise GraphError(
+                    f"plan for {given!r} is {indices!r}: give the channels that stay, such as "
+                    f"range({indices if isinstance(indices, int) else 8})"
+                )
             name, kept = given, indices
             if name not in graph.widths:
                 name, kept = kept_of_layer(graph, given, indices)

@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 from collections.abc import Iterable, Sequence
+
+from torch import nn
 
 from gancompress.errors import ConfigError, closest
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.layers import layers_of
+
+
+def patterns_of(
+    generator: nn.Module, given: Sequence[str | nn.Module], name: str
+) -> tuple[str, ...]:
+    """Return ``given`` as patterns: a module of ``generator`` becomes its path.
+
+    Raises:
+        ConfigError: it is no sequence of patterns and modules, or a module is not in ``generator``.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable) or isinstance(given, nn.Module):
+        shown = repr(given) if isinstance(given, str) else "module"
+        raise ConfigError(f"{name}={shown} must be a tuple of patterns: ({shown},)")
+    paths = {id(module): path for path, module in generator.named_modules()}
+    found: list[str] = []
+    for one in given:
+        path = one if isinstance(one, str) else paths.get(id(one))
+        if not path:
+            what = type(one).__name__
+            if path is None and isinstance(one, nn.Module):
+                what += " that is not part of the generator"
+            elif path == "":
+                what = f"{what}, the generator itself" if not isinstance(one, str) else "empty text"
+            raise ConfigError(
+                f"{name} holds a {what}; give names of layers as in named_modules(), patterns such "
+                "as 'to_rgb.*', or modules of the generator"
+            )
+        found.append(glob.escape(path) if not isinstance(one, str) else path)
+    return tuple(found)
 
 
 def choose_groups(

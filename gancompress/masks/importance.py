@@ -6,7 +6,9 @@ They live in `gancompress.masks.importances`.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,23 @@ from gancompress.plugins.kinds import IMPORTANCES as IMPORTANCES
 
 Importance = Callable[[Group, ChannelMask, Mapping[str, Tensor], int], np.ndarray]
 """(group, its mask, raw tensors by name, seed) -> float64 (c,), positive, larger is better."""
+
+
+def check_importance(importance: Any) -> None:
+    """Refuse a function that cannot be called as an importance is, before anything is done.
+
+    Raises:
+        ConfigError: what it is called with is in the message.
+    """
+    try:
+        inspect.signature(importance).bind(None, None, None, 0)
+    except ValueError:  # written in C: calling it tells
+        return
+    except TypeError as error:
+        raise ConfigError(
+            f"importance {IMPORTANCES.label(importance)!r} cannot be called with (group, mask, "
+            f"tensors, seed): {error}. It returns one number for each of group.size channels"
+        ) from error
 
 
 def checked(values: np.ndarray, group: Group, importance: Importance) -> np.ndarray:

@@ -65,6 +65,10 @@ FEATURE_NETWORKS = Registry(
     "feature network", "gancompress.losses.networks", symbol="FEATURE_NETWORKS",
     given=("weights",), factory=True,
 )  # fmt: skip
+LOGGERS = Registry(
+    "logger", "gancompress.training.loggers", symbol="LOGGERS", given=("place",), factory=True,
+    facts={"package": ""},
+)  # fmt: skip
 RECIPES = Registry("recipe", factory=True)
 
 KINDS: dict[str, Registry] = {

@@ -22,7 +22,7 @@ _BESIDE = {
 }
 _LISTS = {
     "distill": "distiller", "augment": "augmentation", "losses": "loss",
-    "regularisers": "regulariser", "companions": "companion",
+    "regularisers": "regulariser", "companions": "companion", "log": "logger",
 }  # fmt: skip
 
 

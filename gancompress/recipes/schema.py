@@ -49,7 +49,7 @@ class Named(_Strict):
 
 
 # A bare name stays one, so that a recipe reads as it was written; tags in brackets are not shown.
-Augment = Annotated[
+NameOrOptions = Annotated[
     Annotated[Name, Tag("(name)")] | Annotated[Named, Tag("(options)")],
     ByKind(lambda entry: "(name)" if isinstance(entry, str) else "(options)"),
 ]
@@ -333,7 +333,7 @@ class Recipe(_Strict):
         default=(),
         description="what acts before and after the two updates of each step (registry: companion)",
     )
-    augment: tuple[Augment, ...] = Field(
+    augment: tuple[NameOrOptions, ...] = Field(
         default=(), description="differentiable augmentation of real and fake images alike"
     )
     generator_optim: Optim = Field(default=Optim(), description="optimiser of the generator")
@@ -395,6 +395,16 @@ class Recipe(_Strict):
     checkpoint_every: Count = Field(
         default=250, description="steps between checkpoints; 0: only the last"
     )
+
+    log: tuple[NameOrOptions, ...] = Field(
+        default=(),
+        description="where else the run tells its figures (registry: logger), beside its folder",
+    )
+
+    @field_validator("log", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | dict) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -491,4 +501,4 @@ class Recipe(_Strict):
 
 def fields_that_count(recipe: Recipe) -> list[str]:
     """Return the fields that decide what a run does; what describes the recipe does not."""
-    return [name for name in type(recipe).model_fields if name not in ("paper", "summary")]
+    return [name for name in type(recipe).model_fields if name not in ("paper", "summary", "log")]

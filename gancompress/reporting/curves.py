@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gancompress.errors import DataError
 from gancompress.extras import require
 from gancompress.storage import read_plain
 
 COLOURS = ("#3366aa", "#cc5533", "#338855", "#8855aa", "#997722", "#227788", "#aa3366", "#555555")
 MARKERS = "osD^vPX*"
+MANY = 30
+"""Points from which a line is a running median with an interval."""
 
 
 MAX_METRICS = 2**28
@@ -75,6 +79,9 @@ def curves(
 ) -> str:
     """Return an SVG with one line for each of ``names`` over ``x``; records without it are skipped.
 
+    Of 30 points and more it is the median of the points around, a twentieth of all on either side,
+    in a band that holds the middle 80 % of them.
+
     Raises:
         ConfigError: matplotlib is not installed (extra ``report``).
         DataError: no record holds ``x`` and any of ``names``.
@@ -87,9 +94,7 @@ def curves(
         points = [(a, b) for a, b in points if math.isfinite(b)]
         if points:
             drawn += 1
-            # A line through one point is nothing: show the point.
-            mark = {"marker": "o", "markersize": 5} if len(points) == 1 else {}
-            axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1.1, **mark)
+            _draw(axes, *zip(*points, strict=True), name, colour)
     if not drawn:
         known = sorted({key for record in records for key in record})
         raise DataError(f"no record holds {x!r} and any of {list(names)}; found {known}")
@@ -97,6 +102,39 @@ def curves(
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return _svg(figure)
+
+
+def _draw(axes: Any, x: Sequence[float], y: Sequence[float], name: str, colour: str) -> None:
+    """Draw one line; of many points the running median, with the middle 80 % around it."""
+    if len(x) < MANY or len(set(y)) < MANY // 2:
+        # A line through one point is nothing: show the point.
+        mark = {"marker": "o", "markersize": 5} if len(x) == 1 else {}
+        axes.plot(x, y, label=name, color=colour, linewidth=1.1, **mark)
+        return
+    around = max(len(x) // 20, 2)
+    windows = [np.asarray(y[max(i - around, 0) : i + around + 1]) for i in range(len(y))]
+    low, middle, high = np.array([np.quantile(w, (0.1, 0.5, 0.9)) for w in windows]).T
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(x, middle, label=name, color=colour, linewidth=1.3)
+
+
+def width_curves(records: Sequence[Mapping[str, Any]], most: int = 8) -> str | None:
+    """Return an SVG of channels by group over the steps, of the ``most`` widest groups.
+
+    ``None`` where the widths never changed, or were not counted.
+    """
+    told = [r for r in records if isinstance(r.get("widths"), Mapping) and "step" in r]
+    if len(told) < 2:
+        return None
+    first = told[0]["widths"]
+    names = sorted(first, key=lambda name: -first[name])[:most]
+    flat = [{"step": r["step"], **{n: r["widths"].get(n) for n in names}} for r in told]
+    return curves(flat, names)
+
+
+def themed(svg: str) -> str:
+    """Return one of our SVGs in the colours of the page that it stands in: black is its ink."""
+    return svg.replace("#000000", "currentColor").replace("fill: #ffffff", "fill: none")
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -15,75 +18,13 @@ from gancompress.reporting.pictures import png
 from gancompress.reporting.tables import Table
 
 LIMIT = 5_000_000  # bytes: what most mail servers still pass on
+LARGE = 600_000  # bytes of a PNG from which a JPEG stands in
 
-# The policy forbids every load, so that "no network" is kept by the browser and not by our care.
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
-<title>{{ page.title }}</title>
-<style>
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff;
-  max-width: 60rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.4rem; margin: .2rem 0 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 1.8rem 0 .5rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem .3rem 0; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-.note, figcaption, footer { color: #555; font-size: .85rem; }
-figure { margin: 0; }
-/* The whole picture on any screen; a phone enlarges it with two fingers. */
-figure img { max-width: 100%; height: auto; }
-figure svg { max-width: 100%; height: auto; }
-pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; }
-</style>
-</head>
-<body>
-<h1>{{ page.title }}</h1>
-{% if page.lead %}<p>{{ page.lead }}</p>{% endif %}
-{% for table in page.tables %}
-<h2>{{ table.title }}</h2>
-<div class="scroll"><table>
-<tr>{% for name in table.columns %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-{% if table.note %}<p class="note">{{ table.note }}</p>{% endif %}
-{% endfor %}
-{% if page.notes %}
-<h2>Notes</h2>
-<ul>{% for note in page.notes %}<li>{{ note }}</li>
-{% endfor %}</ul>
-{% endif %}
-{% for picture in page.pictures %}
-<h2>{{ picture.title }}</h2>
-<figure><img alt="{{ picture.title }}"
- src="data:image/png;base64,{{ encode(picture.image) }}">
-{% if picture.caption %}<figcaption>{{ picture.caption }}</figcaption>{% endif %}</figure>
-{% endfor %}
-{% if page.sounds %}
-<h2>Sounds</h2>
-<div class="scroll"><table>
-{% for row in page.sounds %}<tr>{% for name, source in row %}<td>{{ name }}<br>
-<audio controls preload="none" src="{{ source }}"></audio></td>{% endfor %}</tr>
-{% endfor %}</table></div>
-{% endif %}
-{% for title, svg in page.curves %}
-<h2>{{ title }}</h2>
-<figure>{{ svg | safe }}</figure>
-{% endfor %}
-{% for title, text in page.texts %}
-<h2>{{ title }}</h2>
-<pre>{{ text }}</pre>
-{% endfor %}
-<footer>Made by gancompress {{ version }}</footer>
-</body>
-</html>
+TEMPLATES = Path(__file__).parent / "templates"
+"""Page, style and the few lines of script of the slider.
+
+The page's policy forbids every load, and every script but that one, by its hash: "no network" is
+kept by the browser and not by our care.
 """
 
 
@@ -97,11 +38,49 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Page:
-    """What a report shows, in this order; ``curves`` are our own SVGs, ``texts`` are verbatim.
+class Verdict:
+    """One answer at the head of a report.
 
-    ``notes`` come after the tables, one sentence each; ``sounds`` are rows of (name, data URI), see
-    `gancompress.reporting.sound_section`.
+    Attributes:
+        what: the question: size, speed, quality, exactness.
+        value: the figure.
+        detail: what it is measured against, and how.
+        state: ``good`` and ``bad`` where there is a threshold, which ``detail`` names.
+    """
+
+    what: str
+    value: str
+    detail: str
+    state: Literal["good", "bad", "plain"] = "plain"
+
+
+@dataclass(frozen=True)
+class Slider:
+    """Two pictures of one size on each other, with a handle between them."""
+
+    title: str
+    before: Image.Image
+    after: Image.Image
+    left: str = "teacher"
+    right: str = "student"
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Width:
+    """Channels of a group before and after."""
+
+    name: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report shows: verdicts and slider first, records in full last, folded.
+
+    ``curves`` are our own SVGs, ``texts`` are verbatim. ``notes`` are one sentence each; ``sounds``
+    rows of (name, data URI), see `gancompress.reporting.sound_section`; ``load`` is code.
     """
 
     title: str
@@ -112,6 +91,20 @@ class Page:
     texts: Sequence[tuple[str, str]] = field(default=())
     notes: Sequence[str] = ()
     sounds: Sequence[Sequence[tuple[str, str]]] = ()
+    verdicts: Sequence[Verdict] = ()
+    slider: Slider | None = None
+    widths: Sequence[Width] = ()
+    load: str = ""
+
+
+def source(image: Image.Image) -> str:
+    """Return ``image`` as a data URI: PNG, where that is large JPEG of high quality."""
+    data, kind = png(image), "png"
+    if len(data) > LARGE:
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "JPEG", quality=92, subsampling=0)
+        data, kind = out.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def render_html(page: Page) -> str:
@@ -125,10 +118,14 @@ def render_html(page: Page) -> str:
 
     jinja2 = require("jinja2", "report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    text = environment.from_string(TEMPLATE).render(
+    script = (TEMPLATES / "report.js").read_text("utf-8")
+    text = environment.from_string((TEMPLATES / "report.html").read_text("utf-8")).render(
         page=page,
         version=__version__,
-        encode=lambda image: base64.b64encode(png(image)).decode(),
+        source=source,
+        style=(TEMPLATES / "report.css").read_text("utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     size = len(text.encode())
     if size > LIMIT:

@@ -43,14 +43,14 @@ class Table:
         """Return the table as it goes into ``width`` characters."""
         table, left_out = self, []
         for name in self.optional:
-            if sum(table.widths()) <= width:
+            if sum(table.widths()) < width:  # one more for the border on the left
                 break
             table = table._without(name)
             left_out.append(name)
         if left_out:
             words = f"Left out for want of room: {', '.join(left_out)} (all of it: --json)."
             table = replace(table, note=f"{table.note} {words}".strip())
-        over = sum(table.widths()) - width
+        over = sum(table.widths()) + 1 - width
         if over <= 0:
             return table
         own = max([len(row[0]) for row in table.rows] + [len(table.columns[0])], default=0)

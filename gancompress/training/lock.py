@@ -166,6 +166,9 @@ def start_of(pid: int) -> str | None:
             return None
         # A dead process that nobody has waited for keeps its number.
         return None if fields[0] in "ZX" else fields[19]
+    if os.name == "nt":
+        ticks = f"(Get-Process -Id {pid} -ErrorAction Stop).StartTime.Ticks"
+        return _asked("powershell", "-NoProfile", "-Command", ticks) or None
     return _asked("ps", "-o", "lstart=", "-p", str(pid)).replace(" ", "_") or None
 
 

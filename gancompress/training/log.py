@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from gancompress.errors import visible
+from gancompress.errors import ConfigError, visible
+from gancompress.modules.ranks import rank
+from gancompress.recipes.schema import Recipe
+from gancompress.training.callbacks import Callback, Happening, open_loggers
 from gancompress.training.run_files import EVENTS, METRICS
 from gancompress.training.run_folder import RunFolder
+
+BESIDE = (
+    "steps", "seconds", "steps_per_second", "images_per_second", "eta_seconds", "widths",
+)  # fmt: skip
+"""What a line of metrics.jsonl holds beside the history."""
 
 
 class Screen(Protocol):
@@ -57,17 +66,67 @@ class PlainScreen:
 class Log:
     """Writes what a run tells (two .jsonl, ``log.txt``), keeps the history, feeds a screen.
 
+    ``callbacks`` hear of everything, and so do the loggers that `open` makes: one that fails is
+    left out from then on, and said.
+
     ``history`` holds one mapping per logged step, without clock readings that differ between two
     runs of the same seed: those are only in the file.
     """
 
-    def __init__(self, run: RunFolder | None, screen: Screen) -> None:
+    def __init__(
+        self, run: RunFolder | None, screen: Screen, callbacks: Sequence[Callback] = ()
+    ) -> None:
         self.history: list[dict[str, float]] = []
+        self._callbacks, self._loggers = list(callbacks), list[tuple[str, Callback]]()
+        self._widths: dict[str, int] = {}
+        self._step = 0
         self._run = run
         self._screen = screen
         self._mark: tuple[int, float] | None = None
 
-    def figures(self, step: int, steps: int, batch: int, values: Mapping[str, float]) -> None:
+    def open(self, recipe: Recipe, step: int) -> None:
+        """Begin to tell the loggers that ``recipe`` names, from ``step`` on.
+
+        Raises:
+            ConfigError: there is no run folder for them to write into.
+        """
+        self._step = step
+        if recipe.log and self._run is None and rank() == 0:
+            raise ConfigError("loggers write into the run folder: give out=..., or leave log out")
+        if self._run is not None:
+            config = recipe.model_dump(mode="json")
+            self._loggers = open_loggers(recipe.log, self._run.path, config, step)
+
+    def close(self) -> None:
+        """Tell that nothing more comes."""
+        self._tell(Happening("end", self._step))
+        self._callbacks, self._loggers = [], []
+
+    def shown(self, kind: Literal["picture", "sound"], step: int, name: str, file: Path) -> None:
+        """Tell of a picture or a sound that was written."""
+        self._tell(Happening(kind, step, name=name, file=file))
+
+    def _tell(self, happening: Happening) -> None:
+        self._step = max(self._step, happening.step)
+        for callback in self._callbacks:
+            callback(happening)
+        for one in list(self._loggers):
+            name, callback = one
+            try:
+                callback(happening)
+            except Exception as error:  # a run is worth more than one of its logs
+                self._loggers.remove(one)
+                said = " ".join(str(error).split())[:200]
+                self.event("log_failed", f"log {name} failed and is left out from now on: {said}")
+
+    def figures(
+        self,
+        step: int,
+        steps: int,
+        batch: int,
+        values: Mapping[str, float],
+        widths: Mapping[str, int] | None = None,
+    ) -> None:
         """Record the figures of ``step``; speed is counted since the last call."""
         now = time.monotonic()
         self.history.append({"step": step, **values})
@@ -78,8 +137,12 @@ class Log:
             line["images_per_second"] = round(speed * batch, 2)
             line["eta_seconds"] = round((steps - step) / speed, 1) if speed else None
         self._mark = (step, now)
+        told = {k: v for k, v in line.items() if k not in ("step", "steps") and v is not None}
+        self._tell(Happening("figures", step, told, dict(widths or {})))
         if self._run is not None:
-            self._run.append(METRICS, line)
+            changed = {"widths": dict(widths)} if widths and widths != self._widths else {}
+            self._widths = dict(widths or {})
+            self._run.append(METRICS, {**line, **changed})
             self._run.note(describe(line))
         self._screen.update(line)
 
@@ -89,6 +152,7 @@ class Log:
             self._run.append(EVENTS, {"event": kind, "text": text, **values})
             self._run.note(text)
         self._screen.event(text)
+        self._tell(Happening("event", values.get("step", self._step), name=kind, text=text))
 
     def resume(self, step: int) -> None:
         """Forget what was recorded after ``step``: it is about to be done again."""
@@ -96,9 +160,9 @@ class Log:
         self._mark = None
         if self._run is not None:
             for line in self._run.rewind(METRICS, step):
-                clock = ("steps", "seconds", "steps_per_second", "images_per_second", "eta_seconds")
+                self._widths = line.get("widths", self._widths)
                 if not any(known["step"] == line["step"] for known in self.history):
-                    self.history.append({k: v for k, v in line.items() if k not in clock})
+                    self.history.append({k: v for k, v in line.items() if k not in BESIDE})
 
 
 def describe(line: Mapping[str, Any]) -> str:

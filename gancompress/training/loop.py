@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import RECORD, recorded, tensor_cores
 from gancompress.training.averaging import align
+from gancompress.training.callbacks import Callback, check_loggers
 from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.companion import Moment
 from gancompress.training.discriminator_shrink import start_narrowing
@@ -36,7 +38,7 @@ from gancompress.training.recovery import Recovery
 from gancompress.training.run_files import DATA
 from gancompress.training.run_folder import RunFolder
 from gancompress.training.same_run import check_same_run
-from gancompress.training.samples import Range, sample_images, save_grid
+from gancompress.training.samples import Range, sample_images, save_grid, write_wav
 from gancompress.training.saves import Saves
 from gancompress.training.signals import Stop
 from gancompress.training.start import (
@@ -67,6 +69,7 @@ def train(
     max_steps: int | None = None,
     screen: Screen | None = None,
     threads: ThreadWatch | None = None,
+    callbacks: Sequence[Callback] = (),
     workers: int | None = None,
 ) -> TrainResult:
     """Train, prune or distil ``generator`` by ``recipe``; it is worked on in place.
@@ -97,6 +100,8 @@ def train(
         screen: shows progress; default: plain lines on stderr.
         threads: changes the number of torch's threads when other programs hold cores; default:
             nobody does.
+        callbacks: functions that are called with everything that happens (`Happening`), in order;
+            what one raises ends the run. The loggers of ``recipe.log`` are of the same kind.
         workers: processes that prepare the next batches; any number gives the same run. Default:
             some beside a GPU where data is read, else none.
 
@@ -113,8 +118,9 @@ def train(
     total = steps + finetune
     device = torch.device(device)
     discriminator = joined(discriminator)
-    run, log = record_of(out, resume, screen)
+    run, log = record_of(out, resume, screen, callbacks)
     check_plugins(recipe)
+    check_loggers(recipe.log)
     task = task_for(recipe, generator, task, sampler, dataset)
     given = {"generator": generator, "discriminator": discriminator, "teacher": teacher}
     check_same_run(recipe, task, given, device, {"steps": total, "resume": resume is not None})
@@ -133,6 +139,8 @@ def train(
         stack.callback(people.release)
         # Start, or go on.
         found = begin_or_go_on(recipe, run, resume, arithmetic, log, stack)
+        log.open(recipe, 0 if found is None else found.step)
+        stack.callback(log.close)
         say_start(recipe, task, people, run, log)
         state = start_state(recipe, task, people, found, total, log)
         take_first_(state.tensors(), "the weights to begin with")
@@ -243,6 +251,10 @@ def say_start(
     if run is not None and data is not None and hasattr(data, "resolution"):
         run.write_json(DATA, described(data))
     log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
+    if people.masked is not None:
+        widths = people.masked.widths()
+        channels = f"{sum(widths.values()):,} channels in {len(widths)} groups can go"
+        log.event("groups", channels, widths=widths)
     if people.report is not None:
         log.event("reconstruct", told(people.report))
     for remark in people.remarks:
@@ -327,8 +339,13 @@ def report(
         means = [v.detach().float().mean() for v in figures.values()]
         mean_(means, "figures")
         values = dict(zip(figures, torch.stack(means).tolist() if means else [], strict=True))
-        log.figures(state.step, total, recipe.batch, values | state.measure_size())
+        log.figures(state.step, total, recipe.batch, values | state.measure_size(), state.widths)
     if run is not None and recipe.sample_every and (last or state.step % recipe.sample_every == 0):
         device = next(state.ema.parameters()).device
-        grid = sample_images(state.ema, task, device)
-        save_grid(grid, run.samples / f"step_{state.step:06d}.png", shown=shown)
+        made = sample_images(state.ema, task, device)
+        file = run.samples / f"step_{state.step:06d}"
+        if task.rate is not None and made.ndim == 3:
+            write_wav(file := file.with_suffix(".wav"), made[0], task.rate)
+            log.shown("sound", state.step, "samples", file)
+        elif save_grid(made, file := file.with_suffix(".png"), shown=shown):
+            log.shown("picture", state.step, "samples", file)

@@ -19,6 +19,7 @@ EVENTS = "events.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 BEFORE_AFTER = "before_after.png"
+BEFORE, AFTER = "teacher.png", "student.png"  # of the same inputs, for a slider
 SAMPLE_GRID = "samples.png"
 SOUNDS = "sounds"
 SOUND_SHEET = "sounds.png"  # in that folder

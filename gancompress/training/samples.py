@@ -24,17 +24,26 @@ def sample_images(generator: nn.Module, task: Task, device: torch.device) -> Ten
 
 def save_grid(
     images: Tensor, file: Path, *, columns: int = COLUMNS, shown: Range = (-1.0, 1.0)
-) -> None:
+) -> bool:
     """Write images (n, c, h, w) as a PNG with ``columns`` images a row; ``shown`` is black, white.
 
-    What is no picture (sound, volumes) is not written. The rule of what is shown, and in which
-    range, is that of the closing pictures: `gancompress.reporting.pictures`.
+    What is no picture (sound, volumes) is not written: ``False``. The rule of what is shown, and in
+    which range, is that of the closing pictures: `gancompress.reporting.pictures`.
     """
     if images.ndim != 4:
-        return
+        return False
     from gancompress.reporting.pictures import save_png, sheet_of, to_pixels
 
     save_png(sheet_of(to_pixels(images, shown), columns), file)
+    return True
+
+
+def write_wav(file: Path, sound: Tensor, rate: int) -> None:
+    """Write a piece of sound (channels, samples) in [-1, 1] as mono, 16 bits; louder is clipped."""
+    from scipy.io import wavfile
+
+    samples = sound.detach().float().cpu().mean(0).clamp(-1, 1).mul(32767).round()
+    wavfile.write(file, rate, samples.to(torch.int16).numpy())
 
 
 def shown_range(generator: nn.Module, task: Task, device: torch.device) -> Range:

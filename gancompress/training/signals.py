@@ -14,6 +14,12 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: a scheduler may requeue
 EXIT_INTERRUPTED = 130
 
 
+def stop_signals() -> list[int]:
+    """Return the signals of this system that ask a run to stop with a checkpoint."""
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGBREAK")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
 class PreemptedError(BaseException):
     """A scheduler ended the program before its first step, or after its last one."""
 
@@ -34,7 +40,9 @@ def preemptible() -> Iterator[None]:
     previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
     try:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
+            for number in stop_signals():
+                if number == signal.SIGINT:  # Python's own KeyboardInterrupt
+                    continue
                 previous[number] = signal.signal(number, end)
         yield
     finally:
@@ -44,6 +52,8 @@ def preemptible() -> Iterator[None]:
 
 class Stop:
     """While entered, SIGINT, SIGTERM and SIGUSR1 are kept for `agree` instead of killing (ours).
+
+    Of these, those that the system has: Windows has no SIGUSR1, but Ctrl-Break.
 
     ``requested`` is the signal that all ranks have agreed to stop at; ``None`` until then. A second
     SIGINT quits at once. Outside the main thread, where Python has no signals, nothing is
@@ -67,7 +77,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            for number in stop_signals():
                 self._previous[number] = signal.signal(number, self._on_signal)
         return self
 

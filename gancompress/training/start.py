@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gancompress.graph.plan import Plan
 from gancompress.modules.ranks import rank, world
 from gancompress.recipes.schema import Recipe
 from gancompress.training.arithmetic import RECORD, Arithmetic
+from gancompress.training.callbacks import Callback
 from gancompress.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from gancompress.training.distributed import by_first, same_checkpoint
 from gancompress.training.log import Log, PlainScreen, Screen, Silent
@@ -103,7 +105,10 @@ def starting_point(run: RunFolder, resume: str | Path | None, log: Log) -> Check
 
 
 def record_of(
-    out: str | Path | None, resume: str | Path | None, screen: Screen | None
+    out: str | Path | None,
+    resume: str | Path | None,
+    screen: Screen | None,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[RunFolder | None, Log]:
     """Return the run folder, if any, and the log that writes to it; rank 0 alone has them.
 
@@ -115,7 +120,7 @@ def record_of(
     if rank() > 0:
         return None, Log(None, Silent())
     run = RunFolder(Path(out)) if out is not None else None
-    return run, Log(run, PlainScreen() if screen is None else screen)
+    return run, Log(run, PlainScreen() if screen is None else screen, callbacks)
 
 
 def begin_or_go_on(

@@ -59,6 +59,7 @@ class TrainState:
         step: updates made.
         rollbacks: how often the run went back to an earlier state; part of every random stream.
         plan: what was cut for good, ``verified`` how exactly, ``size`` what it costs now.
+        widths: channels left by group when they were last counted.
         masks_at_rest: the masks' state once they are gone.
         scales: of the losses of ``generator`` and ``discriminator``, for float16.
         overflowed: the last update that was left out only overflowed float16.
@@ -85,6 +86,7 @@ class TrainState:
     _compiled: Any = None
     _mask_copies: dict[str, ChannelMask] = field(default_factory=dict[str, ChannelMask])
     companions: Companions | None = None
+    widths: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
     def gather(
@@ -202,6 +204,7 @@ class TrainState:
         if self.masked is not None:
             cost = self.masked.cost()
             self.size = {"params": cost.params, "macs": cost.macs}
+            self.widths = self.masked.widths()
             if self.narrowing is not None:
                 self.size["discriminator_params"] = self.narrowing.params
         return self.size
@@ -294,6 +297,7 @@ class TrainState:
             "discriminator": self.narrowing and self.narrowing.state(),
             "size": self.size,
             "scales": {name: scale.state_dict() for name, scale in self.scales.items()},
+            "widths": self.widths,
         }
         return Snapshot(self.step, clone_parts(self.parts()), state)
 
@@ -304,6 +308,7 @@ class TrainState:
             CheckpointError: it is of other networks.
         """
         self.step, self.rollbacks, self.size = step, state["rollbacks"], state["size"]
+        self.widths = state.get("widths", {})  # from before they were kept: empty
         self.verified = state["verified"] or self.verified
         for name, scale in self.scales.items():
             scale.load_state_dict(state.get("scales", {}).get(name, {}))

@@ -11,7 +11,8 @@ from gancompress.errors import ConfigError, GraphError
 from gancompress.graph.form.to_graph import in_form
 from gancompress.masks.allocation import ALLOCATIONS
 from gancompress.masks.attach import SITES
-from gancompress.masks.importance import IMPORTANCES
+from gancompress.masks.choose import patterns_of
+from gancompress.masks.importance import IMPORTANCES, check_importance
 from gancompress.masks.mask import ChannelMask
 from gancompress.masks.penalty import PENALTIES
 from gancompress.masks.relax import RELAXATIONS
@@ -36,8 +37,8 @@ def wrap(
     window: tuple[float, float] = (0.0, 1.0),
     site: str = "reader",
     form: str = "module",
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: Sequence[str | nn.Module] = (),
+    exclude: Sequence[str | nn.Module] = (),
     round_to: int | str = 1,
     min_channels: int = 1,
     seed: int = 0,
@@ -67,8 +68,8 @@ def wrap(
         form: ``"graph"`` wraps the graph form of the generator (see `to_graph`): sizes written in
             Python can change too. Train ``masked.generator`` then: the one given stays as it is.
         include: glob patterns of groups, layers (for the channels they write or carry) or modules
-            (for all layers in them); empty means all.
-        exclude: patterns of what is kept whole; wins over ``include``.
+            (for all layers in them), or the modules themselves; empty means all.
+        exclude: likewise, what is kept whole; wins over ``include``.
         round_to: widths become multiples of this; ``"auto"``: of what computes as fast on this
             machine (measured once), unless all targets are of parameters.
         min_channels: each group keeps at least so many.
@@ -92,9 +93,9 @@ def wrap(
         raise ConfigError(f"round_to={round_to!r} is neither a number nor 'auto'")
     if (isinstance(round_to, int) and round_to < 1) or min_channels < 1:
         raise ConfigError(f"round_to={round_to} and min_channels={min_channels} must be at least 1")
-    for name, patterns in (("include", include), ("exclude", exclude)):
-        if isinstance(patterns, str):
-            raise ConfigError(f"{name}={patterns!r} must be a tuple of patterns: ({patterns!r},)")
+    check_importance(importance)
+    include = patterns_of(generator, include, "include")
+    exclude = patterns_of(generator, exclude, "exclude")
     if target is not None:
         target = parse_targets(target)
     if form != "module" and example is None and kwargs is None:
@@ -104,8 +105,8 @@ def wrap(
     options = {
         "target": target, "relaxation": relaxation, "penalty": penalty, "importance": importance,
         "allocation": allocation, "lends": lends,
-        "schedule": schedule, "window": tuple(window), "site": site, "include": tuple(include),
-        "exclude": tuple(exclude), "round_to": round_to, "min_channels": min_channels, "seed": seed,
+        "schedule": schedule, "window": tuple(window), "site": site, "include": include,
+        "exclude": exclude, "round_to": round_to, "min_channels": min_channels, "seed": seed,
     }  # fmt: skip
     if form != "module":  # its export and comparison would blame the graph
         refuse_nan(generator, call_arguments(() if example is None else example, kwargs))

@@ -147,7 +147,7 @@ class Masked:
         if not any(mask.decides for mask in self.masks.values()):
             return next(self.parameters()).new_zeros(())
         kind = self._budget.kind if self._budget is not None else "params"
-        price = self.graph.marginal(self._widths(), kind)
+        price = self.graph.marginal(self.widths(), kind)
         batch = self.graph.batch if kind == "macs" else 1  # marginal MACs: of the whole example
         total = max(float(getattr(self.original, kind)) * batch, 1)
         by_name = {g.name: float(price[i]) / total for i, g in enumerate(self.graph.groups)}
@@ -156,14 +156,15 @@ class Masked:
         with lend(masks, self.graph, tensors):
             return self._options["penalty"](masks, [by_name[m.name] for m in masks])
 
-    def _widths(self) -> dict[str, int]:
+    def widths(self) -> dict[str, int]:
+        """Return the channels that live, by group."""
         widths = self.graph.widths
         widths.update({n: m.width for n, m in self._masks.items()})
         return widths
 
     def cost(self) -> Cost:
         """Return what the generator would cost if the dead channels were cut now."""
-        return self.graph.cost(self._widths())
+        return self.graph.cost(self.widths())
 
     def importance(self) -> dict[str, np.ndarray]:
         """Return the importance of each channel by group name.
@@ -210,7 +211,7 @@ class Masked:
 
     def _kill_to(self, allowed: float) -> list[Event]:
         assert self._budget is not None
-        if self._budget.load(self.graph, self._widths()) <= allowed:
+        if self._budget.load(self.graph, self.widths()) <= allowed:
             return []
         fixed = frozenset(g.name for g in self.graph.groups if g.name not in self._masks)
         alive = {g.name: np.ones(g.size, bool) for g in self.graph.groups}

@@ -62,6 +62,84 @@ def test_report_is_one_file_with_the_picture_inside(
     assert "report.html" in capsys.readouterr().out
 
 
+def test_figures_that_no_run_has_are_left_out_and_the_table_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    runs = [finished(tmp_path / f"r{i}", "ppcd", None, 50_000 + i) for i in range(2)]
+    for i, run in enumerate(runs):
+        summary = json.loads((run / "summary.json").read_text())
+        summary["quality"]["student"] = {"n": 256, "to_teacher": {"l1": 0.5 - i / 4, "psnr": 31.0}}
+        (run / "summary.json").write_text(json.dumps(summary))
+    assert main(["compare", *map(str, runs)]) == 0
+    table = capsys.readouterr().out
+    assert "Frechet" not in table
+    assert "L1 teacher" in table
+    head = next(line for line in table.splitlines() if "smaller" in line)
+    assert "┃ run" in head
+    assert max(map(len, table.splitlines())) <= 80
+    assert table.index("│ r1") < table.index("│ r0"), "the nearest to its teacher comes first"
+    assert "to the teacher's outputs" in " ".join(table.split())
+
+
+def test_a_page_of_runs_has_a_pareto_plot_where_a_measure_is_common(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    runs = [
+        finished(tmp_path / "a", "random", 9.0), finished(tmp_path / "b", "ppcd", 4.0),
+        finished(tmp_path / "c", "ppcd", 5.0),
+    ]  # fmt: skip
+    file = tmp_path / "page.html"
+    assert main(["compare", *map(str, runs), "--html", str(file)]) == 0
+    page = file.read_text("utf-8")
+    assert page.count("<svg") == 1
+    assert "Frechet distance over parameters" in page
+    assert "mean, bars of one deviation" in page
+    assert main(["compare", str(runs[0]), "--html", str(file)]) == 2
+    assert "exists" in capsys.readouterr().err
+    other = finished(tmp_path / "d", "other", None)
+    assert main(["compare", str(runs[0]), str(other), "--html", str(tmp_path / "e.html")]) == 0
+    assert "no measure of quality in common" in (tmp_path / "e.html").read_text("utf-8")
+
+
+def test_a_report_says_its_verdict_with_thresholds_and_how_to_load(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    run = finished(tmp_path / "0001-ppcd", "ppcd", 4.0)
+    summary = json.loads((run / "summary.json").read_text())
+    timed = {"iqr_ms": 0.1, "batch": 1, "dtype": "float32", "device": "cpu", "threads": 1}
+    summary["size"] |= {
+        "teacher_latency": {**timed, "median_ms": 4.0, "layout": "contiguous"},
+        "small_latency": {**timed, "median_ms": 2.0, "layout": "contiguous"},
+        "max_difference": 0.5, "mean_difference": 0.1,
+    }  # fmt: skip
+    summary |= {
+        "target": "params=4x", "off_target": 0.03, "model": "nets:Maker.build",
+        "verify": {"max_error": 2e-12, "passed": True, "cuts": 1},
+    }  # fmt: skip
+    summary["quality"]["student"]["frechet_floor"] = 0.5
+    (run / "summary.json").write_text(json.dumps(summary))
+    for name in ("teacher.png", "student.png"):
+        Image.new("RGB", (64, 64)).save(run / name)
+    (run / "model").mkdir()
+    lines = [{"step": i, "g_loss": 1 / i, "widths": {"main.0": 9 - i}} for i in range(1, 5)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    event = {"event": "groups", "text": "9 channels can go", "widths": {"main.0": 9}}
+    (run / "events.jsonl").write_text(json.dumps(event) + "\n")
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text("utf-8")
+    for words in (
+        "does not hold", "target params=4x, +3.0% off (allowed: 2%)", "2.00x faster",
+        "4.00 to 2.00 ms, batch 1, cpu, 1 thread", "teacher 4", "No threshold was set", "2.0e-12",
+        "(allowed: 1e-09)", 'type="range"', "5 of 9", "Channels by group",
+        "from nets import Maker\nbuild = Maker.build",
+    ):  # fmt: skip
+        assert words.lower() in page.lower(), words
+    assert page.index("does not hold") < page.index("<table>")
+
+
 def test_unfinished_and_damaged_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path / "none")]) == 2
     (tmp_path / "open").mkdir()

@@ -129,3 +129,10 @@ def test_slicing_keeps_memory_format_and_dtype(layout: torch.memory_format) -> N
     assert small.is_contiguous(memory_format=layout)
     assert small.dtype == torch.float16
     assert torch.equal(small, t[[0, 2, 3]][:, [1, 5]])
+
+
+def test_a_number_in_place_of_channels_is_named() -> None:
+    graph = gc.trace(build("plain"), inputs("plain"))
+    name = next(iter(graph.widths))
+    with pytest.raises(GraphError, match=r"is 4: give the channels that stay, such as range\(4\)"):
+        Plan.of(graph, {name: 4})  # type: ignore[dict-item]

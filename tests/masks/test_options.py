@@ -229,3 +229,30 @@ def test_what_a_function_of_ones_own_returns_is_checked() -> None:
         with pytest.raises(ConfigError, match="a share from 0 to 1"):
             build_schedule(lambda u, wrong=wrong: wrong)(0.5)
     assert build_schedule(lambda u: u * (1 + 1e-9))(1.0) == 1.0
+
+
+def test_what_is_no_importance_is_told_before_anything_happens() -> None:
+    net, x = build("plain"), inputs("plain")
+    before = list(net.state_dict())
+    with pytest.raises(ConfigError, match=r"cannot be called with \(group, mask, tensors, seed\)"):
+        gc.wrap(net, x, target="params=1.5x", importance=lambda group: None)
+    assert list(net.state_dict()) == before
+
+
+def test_include_and_exclude_take_modules() -> None:
+    net, x = build("plain"), inputs("plain")
+    path, layer = next((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
+    by_name = gc.wrap(net, x, exclude=(path,))
+    names = set(by_name.masks)
+    by_name.unwrap()
+    masked = gc.wrap(net, x, exclude=(layer,))
+    assert set(masked.masks) == names
+    masked.unwrap()
+    for bad, words in (
+        ((nn.Conv2d(1, 1, 1),), "not part of the generator"),
+        ((net,), "the generator itself"),
+        ((3,), "holds a int"),
+        (layer, "must be a tuple"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            gc.wrap(net, x, exclude=bad)  # type: ignore[arg-type]

@@ -1,6 +1,9 @@
 """The report file: self-contained, small, and deaf to markup in names."""
 
+import base64
+import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +13,15 @@ import torch
 from gancompress.errors import DataError
 from gancompress.reporting import html
 from gancompress.reporting.curves import curves
-from gancompress.reporting.html import Page, Picture, render_html, write_html
+from gancompress.reporting.html import (
+    Page,
+    Picture,
+    Slider,
+    Verdict,
+    Width,
+    render_html,
+    write_html,
+)
 from gancompress.reporting.pictures import grid
 from gancompress.reporting.tables import before_after
 
@@ -49,6 +60,43 @@ def test_nothing_is_loaded_from_anywhere():
     assert outside == []
     assert not {"script", "link", "iframe", "object"} & set(links.tags)
     assert "default-src 'none'" in text
+
+
+def test_the_only_script_is_the_one_that_the_policy_names():
+    picture = grid(torch.zeros(4, 1, 8, 8), 2)
+    whole = replace(page(), slider=Slider("both", picture, picture))
+    text = render_html(whole)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    assert 'type="range"' in text
+    assert "aria-label=" in text
+
+
+def test_verdicts_say_whether_they_hold_and_come_first():
+    verdicts = [
+        Verdict("size", "5.2x", "target 5.2x", "good"),
+        Verdict("exactness", "1e-3", "at most 1e-9", "bad"),
+        Verdict("quality", "0.3", "no threshold"),
+    ]
+    text = render_html(replace(page(), verdicts=verdicts, widths=[Width("main.0", 8, 2)]))
+    body = text[text.index("<body>") :]
+    assert body.index("5.2x") < body.index("<table>")
+    assert body.count("&#10003; holds") == 1
+    assert body.count("does not hold") == 1
+    assert "width: 25.0%" in body
+    assert "2 of 8" in body
+
+
+def test_a_large_picture_becomes_a_jpeg(monkeypatch: pytest.MonkeyPatch):
+    noise = grid(torch.rand(4, 3, 32, 32), 2)
+    assert html.source(noise).startswith("data:image/png")
+    monkeypatch.setattr(html, "LARGE", 100)
+    assert html.source(noise).startswith("data:image/jpeg")
+
+
+def test_no_style_of_ours_loads():
+    text = render_html(page())
     assert not re.search(r"url\(\s*['\"]?http", text)
 
 

@@ -107,3 +107,11 @@ def test_names_are_folded_between_their_words():
     assert fold("mean output difference", 11) == "mean output\ndifference"
     assert fold("short", 11) == "short"
     assert fold("incomprehensible", 8) == "incompre\nhensible"
+
+
+def test_a_table_one_character_too_wide_is_fitted_too():
+    # The border on the left is one more: "run" used to be broken into "ru" and "n".
+    table = Table("runs", ("run", "a", "b"), (("r2", "x" * 20, "y" * 20),), optional=("b",))
+    wide = sum(table.widths()) + 1
+    assert table.fitted(wide) == table
+    assert table.fitted(wide - 1).columns == ("run", "a")
