@@ -104,7 +104,7 @@ class Adapted:
         self.class_names = _names_of(source, reader) if label is not None else None
         self._n_classes = None
         if label is not None:
-            self._n_classes = len(self.class_names) if self.class_names else _count(source, reader)
+            self._n_classes = len(self.class_names) if self.class_names else self._count()
         self.notes = (f"{reader.where}: {len(source):,} samples, read by index",)
         # What ends early or changes on the way shows at its end and in its middle: before step 0.
         self.raw([len(source) - 1, len(source) // 2])
@@ -180,6 +180,22 @@ class Adapted:
                 f"{error}{place}"
             ) from error
 
+    def _count(self) -> int:
+        """Return the largest label + 1: of ``targets`` where there are some, else of all samples.
+
+        Raises:
+            DataError: only some have labels, or a sample cannot be read.
+        """
+        reader, targets = self._reader, getattr(self.source, "targets", None)
+        if targets is None:
+            targets = [
+                reader.parts(self._sample(i), f"sample {i}")[1] for i in range(len(self.source))
+            ]
+        missing = next((i for i, label in enumerate(targets) if label is None), None)
+        if missing is not None:
+            raise DataError(f"{reader.where}: only some samples have labels (not sample {missing})")
+        return max(reader.number(label, f"sample {i}") for i, label in enumerate(targets)) + 1
+
     def scaled(self, raw: Tensor) -> Tensor:
         """Return float32 images in [-1, 1]."""
         return to_unit(raw, self.values, f"{self._reader.where}: images")
@@ -217,14 +233,3 @@ def _names_of(source: Any, reader: SampleReader) -> tuple[str, ...] | None:
     if isinstance(names, (list, tuple)) and names and all(isinstance(n, str) for n in names):
         return tuple(names)
     return None
-
-
-def _count(source: Any, reader: SampleReader) -> int:
-    """Return the largest label + 1: of ``targets`` where the data set has them, else of all."""
-    targets = getattr(source, "targets", None)
-    if targets is None:
-        targets = [reader.parts(source[i], f"sample {i}")[1] for i in range(len(source))]
-    missing = next((i for i, label in enumerate(targets) if label is None), None)
-    if missing is not None:
-        raise DataError(f"{reader.where}: only some samples have labels (not sample {missing})")
-    return max(reader.number(label, f"sample {i}") for i, label in enumerate(targets)) + 1

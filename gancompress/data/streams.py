@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from gancompress.data.arrays import ArrayDataset
 from gancompress.data.ranges import Range, range_of, span
@@ -94,3 +94,15 @@ def _check_end(
         raise DataError(
             f"{reader.where} says that it holds {promised:,} items and ended after {rounds:,}"
         )
+    inside = getattr(source, "dataset", None)
+    if isinstance(inside, IterableDataset) and not getattr(source, "drop_last", False):
+        try:
+            promised = len(inside)  # type: ignore[arg-type]
+        except TypeError:
+            return
+        if count < promised:
+            # A last batch that is too small looks to the loader like any last batch.
+            raise DataError(
+                f"{type(inside).__name__} says that it holds {promised:,} samples and ended after "
+                f"{count:,}"
+            )

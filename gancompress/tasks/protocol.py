@@ -166,7 +166,9 @@ class Shown:
 class Task(Protocol):
     """Answers what the loop asks: inputs, real samples, wanted outputs, losses (ours).
 
-    Everything returned lies on the CPU; the loop moves it to the device.
+    Everything returned lies on the CPU; the loop moves it to the device. It may also have
+    ``real_count``, the number of real outputs (``None``: no end of them): with it, the Frechet
+    distance has a floor beside it, measured on real outputs that no other figure looks at.
     """
 
     @property

@@ -143,8 +143,7 @@ def gather(
     ).to(device)
     own = _as_it_begins(recipe, own)
     matching = gather_feature_matching(recipe, task, discriminator=own, example=example, made=made)
-    if matching is not None:
-        remarks.append(matching.describe())
+    remarks.append("" if matching is None else matching.describe())
     regularisers = gather_regularisers(
         recipe, task, generator=student, discriminator=own, example=example, device=device
     )

@@ -122,7 +122,7 @@ def test_places_that_are_named() -> None:
         (lambda i: (plane(i), torch.zeros(4)), "no class number; found"),
         (lambda i: plane(i, 4), "no image"),
         (lambda i: plane(i, 40, 4, 4), "no image"),
-        (lambda i: plane(i, 3, 4, 4 + i), r"1 .*3, 4, 5"),
+        (lambda i: plane(i, 3, 4, 4 + i), "3, 4, (5|9)"),
         (lambda i: (plane(i), i) if i < 3 else (plane(i), None), "only .*samples have labels"),
         (lambda i: None, "found NoneType"),
     ],

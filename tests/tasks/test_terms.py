@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gancompress.data.arrays import ArrayDataset
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import stream
+from gancompress.errors import ConfigError
 from gancompress.modules.spectra import log_mel
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks import TASKS, Draw, Sources
@@ -156,8 +157,14 @@ def test_images_of_each_step_are_others_until_all_were_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "task"), [(["a.png", "b.png"], "paired"), (["a.png", "c.png"], "unpaired")]
+    ("names", "task"), [(["a.png", "b.png"], "paired"), (["c.png", "d.png"], "unpaired")]
 )
 def test_equal_names_say_pairs(names: list[str], task: str) -> None:
     reads: Any = SimpleNamespace(files={"a": 0, "b": 1})
     assert inferred_task(Sources(sampler=reads, dataset=SimpleNamespace(names=names))) == task
+
+
+def test_names_of_which_some_are_equal_say_nothing() -> None:
+    reads: Any = SimpleNamespace(files={"a": 0, "b": 1})
+    with pytest.raises(ConfigError, match=r"1 of the inputs .*\(b\).*--task unpaired"):
+        inferred_task(Sources(sampler=reads, dataset=SimpleNamespace(names=["a.png", "c.png"])))
