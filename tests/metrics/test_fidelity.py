@@ -151,3 +151,10 @@ def test_a_teacher_stands_for_n_real_images(random_inception: Path):
     found = fidelity(Replay(), ReplaySampler(), reference=Replay(), n=8, weights=random_inception)
     assert found["n_reference"] == 8
     assert found["fid8"] > 0
+    # The same through the features of any task.
+    view = module.InceptionFeatures(random_inception)
+    sets = [
+        torch.cat([view(x)[0] for x, _ in draw(Replay(), ReplaySampler(), 8, seed=seed)])
+        for seed in (0, module.TEACHER_SEED)
+    ]
+    assert view.standard(*sets)["fid8"] == pytest.approx(found["fid8"], rel=1e-6)
