@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gancompress.surgery.verify import verify as verify
     from gancompress.training.loop import train as train
     from gancompress.wrapping import wrap as wrap
-    from gancompress.wrapping.ratios import ratio_plan as ratio_plan
-    from gancompress.wrapping.search import search as search
+    from gancompress.wrapping.ratio_plan import ratio_plan as ratio_plan
+    from gancompress.wrapping.score_search import search as search
 
 __version__ = "0.1.0"
 
@@ -37,8 +37,8 @@ _HOMES = {
     "to_graph": "gancompress.graph.form.to_graph",
     "Plan": "gancompress.graph.plan",
     "random_plan": "gancompress.graph.plan",
-    "ratio_plan": "gancompress.wrapping.ratios",
-    "search": "gancompress.wrapping.search",
+    "ratio_plan": "gancompress.wrapping.ratio_plan",
+    "search": "gancompress.wrapping.score_search",
     "second_opinion": "gancompress.graph.second_opinion",
     "cut": "gancompress.surgery.cut",
     "verify": "gancompress.surgery.verify",
