@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
 from gancompress.graph.groups import Group
-from gancompress.masks.mask import ChannelMask
+from gancompress.masks.mask import ChannelMask, version_of
 from gancompress.plugins.kinds import IMPORTANCES as IMPORTANCES
 
 Importance = Callable[[Group, ChannelMask, Mapping[str, Tensor], int], np.ndarray]
@@ -73,6 +73,7 @@ def read_masks(masks: Mapping[str, ChannelMask]) -> dict[str, ChannelMask]:
             "progress": torch.tensor(mask._progress, dtype=mask.progress.dtype),
             "settled": torch.tensor(not mask.decides),
         }
+        seen._written = version_of(seen.alive)
         found[name] = seen
     return found
 

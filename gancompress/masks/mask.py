@@ -57,6 +57,7 @@ class ChannelMask(nn.Module):
         # Python mirrors: reading a tensor in each forward would stall an accelerator.
         self._progress, self._settled, self._whole = 0.0, False, False
         self._living = np.ones(size, bool)
+        self._written = version_of(self.alive)  # of ``alive``, when the mirrors were taken
         self._gradient: Tensor | None = None  # summed over the uses of the gate in this step
         self._watch: Tensor | None = None  # zeros that a compiled forward adds, for their gradient
         self._open: Tensor | None = None  # see `narrow`
@@ -81,13 +82,15 @@ class ChannelMask(nn.Module):
 
     @property
     def living(self) -> np.ndarray:
-        """``alive`` as an array of its own (c,), known without asking the device."""
+        """``alive`` as an array of its own (c,); the device is asked only if others wrote to it."""
+        if version_of(self.alive) != self._written:
+            self.sync()
         return self._living.copy()
 
     @property
     def width(self) -> int:
         """How many channels live."""
-        return int(self._living.sum())
+        return int(self.living.sum())
 
     def set_progress(self, progress: float) -> None:
         """Move the annealing of the relaxation to ``progress`` in [0, 1]."""
@@ -105,17 +108,13 @@ class ChannelMask(nn.Module):
         From now on the mask costs nothing once its dead channels are cut, and scores stay.
         """
         if not self._settled and self.held_open and self._progress >= self._hard_from:
-            self._mirror(self._living, settled=True)
+            self._mirror(self.living, settled=True)
 
     def kill(self, channels: Tensor) -> None:
         """Let the channels with these numbers (int64) die."""
+        living = self.living
+        living[channels.cpu().numpy()] = False
         self.alive[channels.to(self.alive.device)] = False
-        self.note_dead(channels.cpu().numpy())
-
-    def note_dead(self, channels: np.ndarray) -> None:
-        """Know that these channels die; `kill_together` tells the buffers."""
-        living = self._living.copy()
-        living[channels] = False
         self._mirror(living, settled=self._settled)
 
     def _mirror(self, living: np.ndarray, *, settled: bool) -> None:
@@ -123,6 +122,7 @@ class ChannelMask(nn.Module):
         if settled and not self._settled:
             self.settled.fill_(True)
         self._living, self._settled = living.copy(), settled
+        self._written = version_of(self.alive)
         # As the buffer keeps it, so that a run that is resumed has the same number.
         self._progress = float(torch.tensor(self._progress, dtype=self.progress.dtype))
         self._whole = settled and bool(living.all())
@@ -148,7 +148,7 @@ class ChannelMask(nn.Module):
         """Let all but the channels ``kept`` die, and hold these open from now on."""
         living = np.zeros(self.size, bool)
         living[list(kept)] = True
-        living &= self._living
+        living &= self.living
         self.alive.copy_(torch.from_numpy(living))
         self.held_open = True
         self._mirror(living, settled=self._settled)
@@ -161,12 +161,13 @@ class ChannelMask(nn.Module):
                 self.get_buffer(name).copy_(other.get_buffer(name))
         self._gradient, self._progress = None, other._progress
         self._settled = other._settled
-        self._mirror(other._living, settled=other._settled)
+        self._mirror(other.living, settled=other._settled)
 
     def sync(self) -> None:
         """Take the Python mirrors from the buffers (after these have changed)."""
         self._progress, self._settled = float(self.progress), bool(self.settled)
         self._living = self.alive.detach().cpu().numpy().copy()
+        self._written = version_of(self.alive)
         self._whole = self._settled and bool(self._living.all())
 
     def gate(self, *, watched: bool = True) -> Tensor:
@@ -228,13 +229,21 @@ def kill_together(masks: Mapping[str, ChannelMask], killed: Mapping[str, np.ndar
     """Let channels of several masks die, by name; one copy to the device serves all of them."""
     if not killed:
         return
+    left = {name: masks[name].living for name in killed}
     for name, channels in killed.items():
-        masks[name].note_dead(channels)
-    dying = [masks[name] for name in killed]
-    living = torch.from_numpy(np.concatenate([m.living for m in dying]))
-    parts = living.to(dying[0].alive.device).split([m.size for m in dying])
-    for mask, part in zip(dying, parts, strict=True):
-        mask.alive.copy_(part)
+        left[name][channels] = False
+    device = masks[next(iter(killed))].alive.device
+    living = torch.from_numpy(np.concatenate(list(left.values()))).to(device)
+    for (name, row), part in zip(
+        left.items(), living.split([*map(len, left.values())]), strict=True
+    ):
+        masks[name].alive.copy_(part)
+        masks[name]._mirror(row, settled=masks[name]._settled)
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often ``tensor`` has been written to, as torch counts; -1: it does not count."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _as_bool(held: Tensor | None) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,14 +70,51 @@ def joined_ranks(
         return
     found = _device_of_rank(device, resolve)
     backend = "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo"
+    within = datetime.timedelta(seconds=timeout)
     try:
-        distributed.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
+        store, number, size = next(iter(distributed.rendezvous("env://", timeout=within)))
+        store = distributed.PrefixStore(meeting(store, number, size, timeout), store)
+        distributed.init_process_group(
+            backend, store=store, rank=number, world_size=size, timeout=within
+        )
     except RuntimeError as error:
         line = (str(error).strip().splitlines() or [""])[0]
         raise RanksError(f"the {size} ranks did not meet: {line}") from error
     yield found
     # Not after an error: whoever waits for this rank learns from the closed connection at once.
     distributed.destroy_process_group()
+
+
+def meeting(store: distributed.Store, number: int, size: int, timeout: float) -> str:
+    """Return a name that the ranks of this attempt agree on through ``store``, a new one each time.
+
+    torchrun's store outlives its restarts, with all that an earlier attempt has written: ranks that
+    believed that would wait for the dead. So a rank says who it is by a word never used before, and
+    rank 0 answers to that word (ours).
+
+    Raises:
+        RanksError: some rank has not come in ``timeout`` seconds.
+    """
+    own, end = secrets.token_hex(8), time.monotonic() + timeout
+
+    def wait() -> None:
+        if time.monotonic() > end:
+            raise RanksError(f"rank {number} has waited {timeout:.0f} s for the {size} ranks")
+        time.sleep(0.05)
+
+    if number > 0:
+        while not store.check([f"answer/{own}"]):
+            store.set(f"rank/{number}", own)
+            wait()
+        name = store.get(f"answer/{own}").decode()
+        store.set(f"{name}/heard/{number}", "1")
+        return name
+    while not all(store.check([f"{own}/heard/{other}"]) for other in range(1, size)):
+        for other in range(1, size):
+            if store.check([f"rank/{other}"]):
+                store.set(f"answer/{store.get(f'rank/{other}').decode()}", own)
+        wait()
+    return own
 
 
 def _device_of_rank(device: str, resolve: Callable[[str], torch.device]) -> torch.device:

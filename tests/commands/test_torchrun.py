@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
+from torch import distributed
 
-from gancompress.errors import ConfigError
-from gancompress.training.distributed import launched
+from gancompress.errors import ConfigError, RanksError
+from gancompress.training.distributed import launched, meeting
 from tests.training.nets import recipe
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,21 @@ def test_two_ranks_prune_and_go_on_after_one_has_died(tmp_path: Path) -> None:
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 17)), "each step once, by one writer"
     assert done.stderr.count("resuming at step 6") == 1, "one rank talks"
+
+
+def test_ranks_meet_anew_in_a_store_that_remembers_an_earlier_attempt() -> None:
+    store, seconds = distributed.HashStore(), 20.0
+    # Of the first attempt rank 0 never came.
+    with pytest.raises(RanksError, match="rank 1 has waited"):
+        meeting(store, 1, 3, 0.2)
+    names = []
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            found = {pool.submit(meeting, store, number, 3, seconds) for number in range(3)}
+        agreed = {future.result() for future in found}
+        assert len(agreed) == 1
+        names += agreed
+    assert names[0] != names[1]
 
 
 @pytest.mark.parametrize(

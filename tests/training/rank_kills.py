@@ -41,7 +41,7 @@ def start(out: Path, number: int, meet: Path) -> int:
         )  # fmt: skip
         said = run(out=str(out))
         (out.parent / f"{out.name}.{number}.json").write_text(json.dumps(said["tensors"]))
-        status = 0
+        status = said["exit"]
     except RanksError:
         status = 75
     except BaseException as error:

@@ -67,7 +67,10 @@ def judge() -> nn.Module:
     return net
 
 
-PLAN: dict[str, Any] = {"importance": {"name": "fisher"}, "checkpoint_every": 4, "distill": []}
+PLAN: dict[str, Any] = {
+    "importance": {"name": "fisher"}, "checkpoint_every": 4, "distill": [], "steps": 8,
+    "finetune_steps": 2,
+}  # fmt: skip
 TAUGHT: dict[str, Any] = {
     # Distillers compute in float32: Adam would make whole steps of the rounding of small gradients.
     "generator_optim": {"name": "sgd", "lr": 0.02},

@@ -139,6 +139,7 @@ def test_parts_see_the_draws_of_the_whole(parts: int) -> None:
         assert torch.equal(mine[3], whole[3]), "what is no draw for the samples stays"
 
 
+@pytest.mark.slow
 def test_accumulated_runs_resume_bit_for_bit(tmp_path: Path) -> None:
     plan = recipe(accumulate=2)
     whole = digest(go(plan, None))

@@ -69,7 +69,10 @@ def test_scores_do_not_decay() -> None:
     assert make_mask_optimizer([scores], numbers, 0.01).defaults["weight_decay"] == 0
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize(
+    "name",
+    ["sgd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("adagrad", "adamw", "nadam"))],
+)
 def test_each_follows_cuts_and_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
     optim = {"name": name, "lr": 1e-3, **SETTINGS[name]}
     plan = recipe(generator_optim=optim, discriminator_optim=optim, distill=[{"name": "pixel"}])

@@ -66,7 +66,7 @@ def events(**changes: Any) -> dict[int, list[tuple[str, str, str]]]:
     return found
 
 
-@pytest.mark.parametrize("importance", ["scores", "fisher", "learned_fisher"])
+@pytest.mark.parametrize("importance", ["scores", "learned_fisher"])
 def test_two_waits_a_step_and_one_more_where_channels_die(importance: str) -> None:
     """The two say whether the updates are finite; to choose, the host must see the scores once."""
     found = events(
