@@ -70,7 +70,8 @@ def compare(runs: Sequence[Path], *, html: Path | None, json: bool) -> None:
     found = [read_summary(run) for run in runs]
     for run, summary in zip(runs, found, strict=True):
         with readable(run):  # a damaged one is named, not the comparison of all
-            _rank(summary), _row(summary)
+            _rank(summary)
+            _row(summary)
     found.sort(key=_rank)
     if html is not None and html.exists():
         raise ConfigError(f"{html} exists. Choose another name with --html")
@@ -97,7 +98,7 @@ def runs_table(found: Sequence[dict[str, Any]]) -> Any:
         "run", "recipe", "seed", "smaller", "params", "MACs", "ms", "Frechet", "recall",
         "accuracy", "L1 wanted", "L1 teacher", "PSNR", "log mel", "kimg",
     )  # fmt: skip
-    kept = [i for i, column in enumerate(columns) if i < 4 or any(r[i] != "-" for r in rows)]
+    kept = [i for i in range(len(columns)) if i < 4 or any(r[i] != "-" for r in rows)]
     protocol = [f"{columns[i]}: {MEANING[columns[i]]}." for i in kept if columns[i] in MEANING]
     counts = sorted({i["quality"].get("student", {}).get("n") or 0 for i in found} - {0})
     if counts:

@@ -134,14 +134,14 @@ def measured_speeds(
     settings = settings_of(target, device)
     found = []
     for i, setting in enumerate(settings):
-        times = seconds_of(
+        before, after = seconds_of(
             [subject.generator, small],
             (subject.example(samples), {}),
             samples,
             setting,
             seconds=0.6 if asked else 0.1,
         )
-        found.append(Speed(str(setting), *times, asked[i] if asked else None))
+        found.append(Speed(str(setting), before, after, asked[i] if asked else None))
     return tuple(found)
 
 

@@ -91,8 +91,8 @@ def _radii(features: _Points, k: int) -> Tensor:
         exact = _distances(own[:, None], features.points[near]).squeeze(1)
         radii = exact.kthvalue(k + 1, dim=1).values
         # What is not among the nearest is at least as far as the farthest of them may be.
-        unsure = radii.square() > bound[:, -1].double() if count < len(features) else ()
-        for i in torch.nonzero(unsure).flatten().tolist() if len(unsure) else ():
+        unsure = radii.square() > bound[:, -1].double() if count < len(features) else torch.zeros(0)
+        for i in torch.nonzero(unsure).flatten().tolist():
             radii[i] = _distances(own[i : i + 1], features.points).kthvalue(k + 1).values
         found.append(radii)
     return torch.cat(found)

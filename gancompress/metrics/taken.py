@@ -102,7 +102,7 @@ def what_was_taken(
     )
     labels = torch.full((len(own),), -1) if asked is None else asked
     right: list[list[float | None]] = [[], []]
-    if asked is not None:
+    if asked is not None and told is not None and said is not None:
         right = [per_class_accuracy(x, asked, view.n_classes) for x in (told, said)]
     found = []
     for label in labels.unique().tolist():

@@ -94,7 +94,7 @@ def curves(
         points = [(a, b) for a, b in points if math.isfinite(b)]
         if points:
             drawn += 1
-            _draw(axes, *zip(*points, strict=True), name, colour)
+            _draw(axes, [a for a, _ in points], [b for _, b in points], name, colour)
     if not drawn:
         known = sorted({key for record in records for key in record})
         raise DataError(f"no record holds {x!r} and any of {list(names)}; found {known}")

@@ -189,8 +189,9 @@ def _picture_place(batch: Batch, sampler: InputSampler) -> int | None:
 
 def _shown_input(batch: Batch) -> Tensor | None:
     first = batch.inputs[0] if batch.inputs else None
-    shown = isinstance(first, Tensor) and first.ndim == 4 and first.shape[1] in (1, 3)
-    return first if shown and min(first.shape[2:]) > 1 else None
+    if not isinstance(first, Tensor) or first.ndim != 4 or first.shape[1] not in (1, 3):
+        return None
+    return first if min(first.shape[2:]) > 1 else None
 
 
 def _picture(pixels: np.ndarray) -> str:

@@ -69,8 +69,9 @@ def _call(discriminator: nn.Module, shown: Shown, batch: Batch, what: str) -> Di
         )
     except DataError as error:
         x = batch.inputs[0] if batch.inputs else None
-        other = isinstance(x, Tensor) and x.ndim == shown.output.ndim
-        if shown.condition is not None or not other or x.shape[2:] == shown.output.shape[2:]:
+        if shown.condition is not None or not isinstance(x, Tensor):
+            raise
+        if x.ndim != shown.output.ndim or x.shape[2:] == shown.output.shape[2:]:
             raise
         raise DataError(
             f"{error}. The input is no condition to show beside the output: it is "

@@ -129,7 +129,7 @@ def _exported(own: nn.Module, args: Any, kwargs: Any, setting: Setting) -> Call:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(cpu, args, kwargs=kwargs, dynamo=True, verbose=False)
         assert program is not None
-        program.save(buffer, external_data=False)
+        program.save(buffer, external_data=False)  # type: ignore[arg-type]
     opened = session(buffer.getvalue(), setting)
     tensors = tensors_of((args, kwargs))
     names = [i.name for i in opened.get_inputs()]

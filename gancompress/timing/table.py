@@ -62,7 +62,8 @@ class Table:
 
 
 def _kind(text: str) -> Kind:
-    found = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+    told = json.loads(text).items()
+    found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told}
     return Kind(**found)
 
 

@@ -121,7 +121,7 @@ def fp16_lack(device: torch.device) -> str:
 @contextmanager
 def tensor_cores(tf32: bool | None) -> Iterator[None]:
     """Let float32 products use TF32, or not, as long as this is entered; ``None``: as torch is."""
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    flags: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [flag.allow_tf32 for flag in flags]
     if tf32 is not None:
         for flag in flags:

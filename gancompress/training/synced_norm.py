@@ -104,5 +104,5 @@ class _Mean(torch.autograd.Function):
         return sum_(x.detach().clone(), "norm statistics") / world()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _Mean.apply(grad)  # type: ignore[no-any-return]
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        return _Mean.apply(*grads)  # type: ignore[no-any-return]

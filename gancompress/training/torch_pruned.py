@@ -162,7 +162,7 @@ class _Trial:
         return _by_group(self.graph, left)
 
     def _strength(self, layers: dict[str, Any], ratios: dict[str, float] | float) -> dict[str, Any]:
-        if isinstance(ratios, float):
+        if not isinstance(ratios, dict):
             return {"pruning_ratio": ratios, "global_pruning": True, "max_pruning_ratio": MOST}
         return {
             "pruning_ratio": 0.0,

@@ -184,7 +184,7 @@ def discriminator_of(subject: Subject, request: Request, recipe: Recipe) -> nn.M
             discriminator = _trained(discriminator, subject.run)
     elif builders := discriminators_of(subject.spec):
         fresh = joined([build(builder) for builder in builders])
-        if subject.run is not None:
+        if subject.run is not None and fresh is not None:
             discriminator = _trained(fresh, subject.run)
         elif recipe.kind == "train":
             discriminator = fresh

@@ -17,7 +17,6 @@ from gancompress.masks.budget import Budget
 from gancompress.masks.importance import channel_norm
 from gancompress.modules.undisturbed import undisturbed
 from gancompress.surgery.raw_tensors import raw_tensors
-from gancompress.target import Target
 from gancompress.training.companion import COMPANIONS, Companion, Company, Moment
 from gancompress.wrapping import Masked
 
@@ -120,11 +119,8 @@ class SampledWidths(Companion):
 
     def _search(self, masked: Masked) -> tuple[dict[str, int], float]:
         (company,) = self._company
-        recipe = company.recipe
-        assert recipe.target is not None
-        budget = Budget(
-            Target.parse(recipe.target), masked.original, recipe.round_to, recipe.min_channels
-        )
+        recipe, budget = company.recipe, masked.budget
+        assert budget is not None
         draw = company.draw("search", 0)
         batch = company.batch(draw).first(self.samples)
         rng = np.random.default_rng([recipe.seed, 1])
@@ -156,14 +152,15 @@ def scaled(masked: Masked, budget: Budget, shares: Mapping[str, float]) -> dict[
     def widths(factor: float) -> dict[str, int]:
         found = {}
         for name, mask in masked.masks.items():
-            wanted = int(mask.size * min(shares[name] * factor, 1.0) / budget.round_to)
-            wanted = max(budget.floor(mask.size), wanted * budget.round_to)
+            unit = budget.unit(name)
+            wanted = int(mask.size * min(shares[name] * factor, 1.0) / unit)
+            wanted = max(budget.floor(mask.size, unit), wanted * unit)
             found[name] = min(mask.size, wanted)
         return found
 
     low, high = 0.0, 1.0 / min(shares.values())
     for _ in range(40):
         middle = (low + high) / 2
-        fits = budget.target.of(masked.graph.cost(widths(middle))) <= budget.goal
+        fits = budget.load(masked.graph, {**masked.graph.widths, **widths(middle)}) <= budget.goal
         low, high = (middle, high) if fits else (low, middle)
     return widths(low)
