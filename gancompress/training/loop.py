@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,36 +74,30 @@ def train(
 ) -> TrainResult:
     """Train, prune or distil ``generator`` by ``recipe``; it is worked on in place.
 
-    Everything random is a function of (recipe.seed, step), so a resumed run goes on as if it had
-    never stopped: bit for bit on the same kind of CPU with the same number of threads. Where
-    `torch.distributed` runs, every rank calls this alike, and they train one network together
-    (docs/scale.md): each on its share of every batch; rank 0 alone writes.
+    Everything random is a function of (recipe.seed, step), so a resumed run goes on bit for bit on
+    the same kind of CPU with as many threads. Where `torch.distributed` runs, every rank calls this
+    alike, and they train one network together (docs/scale.md); rank 0 alone writes.
 
     Args:
         recipe: from `load_recipe`.
         generator: with trained weights, unless ``recipe.kind`` is train.
-        discriminator: the teacher's; worked on in place as well, and made narrower where the recipe
-            says so. Several, as a list or by name, judge together (`JointDiscriminator`). Without
-            one only the distillers teach, unless ``discriminator.policy`` is fresh.
+        discriminator: the teacher's; worked on in place as well. Several, as a list or by name,
+            judge together (`JointDiscriminator`). Without one, and without ``discriminator.policy``
+            fresh, only the distillers teach.
         teacher: frozen original; default: a copy of ``generator`` as given.
-        dataset: real images; without, the teacher's samples stand in (data-free). A torch
-            ``Dataset``, ``IterableDataset`` or ``DataLoader``, or one of Hugging Face, is read as
-            `gancompress.data.adapters.adapt` does; images in floats need it called with ``values``.
+        dataset: real images, ours, torch's or Hugging Face's (see `gancompress.data.adapters`);
+            without, the teacher's samples stand in (data-free).
         sampler: how inputs are drawn; default: ``generator.sample_inputs``.
-        task: where inputs, real samples and wanted outputs come from; default: `Noise` of
-            ``sampler`` and ``dataset``, which are left out beside a task.
+        task: where inputs and wanted outputs come from, in place of ``sampler`` and ``dataset``.
         out: run folder, made if absent; ``None`` writes nothing.
-        resume: ``"auto"`` goes on from the newest good checkpoint in ``out`` if there is one; a
-            path goes on from that checkpoint folder.
+        resume: ``"auto"``: from the newest good checkpoint in ``out``, if any; or a path of one.
         device: where to compute.
         max_steps: shorten the run to so many steps in all, pruning and fine-tuning in proportion.
         screen: shows progress; default: plain lines on stderr.
-        threads: changes the number of torch's threads when other programs hold cores; default:
-            nobody does.
-        callbacks: functions that are called with everything that happens (`Happening`), in order;
-            what one raises ends the run. The loggers of ``recipe.log`` are of the same kind.
-        workers: processes that prepare the next batches; any number gives the same run. Default:
-            some beside a GPU where data is read, else none.
+        threads: changes the number of torch's threads when other programs hold cores.
+        callbacks: called with everything that happens (`Happening`); what one raises ends the run.
+        workers: processes that prepare batches, none of which changes the run; default: see
+            `workers_for`.
 
     Raises:
         ConfigError: the recipe and what is given do not go together, or ``out`` holds another run.
@@ -115,43 +109,31 @@ def train(
         RanksError: another rank is gone, or they drifted apart.
     """
     steps, finetune = run_lengths(recipe, max_steps)
-    total = steps + finetune
+    total, every = steps + finetune, recipe.checkpoint_every
     device = torch.device(device)
     discriminator = joined(discriminator)
     run, log = record_of(out, resume, screen, callbacks)
     check_plugins(recipe)
     check_loggers(recipe.log)
     task = task_for(recipe, generator, task, sampler, dataset)
-    given = {"generator": generator, "discriminator": discriminator, "teacher": teacher}
+    given: Any = {"generator": generator, "discriminator": discriminator, "teacher": teacher}
     check_same_run(recipe, task, given, device, {"steps": total, "resume": resume is not None})
-    people = gather(
-        recipe,
-        task,
-        generator=generator,
-        discriminator=discriminator,
-        teacher=teacher,
-        device=device,
-        earlier=None if run is None or resume is None else recorded(run.path),
-    )
+    earlier = None if run is None or resume is None else recorded(run.path)
+    people = gather(recipe, task, **given, device=device, earlier=earlier)
     arithmetic, companions = people.arithmetic, people.companions
 
     with contextlib.ExitStack() as stack:
         stack.callback(people.release)
         # Start, or go on.
         found = begin_or_go_on(recipe, run, resume, arithmetic, log, stack)
-        log.open(recipe, 0 if found is None else found.step)
-        stack.callback(log.close)
         say_start(recipe, task, people, run, log)
         state = start_state(recipe, task, people, found, total, log)
         take_first_(state.tensors(), "the weights to begin with")
-        ahead = prepared_ahead(recipe, task, device, workers)
-        if ahead is not None:
-            stack.callback(ahead.close)
+        ahead = prepared_ahead(recipe, task, device, workers, stack)
         update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching, ahead)
         recovery, guard = Recovery(state.snapshot(total)), BufferGuard(*state.networks())
         saves = Saves(run and run.checkpoints, log)
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        stack.enter_context(tensor_cores(recipe.tf32))
+        stack.enter_context(surroundings(recipe, device))
         stop = stack.enter_context(Stop())
 
         while state.step < total and stop.requested is None:
@@ -184,7 +166,6 @@ def train(
             report(recipe, task, people.shown, state, run, log, figures, total=total, last=last)
             if threads is not None and (change := threads.step()):
                 log.event("threads", change, step=state.step, threads=threads.threads)
-            every = recipe.checkpoint_every
             if last or was_cut or (every and state.step % every == 0):
                 align(state.tensors())
                 recovery.good = state.snapshot(total)
@@ -222,11 +203,29 @@ def task_for(
 
 
 def prepared_ahead(
-    recipe: Recipe, task: Task, device: torch.device, workers: int | None
+    recipe: Recipe,
+    task: Task,
+    device: torch.device,
+    workers: int | None,
+    stack: contextlib.ExitStack,
 ) -> AheadBatches | None:
     """Return who prepares batches in other processes; ``None`` where that would not help."""
     count = workers_for(task, device, workers)
-    return AheadBatches(task, recipe, workers=count) if count else None
+    if not count:
+        return None
+    ahead = AheadBatches(task, recipe, workers=count)
+    stack.callback(ahead.close)
+    return ahead
+
+
+@contextlib.contextmanager
+def surroundings(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Keep the caller's random numbers as they are, and multiply as the recipe says."""
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        tensor_cores(recipe.tf32),
+    ):
+        yield
 
 
 def hand_over(state: TrainState, run: RunFolder | None, log: Log, exit_code: int) -> TrainResult:

@@ -149,6 +149,8 @@ def begin_or_go_on(
             found = starting_point(run, resume, log)
 
     by_first(begin, "the start of the run")
+    log.open(recipe, 0 if found is None else found.step)
+    stack.callback(log.close)
     return same_checkpoint(found)
 
 
