@@ -121,7 +121,7 @@ fetch("about").then(answer => answer.json()).then(about => {
   at("title").textContent = document.title = about.title;
   const sizes = Object.entries(about.networks).map(
     ([name, n]) => name + ": " + n.toLocaleString("en") + " parameters");
-  at("about").textContent = sizes.join(", ") + ". Times: one call after a warm-up, " +
+  at("about").textContent = sizes.join(", ") + ". Times: median of up to five calls in turns, " +
     about.threads + (about.threads === 1 ? " thread." : " threads.");
   if (about.classes) {
     at("class-box").hidden = false;

@@ -18,6 +18,7 @@ from gancompress.saving.files import CONFIG, EXTRAS, PLAN, WEIGHTS
 from gancompress.saving.load import load
 from gancompress.saving.save import save
 from gancompress.storage import MANIFEST, read_folder, read_json
+from gancompress.training.run_files import SUMMARY
 
 CARD = "README.md"
 FILES = [CONFIG, EXTRAS, PLAN, WEIGHTS, MANIFEST, CARD]
@@ -46,7 +47,7 @@ def lay_out(source: str | Path | nn.Module, out: str | Path, *, repo: str = "org
     for name, data in files.items():
         (out / name).write_bytes(data)
     (out / MANIFEST).write_bytes((folder / MANIFEST).read_bytes())
-    summary = None if run is None else read_json(run / "summary.json")
+    summary = None if run is None else read_json(run / SUMMARY)
     _write_card(out, (run or folder).name, summary, repo)
     return out
 
@@ -59,7 +60,7 @@ def _saved(source: Path) -> tuple[Path, Path | None]:
             f"{source} holds no saved generator: give a finished run, or a folder that "
             "gancompress.save made"
         )
-    run = folder.parent if (folder.parent / "summary.json").is_file() else None
+    run = folder.parent if (folder.parent / SUMMARY).is_file() else None
     return folder, run if folder.name == "model" else None
 
 
