@@ -157,7 +157,8 @@ def _run_faults(run: Path) -> Iterator[str]:
         yield f"{ENVIRONMENT} is missing"
         return
     try:
-        read_sealed(run / ENVIRONMENT)
+        if "gancompress" not in read_sealed(run / ENVIRONMENT):
+            yield f"{ENVIRONMENT} names no version"
     except CheckpointError as error:
         yield str(error).removeprefix(f"{run}/")
 
