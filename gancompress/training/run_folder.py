@@ -343,7 +343,9 @@ def check_records(run: Path) -> None:
             "back, or begin a new run with --init-from"
         )
     found = read_sealed(run / ENVIRONMENT)
-    if "gancompress" not in found:  # another record of ours, whole in itself, put in its place
+    new = (run / MANIFEST).is_file() and is_sealed(read_sealed(run / MANIFEST))
+    if new and not (is_sealed(found) and "gancompress" in found):
+        # Another record of ours, whole in itself, in its place.
         raise CheckpointError(f"{run / ENVIRONMENT} is damaged: it names no version")
     if is_sealed(found) and not (run / MANIFEST).is_file():
         raise CheckpointError(
