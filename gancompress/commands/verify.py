@@ -133,7 +133,8 @@ def _faults(
             yield f"{name} is not in the manifest, which must list it"
     for name, (digest, size) in entries.items():
         file = folder / name
-        if name not in below and file.resolve().parent != folder.resolve():
+        outside = name not in below and Path(name).name != name
+        if "\0" in name or outside or (name not in below and not _inside(file, folder)):
             yield f"{name} points outside the folder"
         elif not file.is_file():
             yield f"{name} is missing"
@@ -149,6 +150,10 @@ def _faults(
     for file in sorted(folder.iterdir()):
         if file.name not in entries and file.name != MANIFEST:
             yield f"{file.name} is not in the manifest"
+
+
+def _inside(file: Path, folder: Path) -> bool:
+    return file.resolve().parent == folder.resolve()
 
 
 def _run_faults(run: Path, manifest: dict[str, Any]) -> Iterator[str]:
