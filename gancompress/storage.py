@@ -118,7 +118,7 @@ def read_plain(file: Path, limit: int) -> bytes:
     if found.st_size > limit:
         raise ValueError(f"{file.name} has {found.st_size} bytes, at most {limit} were expected")
     with open(file, "rb") as stream:
-        return stream.read(limit + 1)
+        return stream.read(found.st_size)  # not the limit: memory is taken for what is asked
 
 
 class BoundedFile:

@@ -18,6 +18,7 @@ import io
 import json
 import pkgutil
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -89,7 +90,7 @@ def campaign(
     file = (results or RESULTS) / f"{name}.json"
     found = json.loads(file.read_text()) if file.is_file() and not fresh else None
     conditions = record.protocol(seed)
-    if found is None or (found["seed"], found["git"]) != (seed, conditions["git"]):
+    if found is None or found["seed"] != seed or _package(found["git"]) != _package("HEAD"):
         found = {
             "row": name, "label": row.label, "promise": row.promise, "goal": row.goal,
             **conditions, "tried": 0, "held": 0, "wall_s": 0.0, "kinds": {}, "failures": [],
@@ -115,6 +116,18 @@ def campaign(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found, indent=1) + "\n")
     return found
+
+
+def _package(commit: str) -> str:
+    """Return what the package was at ``commit``; unknown, or edited since: equal to nothing."""
+    done = subprocess.run(
+        ["git", "rev-parse", f"{commit}:gancompress"],
+        cwd=record.ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    edited = subprocess.run(
+        ["git", "diff", "--quiet", "HEAD", "--", "gancompress"], cwd=record.ROOT
+    ).returncode
+    return f"unknown {time.time_ns()}" if done.returncode or edited else done.stdout.strip()
 
 
 def main(words: list[str] | None = None) -> int:

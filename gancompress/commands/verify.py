@@ -116,11 +116,13 @@ def check_folder(folder: Path) -> Finding:
         entries = {str(name): (str(v["sha256"]), int(v["bytes"])) for name, v in listed.items()}
     except (CheckpointError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Finding(str(folder), 0, 0, (f"{MANIFEST} cannot be read ({error!r})",))
-    faults = (*_faults(folder, entries), *_misplaced(folder, manifest))
+    faults = (*_faults(folder, entries, manifest), *_misplaced(folder, manifest))
     return Finding(str(folder), len(entries), sum(size for _, size in entries.values()), faults)
 
 
-def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
+def _faults(
+    folder: Path, entries: dict[str, tuple[str, int]], manifest: dict[str, Any]
+) -> Iterator[str]:
     kind = kind_of(folder)
     # A run's manifest holds that of its model, and its own folder goes on growing.
     below = {f"{MODEL}/{MANIFEST}"} if kind == RUN else set()
@@ -131,7 +133,8 @@ def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
             yield f"{name} is not in the manifest, which must list it"
     for name, (digest, size) in entries.items():
         file = folder / name
-        if name not in below and file.resolve().parent != folder.resolve():
+        outside = name not in below and Path(name).name != name
+        if "\0" in name or outside or (name not in below and not _inside(file, folder)):
             yield f"{name} points outside the folder"
         elif not file.is_file():
             yield f"{name} is missing"
@@ -140,7 +143,7 @@ def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
         elif _digest(file) != digest:
             yield f"{name} has changed (SHA-256)"
     if kind == RUN:
-        yield from _run_faults(folder)
+        yield from _run_faults(folder, manifest)
         if (folder / SUMMARY).is_file() and not (folder / MODEL).is_dir():
             yield f"{MODEL} is missing, though the run is finished"
         return
@@ -149,7 +152,11 @@ def _faults(folder: Path, entries: dict[str, tuple[str, int]]) -> Iterator[str]:
             yield f"{file.name} is not in the manifest"
 
 
-def _run_faults(run: Path) -> Iterator[str]:
+def _inside(file: Path, folder: Path) -> bool:
+    return file.resolve().parent == folder.resolve()
+
+
+def _run_faults(run: Path, manifest: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with ``env.json``, which each start of a run writes anew."""
     if not is_trained(run):
         return
@@ -157,7 +164,9 @@ def _run_faults(run: Path) -> Iterator[str]:
         yield f"{ENVIRONMENT} is missing"
         return
     try:
-        read_sealed(run / ENVIRONMENT)
+        found = read_sealed(run / ENVIRONMENT)
+        if is_sealed(manifest) and not (is_sealed(found) and "gancompress" in found):
+            yield f"{ENVIRONMENT} names no version"
     except CheckpointError as error:
         yield str(error).removeprefix(f"{run}/")
 

@@ -22,8 +22,10 @@ MANY = 30
 """Points from which a line is a running median with an interval."""
 
 
-MAX_METRICS = 2**28
-"""Bytes of a ``metrics.jsonl``: more than a million lines."""
+MAX_METRICS = 2**26
+"""Bytes of a ``metrics.jsonl``: some 300,000 lines."""
+MAX_POINTS = 2_000
+"""Records of a figure: more are thinned evenly, it has 900 dots across."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     return records
 
 
+def thinned(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return every so-many-th record and the last one: at most `MAX_POINTS` and one."""
+    step = -(-len(records) // MAX_POINTS) or 1
+    return records if step == 1 else [*records[::step], records[-1]]
+
+
 def _figure(width: float, height: float) -> Any:
     return require("matplotlib.figure", "report").Figure(
         figsize=(width, height), layout="constrained"
@@ -88,6 +96,7 @@ def curves(
     """
     figure = _figure(6.4, 2.8)
     axes = figure.add_subplot()
+    records = thinned(records)
     drawn = 0
     for name, colour in zip(names, _cycle(COLOURS), strict=False):
         points = [(r[x], r[name]) for r in records if x in r and r.get(name) is not None]

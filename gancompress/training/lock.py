@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,6 +227,29 @@ def _read(file: Path) -> str | None:
 
 def _remove(file: Path, judged: str) -> None:
     """Take away the lock whose content was ``judged``; another one is put back."""
+    with _alone(file.parent):
+        # Somebody else may have judged the same, taken it away, and made one of their own by now.
+        if _read(file) == judged:
+            _take_away(file, judged)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time in here; on a disk that cannot, the lock is put back if need be."""
+    handle = None
+    try:
+        with contextlib.suppress(ImportError, OSError):  # Windows; some network disks
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _take_away(file: Path, judged: str) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}.old.tmp")
     try:
         os.rename(file, aside)

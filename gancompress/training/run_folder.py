@@ -342,7 +342,12 @@ def check_records(run: Path) -> None:
             f"{run / ENVIRONMENT} is missing: it says in which precision the run computes. Put it "
             "back, or begin a new run with --init-from"
         )
-    if is_sealed(read_sealed(run / ENVIRONMENT)) and not (run / MANIFEST).is_file():
+    found = read_sealed(run / ENVIRONMENT)
+    new = (run / MANIFEST).is_file() and is_sealed(read_sealed(run / MANIFEST))
+    if new and not (is_sealed(found) and "gancompress" in found):
+        # Another record of ours, whole in itself, in its place.
+        raise CheckpointError(f"{run / ENVIRONMENT} is damaged: it names no version")
+    if is_sealed(found) and not (run / MANIFEST).is_file():
         raise CheckpointError(
             f"{run / MANIFEST} is missing: it holds the hashes of {CONFIG} and {SUBJECT}. Put it "
             "back, or begin a new run with --init-from"

@@ -62,11 +62,12 @@ def test_faults_are_all_named(saved: Path) -> None:
         assert fault in str(caught.value)
 
 
-def test_manifest_cannot_point_outside(saved: Path) -> None:
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/../state.json", "state\0.json"])
+def test_manifest_cannot_point_outside(saved: Path, name: str) -> None:
     listed = json.loads((saved / "manifest.json").read_text())
-    listed["files"]["../../secret"] = {"sha256": "0" * 64, "bytes": 1}
+    listed["files"][name] = {"sha256": "0" * 64, "bytes": 1}
     (saved / "manifest.json").write_bytes(sealed(listed))
-    assert "../../secret points outside the folder" in check_folder(saved).faults
+    assert f"{name} points outside the folder" in check_folder(saved).faults
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": {"a": 3}}', '{"files": null}'])

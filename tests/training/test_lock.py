@@ -162,3 +162,13 @@ def test_only_ones_own_lock_is_given_back(file: Path) -> None:
     file.write_text("7 far-away\n")
     lock.release()
     assert file.read_text() == "7 far-away\n"
+
+
+def test_a_lock_that_was_taken_meanwhile_is_never_away(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two judge the same dead holder; the slower one must not open a gap for a third."""
+    file.write_text("the one who was faster")
+    monkeypatch.setattr(module.os, "rename", lambda *paths: pytest.fail("it was away"))
+    module._remove(file, "the dead one")
+    assert file.read_text() == "the one who was faster"

@@ -183,6 +183,7 @@ def test_the_manifest_keeps_what_the_run_was_started_with(tmp_path: Path) -> Non
         ("env.json", None),
         ("env.json", b'"threads": 99,\n "platform"'),
         ("manifest.json", b'"bytes": 7'),
+        ("env.json", b"another record"),
         ("config.yaml", b"steps: 11"),
     ],
 )
@@ -198,6 +199,8 @@ def test_a_run_that_has_learnt_loses_nothing_that_a_resume_reads(
     file = run.path / name
     if damage is None:
         file.unlink()
+    elif damage == b"another record":
+        file.write_bytes((run.path / "manifest.json").read_bytes())
     else:
         said = {"env.json": b'"platform"', "manifest.json": b'"bytes"', "config.yaml": b"steps: 12"}
         file.write_bytes(file.read_bytes().replace(said[name], damage))
