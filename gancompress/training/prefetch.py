@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from gancompress.data.arrays import ArrayDataset
 from gancompress.data.order import stream
 from gancompress.data.workers import Ahead
 from gancompress.errors import ConfigError
@@ -19,6 +21,9 @@ from gancompress.training.shares import luck_of
 
 MOST = 4
 """Workers that `workers_for` takes at most: more would only wait for the device."""
+
+ROOM = 2**30
+"""Bytes of shared memory below which no worker is taken that was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,8 @@ def _data_of(task: Task) -> Any:
 def workers_for(task: Task, device: torch.device, asked: int | None) -> int:
     """Return how many processes prepare batches: as ``asked``, else what helps.
 
-    Beside a GPU up to four where the task reads data; beside a CPU, whose cores have work enough,
-    none.
+    Beside a GPU up to four where the task reads data that is not in memory, and shared memory has
+    room for what they hand over; beside a CPU, whose cores have work enough, none.
 
     Raises:
         ConfigError: fewer than 0.
@@ -126,7 +131,17 @@ def workers_for(task: Task, device: torch.device, asked: int | None) -> int:
         if asked < 0:
             raise ConfigError(f"workers is {asked}; it must be at least 0")
         return asked
-    reads = _data_of(task) is not None or bool(getattr(getattr(task, "sampler", None), "files", ()))
-    if device.type != "cuda" or not reads:
+    data, sampler = _data_of(task), getattr(task, "sampler", None)
+    files = bool(getattr(sampler, "files", ()))
+    reads = files or not (data is None or isinstance(data, ArrayDataset))
+    if device.type != "cuda" or not reads or not _has_room():
         return 0
     return max(0, min(MOST, (os.cpu_count() or 1) - 1))
+
+
+def _has_room() -> bool:
+    """Whether shared memory, which containers often have little of, takes some batches."""
+    try:
+        return shutil.disk_usage("/dev/shm").free > ROOM
+    except OSError:  # no such thing here: memory is shared another way
+        return True

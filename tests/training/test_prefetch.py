@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from gancompress.data.inputs import InputSampler
 from gancompress.data.order import stream
 from gancompress.errors import ConfigError, DataError
 from gancompress.tasks import TASKS, Draw, Sources
+from gancompress.training import prefetch
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
 from gancompress.training.prefetch import AheadBatches, workers_for
@@ -62,11 +64,21 @@ def test_a_run_with_workers_is_the_run_without() -> None:
         assert torch.equal(value, helped[name]), name
 
 
-def test_who_prepares() -> None:
+def drawing() -> InputSampler:
+    return InputSampler.parse(["z=normal(4)"])
+
+
+def test_who_prepares(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert workers_for(spoilt(), cpu, None) == 0
     assert workers_for(spoilt(), cpu, 3) == 3
     assert workers_for(spoilt(), gpu, 0) == 0
+    assert workers_for(TASKS.bind("noise")(Sources(drawing(), pictures())), gpu, None) == 0
+    monkeypatch.setattr(prefetch.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(prefetch, "ROOM", 0)
+    assert workers_for(spoilt(), gpu, None) == 2
+    monkeypatch.setattr(prefetch, "ROOM", 2**60)
+    assert workers_for(spoilt(), gpu, None) == 0
     with pytest.raises(ConfigError, match="workers is -1"):
         workers_for(spoilt(), gpu, -1)
 
