@@ -98,7 +98,9 @@ def test_pairs_with_features_of_ones_own(here: Path, capsys: pytest.CaptureFixtu
     assert again["on_features"]["frechet"] == pytest.approx(seen["frechet"], rel=1e-4)
     assert again["to_teacher"]["l1"] == pytest.approx(student["to_teacher"]["l1"], rel=1e-4)
     assert again["worst"]["numbers"] == student["worst"]["numbers"]
-    other = told(capsys, "eval", "run", *own, "--data", "ab")
+    Path("ab").rename("elsewhere")  # other data does not ask for the run's own
+    other = told(capsys, "eval", "run", *own, "--data", "elsewhere")
+    Path("elsewhere").rename("ab")
     assert (other["n"], other["on_features"]["n"], other["on_features"]["n_reference"]) == (
         16,
         8,

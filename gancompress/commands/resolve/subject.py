@@ -14,7 +14,7 @@ from gancompress.commands.console import note
 from gancompress.commands.resolve.builders import build, load_builder, load_weights
 from gancompress.commands.resolve.run_task import own_sampler, task_of_run
 from gancompress.data.inputs import InputSampler
-from gancompress.errors import CheckpointError, ConfigError
+from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import in_form
 from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
@@ -108,7 +108,7 @@ def resolve(
         elif is_saved(folder):
             subject = _from_saved(folder, model, inputs, output)
         else:
-            subject = _from_run(folder, model, inputs, output)
+            subject = _from_run(folder, model, inputs, output, own_data=not later)
     if not later and not subject.sampler.specs:
         subject.example(1)  # raises, and says how to say it
     subject.generator.to(resolved_device(device)).eval()
@@ -253,7 +253,12 @@ def _origin(
 
 
 def _from_run(
-    run: Path, model: str | None, inputs: Sequence[str] | None, output: str | None
+    run: Path,
+    model: str | None,
+    inputs: Sequence[str] | None,
+    output: str | None,
+    *,
+    own_data: bool = True,
 ) -> Subject:
     import gancompress as gc
 
@@ -279,7 +284,12 @@ def _from_run(
     home = original(found)() if isinstance(generator, GraphForm) else generator
     output = found.get("output") if output is None else output
     sampler = sampler_for(home, inputs or found["input"], output, later=True)
-    task = task_of_run(run, found, sampler)
+    task = None
+    try:
+        task = task_of_run(run, found, sampler)
+    except DataError:
+        if own_data:  # beside other data the run's own may be gone by now
+            raise
     shown = sampler if task is None else own_sampler(task, sampler)
     return Subject(found, generator, shown, run, task, sampler)
 
