@@ -62,8 +62,8 @@ SUBJECTS = (
     Subject("dcgan64", "ngf 64, 64 px", lambda: (DCGAN(), (torch.randn(2, 100, 1, 1),))),
     Subject(
         "cyclegan128",
-        "ngf 32, 9 blocks, 64 px",
-        lambda: (ResnetGenerator(ngf=32, norm="instance", use_dropout=False), pictures(64)),
+        "ngf 32, 9 blocks, 128 px",
+        lambda: (ResnetGenerator(ngf=32, norm="instance", use_dropout=False), pictures(128)),
     ),
     Subject("rrdb", "3 blocks, 24 -> 96 px", lambda: (RRDBNet(num_block=3), pictures(24))),
     Subject("stylegan2", "64 channels, 64 px", lambda: (StyleGAN2(), (torch.randn(2, 64),))),
