@@ -158,6 +158,7 @@ def test_noise_against_its_data(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert "nothing to compare" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_inputs_alone_are_compared_with_the_original(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
