@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from torch import nn
@@ -13,6 +14,9 @@ from gancompress.commands.resolve.subject import Subject, resolve
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.commands.sample import teacher_of
 from gancompress.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gancompress.reporting.demo_pair import SideBySide
 
 
 def demo(
@@ -55,7 +59,7 @@ def side_by_side(
     inputs: Sequence[str] | None,
     output: str | None,
     device: str,
-) -> object:
+) -> SideBySide:
     """Return the networks of the page: the run's student and, if its weights are known, teacher."""
     from gancompress.reporting.demo_pair import SideBySide
 
