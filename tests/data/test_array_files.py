@@ -283,7 +283,7 @@ def test_arrays_say_what_they_need() -> None:
         )
 
 
-def header(text: bytes, version: int = 1) -> bytes:
+def raw_header(text: bytes, version: int = 1) -> bytes:
     size = len(text).to_bytes(2 if version == 1 else 4, "little")
     return b"\x93NUMPY" + bytes([version, 0]) + size + text + b"1234"
 
@@ -291,12 +291,12 @@ def header(text: bytes, version: int = 1) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (1L, 'x\n"),
+        raw_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (1L, 'x\n"),
         header(
             b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000000000000,), }\n"
         ),
-        header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 3), }\n"),
-        header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (True, 4), }\n"),
+        raw_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 3), }\n"),
+        raw_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (True, 4), }\n"),
         b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
     ],
     ids=["tokens", "beyond 64 bits", "negative", "a truth", "4 GB of header"],
