@@ -34,6 +34,8 @@ from benchmarks.reliability.row import BrokenPromiseError, Row, Trial
 RESULTS = record.RESULTS / "reliability"
 SHOWN = 20
 """Failures whose text is kept."""
+KEEP_EVERY = 15.0
+"""Seconds after which results are written: a campaign may be stopped."""
 
 
 def rows() -> dict[str, Row]:
@@ -96,7 +98,15 @@ def campaign(
             **conditions, "tried": 0, "held": 0, "wall_s": 0.0, "kinds": {}, "failures": [],
         }  # fmt: skip
     kinds = collections.Counter(found["kinds"])
-    started = time.monotonic()
+    started = kept = time.monotonic()
+    before = found["wall_s"]
+
+    def keep() -> None:
+        found["wall_s"] = round(before + time.monotonic() - started, 1)
+        found["kinds"] = dict(sorted(kinds.items()))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1) + "\n")
+
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         with silent():
             trial = row.prepare(Path(folder))
@@ -111,10 +121,10 @@ def campaign(
             if fault and len(found["failures"]) < SHOWN:
                 text = fault.replace(folder, "<folder>")[:600]
                 found["failures"].append({"trial": number, "fault": text})
-    found["wall_s"] = round(found["wall_s"] + time.monotonic() - started, 1)
-    found["kinds"] = dict(sorted(kinds.items()))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found, indent=1) + "\n")
+            if time.monotonic() - kept > KEEP_EVERY:
+                kept = time.monotonic()
+                keep()
+    keep()
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -29,9 +30,9 @@ from gancompress.errors import DataError
 MAX_HEADER = 2**16
 """Bytes of the header of an array, which holds a type and a shape."""
 
-_DAMAGED = (
+DAMAGED = (
     OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, TypeError,
-    OverflowError, SyntaxError, RecursionError, zipfile.BadZipFile, zlib.error,
+    OverflowError, SyntaxError, RecursionError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def open_npz(
             x_key, y_key = keys_of(names, str(path), split)
             x = _member(archive, x_key, path)
             y = None if y_key is None else _member(archive, y_key, path)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise DataError(f"cannot read {path}: {error}") from error
     if x.dtype.kind not in "buif":
         raise DataError(f"{path}: {x_key} must be numbers; found {x.dtype}")
@@ -116,7 +117,7 @@ class MappedRows:
             with path.open("rb") as stream:
                 shape, _, dtype = npy_header(stream)
                 need, have = stream.tell() + bytes_of(shape, dtype), os.path.getsize(path)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise DataError(f"cannot read {path}: {error}") from error
         if need > have:
             raise DataError(f"{path} declares {need:,} bytes and has {have:,}: truncated?")

@@ -161,6 +161,9 @@ def _within(word: str, items: Sequence[Any]) -> bool:
 
 def _explain(fault: Mapping[str, Any], data: Any, lines: Mapping[tuple, int]) -> str:
     path = tuple(part for part in fault["loc"] if _present(part))
+    if fault["type"] == "extra_forbidden":
+        # The key as it was written, brackets and all.
+        path = (*(part for part in fault["loc"][:-1] if _present(part)), fault["loc"][-1])
     where = _at(lines, path)
     if fault["type"] == "extra_forbidden":
         known = _siblings(path)

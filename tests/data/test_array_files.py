@@ -12,6 +12,7 @@ import torch
 
 from gancompress.data.arrays import ArrayDataset, class_names_of, notes_of
 from gancompress.data.folders import open_images
+from gancompress.data.inputs import InputSampler
 from gancompress.data.layouts import layout_of
 from gancompress.errors import ConfigError, DataError
 
@@ -280,3 +281,46 @@ def test_arrays_say_what_they_need() -> None:
         ArrayDataset(
             torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.arange(3), class_names=("a", "b")
         )
+
+
+def raw_header(text: bytes, version: int = 1) -> bytes:
+    size = len(text).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text + b"1234"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (1L, 'x\n"),
+        header(
+            b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000000000000,), }\n"
+        ),
+        raw_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 3), }\n"),
+        raw_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (True, 4), }\n"),
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
+    ],
+    ids=["tokens", "beyond 64 bits", "negative", "a truth", "4 GB of header"],
+)
+def test_headers_that_are_none_are_told_at_every_door(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "d.npy").write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", data)
+    with pytest.raises(DataError):
+        open_images(tmp_path / "d.npy")
+    with pytest.raises(DataError):
+        open_images(tmp_path / "d.npz")
+    with pytest.raises(DataError):
+        InputSampler.parse([f"x=npy({tmp_path / 'd.npy'})"])
+
+
+def test_labels_and_rows_that_nobody_wrote_take_no_memory(tmp_path: Path) -> None:
+    for name, write in (
+        ("labels", lambda f: f.create_dataset("y", (10**9,), "i8", chunks=(1024,))),
+        ("rows", lambda f: f.create_dataset("x", (16, 3, 60_000, 60_000), "u1")),
+    ):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            write(file)
+            if name == "labels":
+                file.create_dataset("x", (10**9, 3, 8, 8), "u1", chunks=(1, 3, 8, 8))
+        with pytest.raises(DataError, match=name):
+            open_images(tmp_path / f"{name}.h5")

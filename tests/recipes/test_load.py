@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,20 @@ def test_checking_a_recipe_never_imports_torch() -> None:
         "load_recipe('ppcd', ['seed=1']); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("key", ["a[b", "x(y)", "[]", "steps[0]", "\x1b]0;x"])
+def test_a_key_with_brackets_is_named(tmp_path: Path, key: str) -> None:
+    text = f"name: a\nkind: train\nsummary: s\nsteps: 1\n{json.dumps(key)}: 1\n"
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="unknown key") as caught:
+        load_recipe(tmp_path / "r.yaml")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("index", ["9" * 5000, "\u0663", "-1"])
+def test_an_index_that_no_list_has(index: str) -> None:
+    with pytest.raises(ConfigError, match="nothing at|not key=value"):
+        load_recipe("ppcd", [f"distill.{index}.weight=1"])
+    with pytest.raises(ConfigError, match="deeper than"):
+        load_recipe("ppcd", [".".join("a" * 9000) + "=1"])

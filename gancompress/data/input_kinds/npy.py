@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gancompress.data.input_kinds.protocol import INPUT_KINDS, Stored
-from gancompress.data.npz import npy_header
+from gancompress.data.npz import DAMAGED, npy_header
 from gancompress.errors import ConfigError, DataError
 
 
@@ -56,7 +56,7 @@ def _opened(file: Path) -> np.ndarray:
         with file.open("rb") as stream:
             npy_header(stream)
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, TypeError, OverflowError, SyntaxError) as error:
+    except DAMAGED as error:
         raise DataError(f"cannot read {file}: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         kind = getattr(array, "dtype", type(array).__name__)
