@@ -23,7 +23,7 @@ from benchmarks.scaling import Peak, resident
 from gancompress.metrics.prdc import PRDC, prdc
 
 DOCUMENT = record.ROOT / "docs" / "speed.md"
-SIZES = ((2000, 2048), (4000, 2048))
+SIZES = ((1000, 2048), (2000, 2048))
 LIMIT_S = 3000.0
 BLOCK = 1000  # of the old way
 

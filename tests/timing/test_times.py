@@ -22,7 +22,7 @@ from gancompress.timing.times import Times
 from gancompress.wrapping import targets as fitting
 from tests.timing.test_predicted import made_up
 
-X = (2, 3, 24, 24)
+X = (2, 3, 8, 8)
 
 
 def wide() -> nn.Sequential:
