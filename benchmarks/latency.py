@@ -182,29 +182,42 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     engines = ["eager", "onnxruntime", *(["compiled"] if options.compiled else [])]
-    rows, goals = [], []
+    rows: list[dict[str, Any]] = []
+    goals: list[dict[str, Any]] = []
     begin = time.process_time()
+    whole = set(options.only) == {s.name for s in SUBJECTS}
     for subject in SUBJECTS:
         if subject.name not in options.only:
             continue
-        rows += measured(subject, engines, options.seconds)
+        found = measured(subject, engines, options.seconds)
         if options.targets:
             goals += [on_target(subject, engine, 4) for engine in engines[:2]]
-        for row in (*rows[-len(engines) * len(BATCHES) :], *goals[-2:]):
+        rows += found
+        for row in (*found, *goals[-2:]):
             print(row, flush=True)
-    if set(options.only) != {s.name for s in SUBJECTS}:
-        return
+        if whole:  # after each: a run that is stopped leaves what it has measured
+            write(rows, goals, time.process_time() - begin)
+
+
+def write(rows: list[dict[str, Any]], goals: list[dict[str, Any]], cpu_s: float) -> None:
+    """Write the result and the page; networks that have no row yet are there as not run."""
+    known = {r["network"] for r in rows}
+    rest = [
+        {"network": s.name, "size": s.size, "engine": "", "batch": "", "status": "not run"}
+        for s in SUBJECTS
+        if s.name not in known
+    ]
     data = {
         "benchmark": f"time against MACs, cut to macs={TIMES}x by magnitude",
         **record.protocol(0, ("onnxruntime",)),
-        "cpu_s": round(time.process_time() - begin),
-        "rows": rows,
+        "cpu_s": round(cpu_s),
+        "rows": [*rows, *rest],
         "targets": goals,
     }
     text = (
         f"Torch {data['versions']['torch']}, onnxruntime {data['versions'].get('onnxruntime')}, "
         f"{data['machine']}, threads: {data['threads']}. Shortest of several calls, by turns; on "
-        "one thread in processor time.\n\n" + tables(rows, goals)
+        "one thread in processor time.\n\n" + tables(data["rows"], goals)
     )
     record.write(record.RESULTS / "latency.json", data)
     record.place(DOCUMENT, "latency", text)
