@@ -119,10 +119,7 @@ def gather(
         remarks.append(describe(place(own, device, layout)))
     remarks.append(loss_remark(recipe, own, generator, task, example))
     if recipe.kind != "train":
-        if teacher is None or teacher is generator:
-            teacher = duplicate(generator)
-        place(teacher, device, layout).requires_grad_(False).eval()
-        task.check(teacher, None, ())
+        teacher = _placed_teacher(task, generator, teacher, arithmetic, device)
 
     source = generator if teacher is None else teacher
     inputs = Inputs(task, recipe, device)
@@ -167,6 +164,21 @@ def gather(
         report=report,
         companions=gather_companions(recipe, task, networks, masked is not None, device),
     )
+
+
+def _placed_teacher(
+    task: Task,
+    generator: nn.Module,
+    teacher: nn.Module | None,
+    arithmetic: Arithmetic,
+    device: torch.device,
+) -> nn.Module:
+    """Return the teacher, a copy of ``generator`` where there is no other, frozen and tried."""
+    if teacher is None or teacher is generator:
+        teacher = duplicate(generator)
+    place(teacher, device, arithmetic.layout).requires_grad_(False).eval()
+    task.check(teacher, None, ())
+    return teacher
 
 
 def _try_losses(recipe: Recipe, task: Task, example: Batch, made: Tensor) -> None:
