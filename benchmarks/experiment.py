@@ -143,10 +143,13 @@ def jobs(experiment: Experiment) -> list[Job]:
     """
     check_seeds(experiment.stage, experiment.seeds, experiment.name)
     labels = entries(experiment)
+    # Read once each: only the seed differs.
+    seed = experiment.seeds[0]
+    read = {label: _resolved(experiment, label, e, seed) for label, e in labels.items()}
     made = [
-        Job(experiment, label, seed, _resolved(experiment, label, entry, seed))
+        Job(experiment, label, seed, recipe.model_copy(update={"seed": seed}))
         for seed in experiment.seeds
-        for label, entry in labels.items()
+        for label, recipe in read.items()
     ]
     for job in made[1:]:
         if labels[job.label].as_shipped:
