@@ -29,7 +29,7 @@ from gancompress.tasks.noise import Noise
 from gancompress.training.check_loss import loss_remark
 from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS
-from gancompress.training.start import TrainResult
+from gancompress.training.start import TrainResult, check_recipe
 from gancompress.training.thread_watch import watch_threads
 
 
@@ -94,6 +94,7 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
     if request.recipe in shipped() and not typed:
         recipe = adapted(recipe, subject, discriminator, example.condition)
     task.check(subject.generator, discriminator, recipe.augment)
+    check_recipe(recipe, discriminator, has_real=task.has_real)  # before a folder is made
     if discriminator is not None:
         # What it says is told by the run itself; a loss that cannot be read is refused here.
         if recipe.discriminator.policy != "fresh":
