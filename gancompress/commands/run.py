@@ -39,7 +39,7 @@ from gancompress.training.loop import train
 from gancompress.training.run_files import EVENTS, PREDICTION
 from gancompress.training.shares import check_shares
 from gancompress.training.signals import preemptible
-from gancompress.training.start import TrainResult
+from gancompress.training.start import TrainResult, check_recipe
 from gancompress.training.thread_watch import watch_threads
 
 
@@ -141,6 +141,7 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         shown = task.shown(example, image)
         recipe = adapted(recipe, subject, discriminator, shown)
     task.check(subject.generator, discriminator, recipe.augment)
+    check_recipe(recipe, discriminator, has_real=task.has_real)  # before a folder is made
     if discriminator is not None:
         # What it says is told by the run itself; a loss that cannot be read is refused here.
         if recipe.discriminator.policy != "fresh":

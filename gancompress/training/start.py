@@ -66,8 +66,13 @@ def check_recipe(recipe: Recipe, discriminator: nn.Module | None, *, has_real: b
     """
     check_shares(recipe.batch, world(), recipe.accumulate)
     judged = discriminator is not None or makes_discriminator(recipe)
-    if recipe.kind == "train" and (not judged or not has_real):
-        raise ConfigError("kind train needs a discriminator and a data set")
+    if recipe.kind == "train" and not has_real:
+        raise ConfigError("kind train needs a data set: nothing else says what is wanted")
+    if recipe.kind == "train" and not (judged or recipe.losses):
+        raise ConfigError(
+            "kind train needs a discriminator, or losses to what is wanted: give one, or set "
+            "discriminator.policy=fresh"
+        )
     if recipe.discriminator.real == "data" and not has_real:
         raise ConfigError(
             "discriminator.real is data, and none is given; give images, or set "

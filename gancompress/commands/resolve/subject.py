@@ -19,10 +19,11 @@ from gancompress.graph.form.module import GraphForm
 from gancompress.graph.form.to_graph import in_form
 from gancompress.models import BigGANConfig, BigGANGenerator, load_biggan_folder
 from gancompress.models.embedded import embedded_generator
+from gancompress.recipes.load import load_recipe
 from gancompress.recipes.networks import discriminators_of
 from gancompress.storage import read_json
 from gancompress.tasks.protocol import Task
-from gancompress.training.run_files import SUBJECT, numbered_runs
+from gancompress.training.run_files import CONFIG, SUBJECT, numbered_runs
 
 EMBEDDED = "embedded"
 BIGGAN = "biggan"
@@ -276,8 +277,9 @@ def _from_run(
             )
         found["model"] = model
     if not (run / "model").is_dir():
+        kind = load_recipe(run / CONFIG).kind if (run / CONFIG).is_file() else "prune"
         raise ConfigError(
-            f"{run} has no finished model. Go on with: gancompress prune --resume {run}"
+            f"{run} has no finished model. Go on with: gancompress {kind} --resume {run}"
         )
     generator = gc.load(original(found), run / "model")
     # A graph form does not have the methods of its class.
