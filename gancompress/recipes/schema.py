@@ -209,14 +209,10 @@ class Ema(_Strict):
 class Pruner(_Strict):
     """What torch-pruning's own pruner is asked for."""
 
-    importance: Literal["magnitude", "taylor", "lamp"] = Field(
+    importance: Literal["magnitude", "taylor"] = Field(
         default="magnitude",
-        description="its group magnitude (L2); its group Taylor, by the gradient of the mean "
-        "squared output; its LAMP",
-    )
-    together: bool = Field(
-        default=False,
-        description="one threshold for all layers (its global pruning) instead of one ratio",
+        description="its group magnitude (L2), or its group Taylor, by the gradient of the mean "
+        "squared output",
     )
 
 

@@ -27,12 +27,9 @@ from gancompress.recipes.schema import Recipe
 from gancompress.wrapping import wrap
 
 STEPS = 64  # of the pruning ratio, between 0 and 1
-HALVINGS = 8  # of the ratio of all layers together
-MOST = 0.95  # of a layer goes at most, where all are ranked together
 IMPORTANCES = {
     "magnitude": partial(tp.importance.GroupMagnitudeImportance, p=2),
     "taylor": tp.importance.GroupTaylorImportance,
-    "lamp": partial(tp.importance.LAMPImportance, p=2),
 }
 
 
@@ -55,9 +52,8 @@ def torch_pruned_student(
     graph = masked.graph
     budget = masked.budget
     assert budget is not None
-    pruner = recipe.student.pruner
-    choose = _chosen_together if pruner.together else _chosen
-    keep = choose(_Trial(teacher, graph, example, pruner.importance), budget)
+    trial = _Trial(teacher, graph, example, recipe.student.pruner.importance)
+    keep = _chosen(trial, budget)
     plan = Plan.of(graph, keep)
     small = masked.prune(plan)
     return small, plan, {} if masked.verification is None else vars(masked.verification)
@@ -128,8 +124,8 @@ class _Trial:
     example: tuple[Any, ...]
     importance: str
 
-    def pruned(self, ratios: dict[str, float] | float) -> dict[str, list[int]]:
-        """Return what it keeps at a ratio for each group, or at one for all layers together."""
+    def pruned(self, ratios: dict[str, float]) -> dict[str, list[int]]:
+        """Return what it keeps at a ratio for each group."""
         twin = plain_twin(self.teacher)
         layers = {p: m for p, m in twin.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
         paths = {id(m): p for p, m in layers.items()}
@@ -142,7 +138,13 @@ class _Trial:
                 self.example,  # type: ignore[arg-type]
                 importance=IMPORTANCES[self.importance](),
                 ignored_layers=list[nn.Module](fixed),
-                **self._strength(layers, ratios),
+                pruning_ratio=0.0,
+                pruning_ratio_dict={  # type: ignore[arg-type]
+                    layers[path]: ratios[g.name]
+                    for g in self.graph.groups
+                    for path in sorted({n.rpartition(".")[0] for n, d in g.slots if d == 0})
+                    if path in layers and g.name in ratios
+                },
             )
             if self.importance == "taylor":
                 output = tensors_of(twin(*self.example))[0]
@@ -160,19 +162,6 @@ class _Trial:
             name = type(self.teacher).__name__
             raise GraphError(f"torch-pruning cannot prune {name}: {error}") from error
         return _by_group(self.graph, left)
-
-    def _strength(self, layers: dict[str, Any], ratios: dict[str, float] | float) -> dict[str, Any]:
-        if not isinstance(ratios, dict):
-            return {"pruning_ratio": ratios, "global_pruning": True, "max_pruning_ratio": MOST}
-        return {
-            "pruning_ratio": 0.0,
-            "pruning_ratio_dict": {
-                layers[path]: ratios[g.name]
-                for g in self.graph.groups
-                for path in sorted({n.rpartition(".")[0] for n, d in g.slots if d == 0})
-                if path in layers and g.name in ratios
-            },
-        }
 
 
 def _chosen(trial: _Trial, budget: Budget) -> dict[str, list[int]]:
@@ -198,26 +187,6 @@ def _chosen(trial: _Trial, budget: Budget) -> dict[str, list[int]]:
             if cost({n: len(k) for n, k in kept.items()}) <= budget.goal:
                 return kept
     raise _beyond(budget, answering)
-
-
-def _chosen_together(trial: _Trial, budget: Budget) -> dict[str, list[int]]:
-    """Return what it keeps at the mildest ratio of all layers together that will do."""
-
-    def fits(kept: dict[str, list[int]]) -> bool:
-        widths = {n: len(k) for n, k in kept.items()}
-        return budget.load(trial.graph, {**trial.graph.widths, **widths}) <= budget.goal
-
-    found, low, high = trial.pruned(MOST), 0.0, MOST
-    if not fits(found):
-        raise _beyond(budget, [g.name for g in trial.graph.groups if len(found[g.name]) < g.size])
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        kept = trial.pruned(middle)
-        if fits(kept):
-            found, high = kept, middle
-        else:
-            low = middle
-    return found
 
 
 def _beyond(budget: Budget, answering: list[str]) -> TargetError:
