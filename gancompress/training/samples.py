@@ -42,6 +42,7 @@ def write_wav(file: Path, sound: Tensor, rate: int) -> None:
     """Write a piece of sound (channels, samples) in [-1, 1] as mono, 16 bits; louder is clipped."""
     from scipy.io import wavfile
 
+    file.parent.mkdir(parents=True, exist_ok=True)
     samples = sound.detach().float().cpu().mean(0).clamp(-1, 1).mul(32767).round()
     wavfile.write(file, rate, samples.to(torch.int16).numpy())
 

@@ -50,7 +50,7 @@ def test_losses_alone_can_teach(words: list[str], capsys: pytest.CaptureFixture[
 def test_without_losses_too_it_is_refused_before_a_folder_is_made(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*words, "losses=[]"]) == 2
+    assert main([*words, "losses=[]", "adversarial.weight=1"]) == 2
     assert "needs a discriminator, or losses" in capsys.readouterr().err
     assert not Path("run").exists()
 
