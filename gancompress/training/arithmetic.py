@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gancompress.data.order import stream
 from gancompress.errors import ConfigError
+from gancompress.modules.bf16_check import wrong_in_bf16
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import call_of, same_call
 from gancompress.modules.machine import Bf16, bf16_ratio, bf16_support
@@ -186,6 +187,21 @@ def _emulated(found: Bf16, ratio: Callable[[], float]) -> str:
     )
 
 
+def trusted_bf16(
+    asked: str, why: str, warning: str, networks: list[nn.Module], device: torch.device
+) -> tuple[Precision, str, str]:
+    """Return float32 in place of an automatic bf16 that gets a convolution wrong, with the reason.
+
+    A bf16 that was asked for is obeyed, with a warning.
+    """
+    wrong = wrong_in_bf16(networks, device)
+    if not wrong:
+        return "bf16", why, warning
+    if asked == "bf16":
+        return "bf16", why, f"bf16 is wrong with this torch on this machine: {wrong}"
+    return "float32", f"auto: bf16 is wrong with this torch on this machine: {wrong}", warning
+
+
 def choose_layout(asked: bool | str, device: torch.device, precision: str) -> tuple[bool, str]:
     """Return whether channels last is tried, and the reason.
 
@@ -240,6 +256,9 @@ def settle(
     if kept not in ("float32", "bf16"):
         kept = None
     precision, why, warning = choose_precision(recipe.precision, device, earlier=kept)
+    if precision == "bf16" and kept is None:
+        nets = [net for net in (generator, discriminator) if net is not None]
+        precision, why, warning = trusted_bf16(recipe.precision, why, warning, nets, device)
     last, layout_why = choose_layout(recipe.channels_last, device, precision)
     if recipe.channels_last == "auto" and isinstance(then.get("channels_last"), bool):
         last, layout_why = then["channels_last"], "auto, at the start of the run"
