@@ -44,6 +44,7 @@ def write_wav(file: Path, sound: Tensor, rate: int) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     samples = sound.detach().float().cpu().mean(0).clamp(-1, 1).mul(32767).round()
+    file.parent.mkdir(parents=True, exist_ok=True)
     wavfile.write(file, rate, samples.to(torch.int16).numpy())
 
 
