@@ -57,6 +57,7 @@ def test_set_up_and_closing_end_with_a_word(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with preemptible(), Stop() as stop:  # the loop's own: a flag, and no end
         os.kill(os.getpid(), number)
+    assert stop.agree()
     assert stop.requested == number
     with pytest.raises(PreemptedError, match=number.name) as caught, preemptible():
         os.kill(os.getpid(), number)
