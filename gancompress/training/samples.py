@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gancompress.errors import StorageError
 from gancompress.modules.undisturbed import evaluating
 from gancompress.tasks.protocol import Task
 
@@ -39,13 +40,19 @@ def save_grid(
 
 
 def write_wav(file: Path, sound: Tensor, rate: int) -> None:
-    """Write a piece of sound (channels, samples) in [-1, 1] as mono, 16 bits; louder is clipped."""
+    """Write a piece of sound (channels, samples) in [-1, 1] as mono, 16 bits; louder is clipped.
+
+    Raises:
+        StorageError: the folder cannot be made or written.
+    """
     from scipy.io import wavfile
 
-    file.parent.mkdir(parents=True, exist_ok=True)
     samples = sound.detach().float().cpu().mean(0).clamp(-1, 1).mul(32767).round()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    wavfile.write(file, rate, samples.to(torch.int16).numpy())
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        wavfile.write(file, rate, samples.to(torch.int16).numpy())
+    except OSError as error:
+        raise StorageError(f"cannot write {file}: {error.strerror}") from error
 
 
 def shown_range(generator: nn.Module, task: Task, device: torch.device) -> Range:

@@ -134,12 +134,12 @@ def told(tmp_path: Path) -> list[Happening]:
     pixels = np.zeros((6, 9, 3), np.uint8)
     pixels[0, 0, 0] = 255
     Image.fromarray(pixels).save(tmp_path / "p.png")
-    write_wav(tmp_path / "s.wav", torch.linspace(-1, 2, 400)[None], 8000)
+    write_wav(tmp_path / "made on the way" / "s.wav", torch.linspace(-1, 2, 400)[None], 8000)
     return [
         Happening("figures", 2, {"g_loss": 0.5, "d_loss": math.nan}, {"main.0": 7}),
         Happening("event", 2, name="shrink", text="step 2: cut"),
         Happening("picture", 2, name="samples", file=tmp_path / "p.png"),
-        Happening("sound", 2, name="samples", file=tmp_path / "s.wav"),
+        Happening("sound", 2, name="samples", file=tmp_path / "made on the way" / "s.wav"),
         Happening("figures", 4, {"g_loss": 0.25}, {"main.0": 5}),
         Happening("end", 4),
     ]
@@ -154,7 +154,7 @@ def written(name: str, folder: Path, told: list[Happening], **options: Any) -> N
 
 
 def test_a_sound_is_clipped_not_wrapped(told: list[Happening], tmp_path: Path) -> None:
-    with wave.open(str(tmp_path / "s.wav")) as sound:
+    with wave.open(str(told[3].file)) as sound:
         assert (sound.getframerate(), sound.getnchannels(), sound.getnframes()) == (8000, 1, 400)
         samples = np.frombuffer(sound.readframes(400), np.int16)
     assert samples[0] == -32767
