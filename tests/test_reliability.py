@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import campaign
+from benchmarks.reliability import campaign, table
 from benchmarks.reliability.row import BrokenPromiseError, Row, Trial
 
 ROWS = campaign.rows()
@@ -73,3 +73,8 @@ def test_results_are_added_up_and_begun_again(
     assert "ValueError at test_reliability.py" in found["failures"][1]["fault"]
     campaign.main(["odd", "--count", "2", "--fresh"])
     assert json.loads((tmp_path / "odd.json").read_text())["tried"] == 2
+
+
+def test_the_documents_table_is_that_of_the_results() -> None:
+    """Make it again after a campaign: python -m benchmarks.reliability.table."""
+    assert table.markdown(table.results()) in table.DOCUMENT.read_text(encoding="utf-8")
