@@ -22,7 +22,9 @@ def test_every_promise_has_its_own_row() -> None:
     assert all(row.goal > 0 and row.promise for row in ROWS.values())
 
 
-@pytest.mark.parametrize("name", sorted(n for n, row in ROWS.items() if row.sample and not row.forks))
+@pytest.mark.parametrize(
+    "name", sorted(n for n, row in ROWS.items() if row.sample and not row.forks)
+)
 def test_a_few_trials_of_each_row_hold(name: str, tmp_path: Path) -> None:
     row = ROWS[name]
     with campaign.silent():
