@@ -167,5 +167,5 @@ ROW = Row(
     "included; what cannot be sliced is refused",
     500,
     prepare,
-    sample=10,
+    sample=4,
 )

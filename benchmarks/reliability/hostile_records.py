@@ -287,7 +287,7 @@ def open_compare(folder: Path) -> object:
 
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        compare.compare([folder], json=False)
+        compare.compare([folder], json=False, html=None)
         console.note(EVIL)
         console.complain(EVIL, exit_code=2)
     found = sorted({c for c in out.getvalue() if not (c.isprintable() or c == "\n")})

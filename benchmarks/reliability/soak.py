@@ -58,5 +58,5 @@ ROW = Row(
     "1 MiB in 1,000 steps and no handle stays open (each trial: 200 steps, two cuts, a resume)",
     50,
     prepare,
-    sample=1,
+    sample=0,
 )

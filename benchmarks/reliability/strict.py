@@ -197,4 +197,5 @@ ROW = Row(
     "examples drawn by hypothesis)",
     1_500,
     prepare,
+    sample=6,
 )
