@@ -119,7 +119,7 @@ def render_html(page: Page) -> str:
     jinja2 = require("jinja2", "report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     script = (TEMPLATES / "report.js").read_text("utf-8")
-    text = environment.from_string((TEMPLATES / "report.html").read_text("utf-8")).render(
+    text = environment.from_string((TEMPLATES / "page.html").read_text("utf-8")).render(
         page=page,
         version=__version__,
         source=source,
