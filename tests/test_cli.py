@@ -85,6 +85,7 @@ def test_exit_codes_are_frozen() -> None:
         "StorageError": 6,
         "DivergedError": 7,
         "TargetError": 8,
+        "RanksError": 75,
     }
 
 

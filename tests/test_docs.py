@@ -47,7 +47,7 @@ def blocks(page: Path) -> list[Block]:
 
 def commands(page: Path) -> Iterator[str]:
     """Yield the command lines of ``page``: in shell fences, indented, continued ones in one."""
-    text = page.read_text("utf-8").replace("\\\n", " ")
+    text = re.sub(r"\\\n *", "", page.read_text("utf-8"))
     inside = False
     for line in text.splitlines():
         if line.startswith("```"):
@@ -159,7 +159,7 @@ def test_pages_out_of_the_code_name_everything() -> None:
     for name, verb in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         if not verb.hidden:
             assert f"\n## {name}\n" in text
-    assert "`--target params=5.2x\\|macs=0.2`" in text
+    assert "`--target params=5.2x\\|macs=0.2\\|latency=2x`" in text
     listed = SITE["recipes"]()
     assert all(f"\n## {name}\n" in listed for name in recipe_names())
 
