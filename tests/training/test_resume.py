@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.recipes.schema import Recipe
+from gancompress.storage import sealed
 from gancompress.surgery.cut_record import record_of
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
@@ -154,7 +156,8 @@ def test_resume_without_a_checkpoint_starts(tmp_path: Path, whole: dict[str, str
 
 def test_killed_before_the_first_checkpoint(tmp_path: Path, whole: dict[str, str]) -> None:
     out = tmp_path / "run"
-    out.mkdir()
+    go(PLANS["train"], out, dataset=Interrupting(2, signal.SIGTERM))
+    shutil.rmtree(out / "ckpt")
     (out / "metrics.jsonl").write_text('{"step": 2, "g_loss": 0.5}\n{"step": 3, "g_l')
     assert digest(go(PLANS["train"], out, resume="auto")) == whole["train"]
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -165,7 +168,7 @@ def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path) -> None:
     out = tmp_path / "run"
     go(PLANS["train"], out, dataset=Interrupting(4, signal.SIGTERM))
     env = json.loads((out / "env.json").read_text())
-    (out / "env.json").write_text(json.dumps(env | {"threads": 64, "pid": 1}))
+    (out / "env.json").write_bytes(sealed(env | {"threads": 64, "pid": 1}))
     go(PLANS["train"], out, resume="auto")
     text = (out / "log.txt").read_text()
     assert f"resumed elsewhere (threads 64 -> {env['threads']}): equal to rounding" in text
