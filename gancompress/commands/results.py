@@ -360,13 +360,13 @@ def speed_rows(
     rows, record = [], []
     for speed in speeds:
         said = foretold.get(speed.setting)
-        beside = "" if said is None else f" (predicted {said:.2f}x)"
+        beside = "" if said is None else f" ({said:.2f}x predicted)"
         rows.append(
             (
-                f"ms a call, {speed.setting}",
+                f"ms a call, {speed.setting}{beside}",
                 f"{speed.before * 1e3:.2f}",
                 f"{speed.after * 1e3:.2f}",
-                f"{speed.times:.2f}x faster{beside}",
+                f"{speed.times:.2f}x faster",
             )
         )
         record.append({**asdict(speed), "times": speed.times, "predicted": said})

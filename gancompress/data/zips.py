@@ -153,7 +153,9 @@ def _labels(
         name, label = item if isinstance(item, list) and len(item) == 2 else (None, None)
         number = _class_number(label)
         if number is not None and abs(number) >= 2**31:
-            raise DataError(f"{path}: labels must lie in 0..{2**20 - 1:,}; found {str(number)[:24]}")
+            raise DataError(
+                f"{path}: labels must lie in 0..{2**20 - 1:,}; found {str(number)[:24]}"
+            )
         if not isinstance(name, str) or number is None:
             raise DataError(
                 f"{path}: dataset.json has the label {str(item)[:80]}; expected [file, class]"

@@ -20,7 +20,7 @@ class Table:
     """A title, column names and rows of finished strings; the first column is the row's name.
 
     ``optional`` names columns that may be left out, the first one first, where a terminal is too
-    narrow for all. Only names are folded then, between their words; figures never are.
+    narrow for all. Then names are folded, between their words; other cells if that is too little.
     """
 
     title: str
@@ -55,7 +55,22 @@ class Table:
             return table
         own = max([len(row[0]) for row in table.rows] + [len(table.columns[0])], default=0)
         room = max(own - over, min(LEAST, own))
-        return replace(table, rows=tuple((fold(row[0], room), *row[1:]) for row in table.rows))
+        table = replace(table, rows=tuple((fold(row[0], room), *row[1:]) for row in table.rows))
+        return table._folded(width)
+
+    def _folded(self, width: int) -> Table:
+        """Return the table with the widest of the other columns folded until it fits, or cannot."""
+        table = self
+        for _ in self.columns:
+            widths = table.widths()
+            over = sum(widths) + 1 - width
+            at = max(range(1, len(widths)), key=lambda i: widths[i], default=0)
+            room = max(widths[at] - 3 - over, LEAST) if at else 0
+            if over <= 0 or not at or room >= widths[at] - 3:
+                break
+            rows = ((*r[:at], fold(r[at], room), *r[at + 1 :]) for r in table.rows)
+            table = replace(table, rows=tuple(rows))
+        return table
 
     def widths(self) -> list[int]:
         """Return the characters that each column takes, its border and padding included."""
@@ -99,12 +114,12 @@ class Table:
 
 
 def fold(text: str, width: int) -> str:
-    """Return ``text`` on lines of at most ``width`` characters, broken after a blank or ``-_./``.
+    """Return ``text`` on lines of at most ``width`` characters, broken after a blank or ``-_./,``.
 
     A word that is longer on its own is broken where it must be.
     """
     lines = [""]
-    for piece in re.findall(r"[^\s\-_./]*[\s\-_./]?", text):
+    for piece in re.findall(r"[^\s\-_./,]*[\s\-_./,]?", text):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
             lines.append("")
         while len(piece.rstrip()) > width:

@@ -115,3 +115,15 @@ def test_a_table_one_character_too_wide_is_fitted_too():
     wide = sum(table.widths()) + 1
     assert table.fitted(wide) == table
     assert table.fitted(wide - 1).columns == ("run", "a")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_name_is_never_squeezed_to_letters(width: int) -> None:
+    long = ("ms a call, cpu, batch=1, engine=eager", "0.36 ms (IQR 0.00)", "0.24 ms (IQR 0.00)")
+    table = before_after("t", [("parameters", "1", "2", "same"), (*long, "1.36x faster (or so)")])
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(table)
+    shown = out.getvalue()
+    assert "parameters" in shown
+    assert max(map(len, shown.splitlines())) <= width
+    assert "1.36x faster" in shown
