@@ -23,7 +23,12 @@ def test_every_promise_has_its_own_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(n for n, row in ROWS.items() if row.sample and not row.forks)
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "hostile" else ())
+        for name, row in sorted(ROWS.items())
+        if row.sample and not row.forks
+    ],
 )
 def test_a_few_trials_of_each_row_hold(name: str, tmp_path: Path) -> None:
     row = ROWS[name]

@@ -16,6 +16,8 @@ for package in ("torchao", "onnxruntime", "onnxscript"):
 
 from gancompress.deployment.int8 import export_int8  # noqa: E402
 
+pytestmark = pytest.mark.slow  # torchao alone takes seconds to load
+
 
 def batches(count: int) -> list[tuple[torch.Tensor, ...]]:
     return [(inputs("sequential", 4, seed=i),) for i in range(count)]

@@ -65,6 +65,7 @@ def test_it_comes_nearer_to_the_teacher_than_the_cut_alone() -> None:
     assert gap(result.generator, teacher) < 0.95 * gap(gc.cut(teacher, result.plan), teacher)
 
 
+@pytest.mark.slow
 def test_it_is_the_same_every_time() -> None:
     one, two = (
         train(load_recipe("reconstruct", QUIET), generator=biggan(), screen=Silent()).generator

@@ -17,6 +17,7 @@ def test_a_system_without_usr1_stops_by_the_others(monkeypatch: pytest.MonkeyPat
     before = signal.getsignal(signal.SIGTERM)
     with Stop() as stop:
         signal.raise_signal(signal.SIGTERM)
+        assert stop.agree()
     assert (stop.requested, stop.exit_code) == (signal.SIGTERM, 75)
     assert signal.getsignal(signal.SIGTERM) is before
 
