@@ -236,7 +236,7 @@ Dynamic = Annotated[
     _text(
         ("--dynamic",),
         "NAME=0,2,3",
-        "Dimensions of an input that stay free (default: the batch of all); or none.",
+        "Free dimensions of an input, or none (default: batch, and space where it can be).",
         HOW,
     ),
 ]

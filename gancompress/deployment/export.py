@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +23,12 @@ from gancompress.deployment.sizes import (
     batches,
     other_sizes,
     read_dynamic,
+    space_of,
 )
 from gancompress.deployment.standalone import weights_beside
 from gancompress.deployment.weights_file import write_tensors
 from gancompress.deployment.writers import open_file, write
-from gancompress.errors import ConfigError, DataError, TargetError
+from gancompress.errors import ConfigError, DataError, GraphError, TargetError
 from gancompress.graph.form.export_mode import plain_copy
 from gancompress.modules.copying import inside, require_module
 from gancompress.modules.nested import call_arguments
@@ -119,7 +121,8 @@ def export(
         kwargs: keyword arguments beside a tuple.
         to: ``onnx``, ``torch.export``, ``aoti``, ``standalone``, ``safetensors``, or several with
             commas.
-        dynamic: free dimensions, ``["x=0,2,3"]``; the batch of every input if left out.
+        dynamic: free dimensions, ``["x=0,2,3"]``. Left out: the batch of every input, and height,
+            width or time of inputs (n, c, *space) where generator and formats take other sizes.
         noise: what becomes of numbers that the forward draws: ``input`` or ``fixed``.
         folding: put norms and whatever else depends on weights alone into the weights.
         tolerance: largest difference allowed.
@@ -135,14 +138,24 @@ def export(
     require_module(generator)
     _, generator = inside(generator)
     files = file_names(Path(out), formats)
-    call = program = None
-    if any(f.program for f in formats):
-        call = prepare(generator, example, kwargs, dynamic, noise)
-        program = trace_program(
-            call.flat, call.names, call.example, call.dims, folding=folding,
-            source=call.plain.generator,
-        )  # fmt: skip
-    return keep_all(files, lambda f, draft: _one(f, draft, generator, call, program, tolerance))
+
+    def made(free: Sequence[str] | None) -> list[Exported]:
+        call = program = None
+        if any(f.program for f in formats):
+            call = prepare(generator, example, kwargs, free, noise)
+            program = trace_program(
+                call.flat, call.names, call.example, call.dims, folding=folding,
+                source=call.plain.generator,
+            )  # fmt: skip
+        return keep_all(files, lambda f, draft: _one(f, draft, generator, call, program, tolerance))
+
+    if dynamic is None and any(f.program for f in formats):
+        inputs = named_inputs(generator, *call_arguments(example, kwargs))
+        if space := space_of(inputs.names, inputs.tensors):
+            # A network that takes one size only, or a format that cannot say the others.
+            with contextlib.suppress(DataError, GraphError, TargetError, ConfigError):
+                return made(space)
+    return made(dynamic)
 
 
 def file_names(out: Path, formats: Sequence[Format]) -> dict[Format, Path]:

@@ -59,6 +59,15 @@ def read_dynamic(
     return tuple(free)
 
 
+def space_of(names: Sequence[str], tensors: Sequence[Tensor]) -> list[str]:
+    """Return the words that free the batch and the space of inputs (n, c, *space), if any are."""
+    return [
+        f"{name}={','.join(map(str, (0, *range(2, t.dim()))))}"
+        for name, t in zip(names, tensors, strict=True)
+        if t.dim() > 2 and t.is_floating_point() and max(t.shape[2:]) > 1
+    ]
+
+
 def at_least_two(tensors: Sequence[Tensor], dims: Dims) -> tuple[Tensor, ...]:
     """Return ``tensors`` with free dimensions of size 1 doubled: export takes 1 for a constant."""
     return tuple(

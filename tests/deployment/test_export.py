@@ -246,3 +246,24 @@ def test_compiled_ahead_of_time(tmp_path: Path) -> None:
     (made,) = gc.export(net, example, tmp_path / "n.aoti.pt2", to="aoti", dynamic=["x=0,2,3"])
     assert made.max_error <= 1e-4
     assert "twice" in made.checked
+
+
+class Sound(nn.Module):
+    def __init__(self, fixed: bool) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose1d(4, 1, 4, 2, 1)
+        self.scale = nn.Parameter(torch.ones(16)) if fixed else None
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return self.up(mel if self.scale is None else mel * self.scale).tanh()
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_other_lengths_are_free_where_the_generator_takes_them(fixed: bool, tmp_path: Path) -> None:
+    net = Sound(fixed).eval()
+    file = tmp_path / "sound.pt2"
+    (done,) = gc.export(net, (torch.randn(2, 4, 16),), file, to="torch.export")
+    assert ("twice" in done.checked) is not fixed
+    opened = torch.export.load(file).module()
+    mel = torch.randn(3, 4, 16 if fixed else 27)
+    assert torch.allclose(opened(mel), net(mel), atol=1e-5)
