@@ -48,9 +48,9 @@ def export(
         TargetError: an exported network differs from the generator.
     """
     formats = read_formats(to)
-    require_engines(formats, int8=int8)
     if not fold and int8:
         raise ConfigError("--int8 needs plain weights: leave --no-fold out")
+    require_engines(formats, int8=int8)
     subject = resolve(what, model, weights=weights, inputs=inputs)
     place = out or _place(subject, formats)
     file_names(place, formats)  # an existing file is told of before any work

@@ -152,6 +152,9 @@ def test_words_that_are_no_rounding_are_refused() -> None:
 
 @pytest.mark.parametrize("engine", ["eager", "onnxruntime"])
 def test_real_networks_are_timed_at_the_batch_asked_for(engine: str) -> None:
+    if engine == "onnxruntime":
+        pytest.importorskip("onnxruntime", reason="the extra gancompress[onnx] is not installed")
+        pytest.importorskip("onnxscript", reason="the extra gancompress[onnx] is not installed")
     setting = settled(Setting("cpu", 3, engine))
     net, tiny, x = wide().train(), nn.Conv2d(3, 3, 1), torch.randn(X)
     state = torch.random.get_rng_state()
