@@ -116,10 +116,10 @@ class Table:
 def fold(text: str, width: int) -> str:
     """Return ``text`` on lines of at most ``width`` characters, broken after a blank or ``-_./,``.
 
-    A word that is longer on its own is broken where it must be.
+    A number stays whole; a word that is longer on its own is broken where it must be.
     """
     lines = [""]
-    for piece in re.findall(r"[^\s\-_./,]*[\s\-_./,]?", text):
+    for piece in re.findall(r"(?:[^\s\-_./,]|[.,](?=\d))*[\s\-_./,]?", text):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
             lines.append("")
         while len(piece.rstrip()) > width:

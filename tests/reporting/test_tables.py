@@ -127,3 +127,8 @@ def test_a_name_is_never_squeezed_to_letters(width: int) -> None:
     assert "parameters" in shown
     assert max(map(len, shown.splitlines())) <= width
     assert "1.36x faster" in shown
+
+
+def test_a_number_is_not_folded() -> None:
+    assert fold("engine=eager (1.37x predicted)", 18) == "engine=eager\n(1.37x predicted)"
+    assert fold("of 12,345 files", 6) == "of\n12,345\nfiles"
