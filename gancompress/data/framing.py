@@ -124,3 +124,10 @@ def _size(given: object, what: str, also: str = "") -> Size | None:
             f"(1 to {LARGEST:,})"
         )
     return sides[0], sides[-1]
+
+
+def mirror(image: Tensor) -> Tensor:
+    """Swap left and right; not every torch does that with uint16, but with the same bits (ours)."""
+    if image.dtype == torch.uint16:
+        return image.view(torch.int16).flip(-1).view(torch.uint16)
+    return image.flip(-1)

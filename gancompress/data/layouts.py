@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gancompress.data.arrays import MAX_CHANNELS, ArrayDataset
-from gancompress.data.framing import Frame
+from gancompress.data.framing import Frame, mirror
 from gancompress.data.ranges import tensor_of
 from gancompress.errors import ConfigError, DataError
 
@@ -227,14 +227,7 @@ class Framed(ArrayDataset):
         images, labels = super().raw(chosen % count)
         framed = [self.frame.apply(image.permute(1, 2, 0).numpy()) for image in images]
         mirrored = (chosen >= count).tolist()
-        return torch.stack([_mirror(f) if m else f for f, m in zip(framed, mirrored)]), labels
-
-
-def _mirror(image: Tensor) -> Tensor:
-    """Swap left and right; not every torch does that with uint16, but with the same bits."""
-    if image.dtype == torch.uint16:
-        return image.view(torch.int16).flip(-1).view(torch.uint16)
-    return image.flip(-1)
+        return torch.stack([mirror(f) if m else f for f, m in zip(framed, mirrored)]), labels
 
 
 def reframed(dataset: ArrayDataset, frame: Frame) -> ArrayDataset:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gancompress.data.arrays import Dataset, notes_of, size_of, square
 from gancompress.data.folders import open_images
-from gancompress.data.framing import Frame
+from gancompress.data.framing import Frame, mirror
 from gancompress.data.picture_set import PictureSet
 from gancompress.errors import ConfigError, DataError
 
@@ -167,7 +167,7 @@ class Half:
         framed = torch.stack([frame.apply(half.permute(1, 2, 0).numpy()) for half in halves])
         # Mirrored where they lie: flipping the whole would swap input and target.
         mirrored = torch.stack(
-            [f.flip(-1) if i >= count else f for f, i in zip(framed, chosen.tolist())]
+            [mirror(f) if i >= count else f for f, i in zip(framed, chosen.tolist())]
         )
         return self.whole.scaled(mirrored), labels
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from gancompress.data.arrays import square
-from gancompress.data.framing import Frame
+from gancompress.data.framing import Frame, mirror
 from gancompress.data.pictures import Header, Source, check_alpha, decode, header
 from gancompress.data.ranges import Range, range_of, to_unit
 from gancompress.data.stores import Store
@@ -156,7 +156,7 @@ class PictureSet:
             raise IndexError(f"index {index} of a data set of {len(self)} pictures")
         count = len(self.store.files)
         picture = self._good(index % count)
-        return picture.flip(-1) if index >= count else picture
+        return mirror(picture) if index >= count else picture
 
     def _good(self, index: int) -> Tensor:
         for candidate in self._stand_ins(index):
