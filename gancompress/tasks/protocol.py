@@ -123,13 +123,20 @@ class Batch:
         """Return its sample ``i`` alone, as a batch of one."""
         return self._each(lambda x: x[i : i + 1])
 
+    def part(self, part: int, parts: int) -> Batch:
+        """Return the samples ``part``, ``part + parts``, ``part + 2 parts`` ... of it."""
+        return self if parts == 1 else self._each(lambda x: x[part::parts])
+
     def run(self, network: nn.Module) -> Any:
         """Return what ``network`` puts out for these inputs."""
         return network(*self.inputs, **self.kwargs)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        n = len(self)
+
         def maybe(x: Any) -> Any:
-            return change(x) if isinstance(x, Tensor) else x
+            # A tensor without a row a sample (a scale, a table) is the same for all of them.
+            return change(x) if isinstance(x, Tensor) and x.ndim and len(x) == n else x
 
         return replace(
             self,
@@ -138,7 +145,7 @@ class Batch:
             labels=maybe(self.labels),
             wanted=maybe(self.wanted),
             condition=maybe(self.condition),
-            extras={name: change(x) for name, x in self.extras.items()},
+            extras={name: maybe(x) for name, x in self.extras.items()},
         )
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gancompress.errors import ConfigError
@@ -43,7 +42,7 @@ def shared_batch(batch: Batch, draw: Draw) -> Batch:
     size = len(batch)
     if draw.parts == 1 or size == draw.n // draw.parts:
         return batch
-    return part_of_batch(batch, draw.part, draw.parts)
+    return batch.part(draw.part, draw.parts)
 
 
 def shared_shown(shown: Shown, draw: Draw) -> Shown:
@@ -51,26 +50,6 @@ def shared_shown(shown: Shown, draw: Draw) -> Shown:
     if draw.parts == 1 or len(shown.output) == draw.n // draw.parts:
         return shown
     return part_of_shown(shown, draw.part, draw.parts)
-
-
-def part_of_batch(batch: Batch, part: int, parts: int) -> Batch:
-    """Return part number ``part`` of ``parts``."""
-    if parts == 1:
-        return batch
-    n = len(batch)
-
-    def rows(x: Any) -> Any:
-        return x[part::parts] if isinstance(x, Tensor) and x.ndim and len(x) == n else x
-
-    return replace(
-        batch,
-        inputs=tuple(rows(x) for x in batch.inputs),
-        kwargs={name: rows(x) for name, x in batch.kwargs.items()},
-        labels=rows(batch.labels),
-        wanted=rows(batch.wanted),
-        condition=rows(batch.condition),
-        extras={name: rows(x) for name, x in batch.extras.items()},
-    )
 
 
 def part_of_shown(shown: Shown, part: int, parts: int) -> Shown:

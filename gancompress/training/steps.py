@@ -33,7 +33,6 @@ from gancompress.training.regularisation import Judging, Making, judge_of, make_
 from gancompress.training.shares import (
     Luck,
     luck_of,
-    part_of_batch,
     part_of_shown,
     shared_batch,
     shared_shown,
@@ -303,7 +302,7 @@ class Steps:
         """Return the parts of this rank's share of a batch."""
         with luck_of(draw).whole():
             batch = shared_batch(source.batch(draw), draw)
-        return [part_of_batch(batch, index, self._parts) for index in range(self._parts)]
+        return [batch.part(index, self._parts) for index in range(self._parts)]
 
     def _asked(self, draw: Draw) -> list[Fakes]:
         """Return what the student is asked in one update; nothing is made of it yet."""

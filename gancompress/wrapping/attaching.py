@@ -77,8 +77,8 @@ def set_up(
     chosen = {n for n in chosen if graph[n].readers or graph[n].silencers}
     original, budget = graph.cost(), None
     if options["target"] is not None:
-        made = budget_for(options["target"], original, graph, chosen, options, generator)
-        budget = shared(made)
+        budget = budget_for(options["target"], original, graph, chosen, options, generator)
+        budget = shared(budget, options["round_to"])
     tensors = raw_tensors(generator)
     masks = {}
     for group in (g for g in graph.groups if g.name in chosen):

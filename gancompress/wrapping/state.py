@@ -101,12 +101,16 @@ def budget_from(budget: Budget | None, measured: Mapping[str, Any] | None) -> Bu
     return replace(budget, target=targets[0], others=tuple(targets[1:]), times=found, units=units)
 
 
-def shared(budget: Budget | None) -> Budget | None:
+def shared(budget: Budget, round_to: int | str) -> Budget:
     """Return ``budget`` with what rank 0 has measured for it: times differ from rank to rank.
 
-    Every rank calls it, as every rank wraps. Where nothing was measured, nothing is sent.
+    Every rank calls it, as every rank wraps. Whether anything is sent depends on what was asked
+    for, never on what one rank has found: the others would wait for it.
     """
-    measured = budget_to(budget)
-    if measured is None or world() == 1:
+    kinds = {t.kind for t in budget.targets}
+    if world() == 1 or not ("latency" in kinds or (round_to == "auto" and kinds != {"params"})):
         return budget
-    return budget_from(budget, json.loads(bytes_of_first(json.dumps(measured).encode(), "times")))
+    own = budget_to(budget) or {"units": {}, "times": []}
+    found = budget_from(budget, json.loads(bytes_of_first(json.dumps(own).encode(), "times")))
+    assert found is not None
+    return found
