@@ -100,9 +100,11 @@ def test_output_site_too() -> None:
 def compare(kind: str, optimizer: str, dtype: torch.dtype, **options: Any) -> None:
     cut = go_on(Run(kind, optimizer, dtype, **options), shrink=True)
     whole = go_on(Run(kind, optimizer, dtype, **options), shrink=False)
-    # Adam divides by the gradient's size: where that is rounding, in float32, a weight may move a
-    # whole step in another direction on another CPU. What is exact shows in float64.
-    tolerance = 1e-9 if dtype == torch.float64 else 5e-3
+    tolerance = 1e-9
+    if dtype == torch.float32:
+        # All but SGD divide by the gradient's size: where that is rounding, a weight may move a
+        # whole step in another direction on another CPU. What is exact shows in float64.
+        tolerance = 1e-5 if "sgd" in optimizer else 5e-3
     assert cut[0] == pytest.approx(whole[0], abs=tolerance, rel=tolerance)
     for a, b in zip(cut[1:], whole[1:], strict=True):
         assert (a - b).abs().max() <= tolerance
