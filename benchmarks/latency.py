@@ -1,25 +1,29 @@
 """What a cut in MACs brings in time: six networks, batch 1 and 16, two engines, two roundings.
 
-    python -m benchmarks.latency               # about 8 minutes on one thread
-    python -m benchmarks.latency --compiled    # torch.compile as well: many minutes more
-    python -m benchmarks.latency --only dcgan64 --targets
+    python -m benchmarks.latency               # about 10 minutes on one thread
+    python -m benchmarks.latency --only dcgan64 --engines onnxruntime --batches 16
+    python -m benchmarks.latency --only dcgan64 --targets    # latency=2x
+    python -m benchmarks.latency --engines compiled          # torch.compile: many minutes more
 
 Every network is cut to 4x fewer MACs, once channel by channel and once with ``round_to: auto``. The
 whole and both cut networks are timed by turns in one process, so that a ratio is of one machine at
-one time. Writes `benchmarks/results/latency.json` and the tables of `docs/speed.md`.
+one time. Each row is kept as soon as it is measured, in `benchmarks/results/latency.json` and
+`latency_targets.json`, and in the tables of `docs/speed.md`; the others stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 import gancompress as gc
 from benchmarks import record
@@ -29,11 +33,14 @@ from gancompress.models import BigGANConfig, BigGANGenerator, HiFiGANConfig, HiF
 from gancompress.models.superres import RRDBNet
 from gancompress.models.translation import ResnetGenerator
 from gancompress.target import Setting
-from gancompress.timing.network import seconds_of, settled
+from gancompress.timing.network import at_batch, running, seconds_of, settled
 
 DOCUMENT = record.ROOT / "docs" / "speed.md"
 TIMES = 4  # fewer MACs
 BATCHES = (1, 16)
+TARGET_BATCH = 4
+ENGINES = ("eager", "onnxruntime", "compiled")
+PRODUCTS = ("convolution", "conv_", "mm", "gemm", "::conv")  # in the names of torch's operators
 MET = 0.1  # a latency target is met within
 
 
@@ -93,34 +100,53 @@ def cut_networks(net: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Any]:
     return found
 
 
-def measured(subject: Subject, engines: Sequence[str], seconds: float) -> list[dict[str, Any]]:
-    """Return a row for each engine and batch."""
+def measured(
+    subject: Subject, engine: str, batches: Sequence[int], seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each batch."""
     torch.manual_seed(0)
     net, example = subject.build()
     net.eval()
     cut = cut_networks(net, example)
     networks = [net, *(c["network"] for c in cut.values())]
-    rows = []
-    for engine in engines:
-        for batch in BATCHES:
+    for batch in batches:
+        row: dict[str, Any] = {
+            "network": subject.name, "size": subject.size, "engine": engine, "batch": batch,
+        }  # fmt: skip
+        begin = time.process_time()
+        try:
             setting = settled(Setting("cpu", batch, engine))
-            row: dict[str, Any] = {
-                "network": subject.name, "size": subject.size, "engine": engine, "batch": batch,
-            }  # fmt: skip
-            try:
-                whole, *small = seconds_of(networks, (example, {}), 2, setting, seconds=seconds)
-            except GancompressError as error:
-                rows.append({**row, "status": "failed", "detail": str(error)[:300]})
-                continue
-            row["ms"] = round(whole * 1e3, 3)
-            for (name, how), took in zip(cut.items(), small, strict=True):
-                speed = whole / took
-                row[f"macs_{name}"] = round(how["macs"], 3)
-                row[f"speed_{name}"] = round(speed, 3)
-                row[f"share_{name}"] = round(speed / how["macs"], 3)
-            row["units"] = cut["auto"]["units"]
-            rows.append(row)
-    return rows
+            whole, *small = seconds_of(networks, (example, {}), 2, setting, seconds=seconds)
+        except GancompressError as error:
+            yield {**row, "status": "failed", "detail": str(error)[:300]}
+            continue
+        row["ms"] = round(whole * 1e3, 3)
+        for (name, how), took in zip(cut.items(), small, strict=True):
+            speed = whole / took
+            row[f"macs_{name}"] = round(how["macs"], 3)
+            row[f"speed_{name}"] = round(speed, 3)
+            row[f"share_{name}"] = round(speed / how["macs"], 3)
+        row["units"] = cut["auto"]["units"]
+        if engine == "eager":
+            row["products_ms"], row["rest_ms"] = apart(networks, example, setting)
+        yield {**row, "cpu_s": round(time.process_time() - begin, 1)}
+
+
+def apart(
+    networks: Sequence[nn.Module], example: tuple[Tensor, ...], setting: Setting
+) -> tuple[list[float], list[float]]:
+    """Return ms of convolutions and products, and of all else, of one eager call of each."""
+    products, rest = [], []
+    inputs = at_batch((example, {}), 2, setting.batch, setting.device)
+    for network in networks:
+        watch = profile(activities=[ProfilerActivity.CPU], acc_events=True)
+        with running(network, inputs, setting) as call, watch as prof:
+            call()
+        took = {e.key: e.self_cpu_time_total for e in prof.key_averages()}
+        own = sum(t for name, t in took.items() if any(word in name for word in PRODUCTS))
+        products.append(round(own / 1e3, 3))
+        rest.append(round((sum(took.values()) - own) / 1e3, 3))
+    return products, rest
 
 
 def on_target(subject: Subject, engine: str, batch: int) -> dict[str, Any]:
@@ -152,13 +178,19 @@ def tables(rows: Sequence[dict[str, Any]], goals: Sequence[dict[str, Any]]) -> s
     for r in rows:
         start = [f"{r['network']} ({r['size']})", r["engine"], r["batch"]]
         if "status" in r:
-            lines.append([*start, r["status"], *[""] * 5])
+            lines.append([*start, r["status"], *[""] * 7])
             continue
         one, auto = ([f"{r[f'speed_{n}']:.2f}x", f"{r[f'share_{n}']:.2f}"] for n in ("1", "auto"))
         units = ", ".join(map(str, r["units"])) or "1"
-        lines.append([*start, f"{r['ms']:.2f}", f"{r['macs_1']:.2f}x", *one, *auto, units])
+        own = [
+            f"{r[k][0] / max(r[k][-1], 1e-9):.2f}x" if k in r else ""
+            for k in ("products_ms", "rest_ms")
+        ]
+        macs = [f"{r[f'macs_{n}']:.2f}x" for n in ("1", "auto")]
+        lines.append([*start, f"{r['ms']:.2f}", macs[0], *one, macs[1], *auto, units, *own])
     head = ["network", "engine", "batch", "ms, whole", "MACs", "round_to 1", "of the MAC cut",
-            "round_to auto", "of the MAC cut", "steps"]  # fmt: skip
+            "MACs", "round_to auto", "of the MAC cut", "steps", "convolutions alone",
+            "all else"]  # fmt: skip
     text = record.table(head, lines)
     if goals:
         said = [
@@ -173,53 +205,50 @@ def tables(rows: Sequence[dict[str, Any]], goals: Sequence[dict[str, Any]]) -> s
 
 
 def main() -> None:
-    """Measure, and write the result and the page unless only some networks were asked for."""
+    """Measure row by row; each goes to the result and the page at once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=[s.name for s in SUBJECTS])
-    parser.add_argument("--compiled", action="store_true")
-    parser.add_argument("--targets", action="store_true", help="latency=2x as well")
+    parser.add_argument("--engines", nargs="*", choices=ENGINES, default=ENGINES[:2])
+    parser.add_argument("--batches", nargs="*", type=int, default=list(BATCHES))
+    parser.add_argument("--targets", action="store_true", help="latency=2x, instead")
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing, a row")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    engines = ["eager", "onnxruntime", *(["compiled"] if options.compiled else [])]
-    rows: list[dict[str, Any]] = []
-    goals: list[dict[str, Any]] = []
-    begin = time.process_time()
-    whole = set(options.only) == {s.name for s in SUBJECTS}
     for subject in SUBJECTS:
         if subject.name not in options.only:
             continue
-        found = measured(subject, engines, options.seconds)
-        if options.targets:
-            goals += [on_target(subject, engine, 4) for engine in engines[:2]]
-        rows += found
-        for row in (*found, *goals[-2:]):
-            print(row, flush=True)
-        if whole:  # after each: a run that is stopped leaves what it has measured
-            write(rows, goals, time.process_time() - begin)
+        for engine in options.engines:
+            if options.targets:
+                keep("latency_targets", [on_target(subject, engine, TARGET_BATCH)])
+                continue
+            for row in measured(subject, engine, options.batches, options.seconds):
+                keep("latency", [row])
 
 
-def write(rows: list[dict[str, Any]], goals: list[dict[str, Any]], cpu_s: float) -> None:
-    """Write the result and the page; networks that have no row yet are there as not run."""
-    known = {r["network"] for r in rows}
-    rest = [
-        {"network": s.name, "size": s.size, "engine": "", "batch": "", "status": "not run"}
-        for s in SUBJECTS
-        if s.name not in known
-    ]
-    data = {
-        "benchmark": f"time against MACs, cut to macs={TIMES}x by magnitude",
+def keep(name: str, rows: list[dict[str, Any]]) -> None:
+    """Write rows to the result of that name, and the page from both results."""
+    print(*rows, flush=True)
+    head = {
+        "benchmark": f"time against MACs, cut to macs={TIMES}x by magnitude"
+        if name == "latency"
+        else "latency=2x, asked and measured",
         **record.protocol(0, ("onnxruntime",)),
-        "cpu_s": round(cpu_s),
-        "rows": [*rows, *rest],
-        "targets": goals,
     }
+    data = record.keep(record.RESULTS / f"{name}.json", head, rows, ["network", "engine", "batch"])
+    found = {"latency": [], "latency_targets": [], name: data["rows"]}
+    for other in found.keys() - {name}:
+        path = record.RESULTS / f"{other}.json"
+        found[other] = json.loads(path.read_text())["rows"] if path.exists() else []
+    order = [s.name for s in SUBJECTS]
+    lists = [
+        sorted(found[n], key=lambda r: (order.index(r["network"]), r["engine"], r["batch"]))
+        for n in ("latency", "latency_targets")
+    ]
     text = (
         f"Torch {data['versions']['torch']}, onnxruntime {data['versions'].get('onnxruntime')}, "
         f"{data['machine']}, threads: {data['threads']}. Shortest of several calls, by turns; on "
-        "one thread in processor time.\n\n" + tables(data["rows"], goals)
+        "one thread in processor time.\n\n" + tables(*lists)
     )
-    record.write(record.RESULTS / "latency.json", data)
     record.place(DOCUMENT, "latency", text)
 
 

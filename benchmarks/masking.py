@@ -1,6 +1,7 @@
 """What masks cost: a masked training step against the same step unmasked, time and peak memory.
 
-    python benchmarks/masking.py --pairs 12
+    python benchmarks/masking.py --pairs 12                  # both networks, a few minutes
+    python benchmarks/masking.py --network cifar --pairs 6   # one of them; the others' rows stay
 
 One generator step (forward, hinge loss through the discriminator, backward, Adam), with masks on
 all channel groups and without, in interleaved pairs in one process. Writes
@@ -24,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gancompress as gc
-from benchmarks.record import RESULTS, place, protocol, table, write
+from benchmarks.record import RESULTS, keep, place, protocol, table
 from benchmarks.table import DOCUMENT
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
 
@@ -123,26 +124,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "masking.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
     for name in options.network or ["fashion32", "cifar"]:
-        rows.append(compare(name, options.pairs))
-        print(rows[-1], flush=True)
-    write(options.out, {"benchmark": "masking", **protocol(0), "rows": rows})
+        row = compare(name, options.pairs)
+        print(row, flush=True)
+        head = {"benchmark": "masking", **protocol(0)}
+        rows = keep(options.out, head, [row], ["network", "batch"])["rows"]
+        place(
+            DOCUMENT, "masking", page(sorted(rows, key=lambda r: list(CONFIGS).index(r["network"])))
+        )
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return what stands in the document."""
     lines = [
-        [r["network"], r["batch"], r["plain_ms"], r["masked_ms"],
+        [r["network"], r["batch"], r["pairs"], r["plain_ms"], r["masked_ms"],
          f"{r['time_ratio']} ({r['time_ratio_quartiles'][0]} to {r['time_ratio_quartiles'][1]})",
          r["plain_peak_mb"], r["masked_peak_mb"], r["memory_ratio"]]
         for r in rows
     ]  # fmt: skip
-    head = ["network", "batch", "plain ms", "masked ms", "time ratio (quartiles)"]
-    place(
-        DOCUMENT,
-        "masking",
+    head = ["network", "batch", "pairs", "plain ms", "masked ms", "time ratio (quartiles)"]
+    return (
         "A generator step (forward, discriminator, backward, Adam) with masks on every channel "
         "group against the same step without, float32, one thread, processor time of interleaved "
-        f"pairs ({rows[0]['pairs']}). Peak: tensors alive at once, weights, gradients and Adam's "
-        "moments included.\n\n"
-        + table([*head, "plain peak MiB", "masked peak MiB", "memory ratio"], lines),
+        "pairs. Peak: tensors alive at once, weights, gradients and Adam's moments included.\n\n"
+        + table([*head, "plain peak MiB", "masked peak MiB", "memory ratio"], lines)
     )
 
 

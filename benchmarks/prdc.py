@@ -1,10 +1,12 @@
 """Precision, recall, density and coverage: matrix products against exact differences.
 
-    python -m benchmarks.prdc              # sizes that one thread does in a minute or two
-    python -m benchmarks.prdc --full       # 50,000 x 2048: minutes on a few cores
+    python -m benchmarks.prdc                                  # sizes that one thread does soon
+    python -m benchmarks.prdc --n 20000 --ways products        # minutes
+    python -m benchmarks.prdc --n 50000 --ways products        # a quarter of an hour on one thread
 
-CPU seconds and the growth of resident memory, each in a process of its own; both ways must give the
-same figures. Writes `benchmarks/results/prdc.json` and the table of `docs/speed.md`.
+CPU seconds and growth of resident memory, each in a process of its own; both ways must give the
+same figures. Each row is kept as soon as it is there, in `benchmarks/results/prdc.json` and in the
+table of `docs/speed.md`; the others stay.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from benchmarks.scaling import Peak, resident
 from gancompress.metrics.prdc import PRDC, prdc
 
 DOCUMENT = record.ROOT / "docs" / "speed.md"
-SIZES = ((1000, 2048), (2000, 2048))
+WAYS = ("differences", "products")
+SIZES, WIDTH = (1000, 2000), 2048
+MOST_DIFFERENCES = 5000
+FIGURES = ("precision", "recall", "density", "coverage")
 LIMIT_S = 3000.0
 BLOCK = 1000  # of the old way
 
@@ -77,30 +82,38 @@ def measure(way: str, n: int, d: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure both ways at each size, and write the result and the table."""
+    """Measure both ways at each size; each row goes to the result and the table at once."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="50,000 x 2048, products only")
+    parser.add_argument("--n", type=int, nargs="*", default=list(SIZES), help="features a set")
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
     options = parser.parse_args()
-    jobs = [(way, n, d) for n, d in SIZES for way in ("differences", "products")]
-    jobs += [("products", 50_000, 2048)] if options.full else []
-    rows = []
-    for job in jobs:
-        row = {"way": job[0], "n": job[1], "d": job[2], **isolated(measure, job, limit_s=LIMIT_S)}
-        rows.append(row)
-        print(row, flush=True)
-    figures = ("precision", "recall", "density", "coverage")
-    for old, new in zip(rows[::2], rows[1::2], strict=False):
-        if old["n"] == new["n"]:
-            new["same"] = all(old.get(f) == new.get(f) for f in figures)
-    data = {"benchmark": "PRDC of n real and n made features", **record.protocol(0), "rows": rows}
-    record.write(record.RESULTS / "prdc.json", data)
-    cells = [
-        [f"{r['n']:,} x {r['d']:,}", r["way"], r.get("cpu_s"), r.get("growth_mb"),
-         {True: "yes", False: "no"}.get(r.get("same"), "")]  # type: ignore[arg-type]
-        for r in rows
-    ]  # fmt: skip
-    head = ["features", "way", "CPU s", "memory, MiB", "same figures"]
-    text = f"Torch {data['versions']['torch']}, one thread.\n\n" + record.table(head, cells)
+    for n in options.n:
+        for way in options.ways:
+            if way == "differences" and n > MOST_DIFFERENCES:
+                print(f"{way} of {n}: left out, {MOST_DIFFERENCES} are the most", flush=True)
+                continue
+            job = (way, n, WIDTH)
+            row = {"way": way, "n": n, "d": WIDTH, **isolated(measure, job, limit_s=LIMIT_S)}
+            print(row, flush=True)
+            write(row)
+
+
+def write(row: dict[str, Any]) -> None:
+    """Put the row into the result and the page; the others stay."""
+    head = {"benchmark": "PRDC of n real and n made features", **record.protocol(0)}
+    data = record.keep(record.RESULTS / "prdc.json", head, [row], ["way", "n", "d"])
+    rows = sorted(data["rows"], key=lambda r: (r["n"], r["way"]))
+    found = {(r["way"], r["n"]): [r.get(f) for f in FIGURES] for r in rows}
+    cells = []
+    for r in rows:
+        old = found.get(("differences", r["n"]))
+        same = "" if old is None or r["way"] != "products" else found["products", r["n"]] == old
+        cells.append(
+            [f"{r['n']:,} x {r['d']:,}", r["way"], r.get("cpu_s", r.get("status")),
+             r.get("growth_mb"), {True: "yes", False: "no"}.get(same, "")]  # type: ignore[arg-type]
+        )  # fmt: skip
+    head_line = ["features", "way", "CPU s", "memory beside the features, MiB", "same figures"]
+    text = f"Torch {data['versions']['torch']}, one thread.\n\n" + record.table(head_line, cells)
     record.place(DOCUMENT, "prdc", text)
 
 

@@ -62,6 +62,35 @@ def write(path: Path, data: dict[str, Any]) -> None:
     data["rows"] = rows
 
 
+def keep(
+    path: Path, head: dict[str, Any], rows: Iterable[dict[str, Any]], keys: Sequence[str]
+) -> dict[str, Any]:
+    """Put ``rows`` in the place of those that agree in ``keys``, and return all that is written.
+
+    So a benchmark can be run in pieces. Every row tells its commit and day; rows of other versions
+    or threads than ``head`` tells are left out, since one head speaks for all.
+
+    Args:
+        path: of the JSON result; need not be there.
+        head: what `protocol` returned, and more.
+        rows: new ones.
+        keys: names of the fields that tell rows apart.
+    """
+    old: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    same = all(old.get(k) == head.get(k) for k in ("versions", "machine", "threads"))
+    origin = {"git": head["git"], "date": head["date"]}
+    found = {_key(r, keys): r for r in (old["rows"] if same and old else ())}
+    for row in rows:
+        found[_key(row, keys)] = {**row, **origin}
+    data = {**head, "rows": list(found.values())}
+    write(path, data)
+    return data
+
+
+def _key(row: dict[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row.get(k) for k in keys)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]

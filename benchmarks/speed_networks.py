@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -47,19 +49,23 @@ class Modulated(nn.Module):
 
 
 class StyleGAN2(nn.Module):
-    """Synthesis with skips and a mapping of 2 layers (Karras et al. 2020, Figure 7b), no noise."""
+    """Synthesis with skips and a mapping (Karras et al. 2020, Figure 7b), no noise.
 
-    def __init__(self, width: int = 64, style: int = 64, size: int = 64) -> None:
+    Args:
+        widths: channels at 4 px, 8 px and so on, each twice as large as the one before.
+        style: numbers of a latent and of a style.
+        depth: layers of the mapping.
+    """
+
+    def __init__(self, widths: Sequence[int] = (64,) * 5, style: int = 64, depth: int = 2) -> None:
         super().__init__()
-        self.mapping = nn.Sequential(
-            nn.Linear(style, style), nn.LeakyReLU(0.2), nn.Linear(style, style), nn.LeakyReLU(0.2)
-        )
-        self.const = nn.Parameter(torch.randn(1, width, 4, 4))
-        steps = int(math.log2(size)) - 2
-        self.first = Modulated(width, width, style, 3)
-        self.up = nn.ModuleList(Modulated(width, width, style, 3) for _ in range(steps))
-        self.same = nn.ModuleList(Modulated(width, width, style, 3) for _ in range(steps))
-        self.rgb = nn.ModuleList(Modulated(width, 3, style, 1, norm=False) for _ in range(steps))
+        layers = [(nn.Linear(style, style), nn.LeakyReLU(0.2)) for _ in range(depth)]
+        self.mapping = nn.Sequential(*(part for layer in layers for part in layer))
+        self.const = nn.Parameter(torch.randn(1, widths[0], 4, 4))
+        self.first = Modulated(widths[0], widths[0], style, 3)
+        self.up = nn.ModuleList(Modulated(a, b, style, 3) for a, b in pairwise(widths))
+        self.same = nn.ModuleList(Modulated(b, b, style, 3) for b in widths[1:])
+        self.rgb = nn.ModuleList(Modulated(b, 3, style, 1, norm=False) for b in widths[1:])
 
     def forward(self, z: Tensor) -> Tensor:
         """Return pictures (n, 3, size, size) of (n, style)."""
@@ -73,3 +79,9 @@ class StyleGAN2(nn.Module):
             x = functional.leaky_relu(same(x, w), 0.2)
             picture = functional.interpolate(picture, scale_factor=2.0, mode="bilinear") + rgb(x, w)
         return picture
+
+
+def stylegan2_1024() -> StyleGAN2:
+    """Return config F of 1024 px in its published widths, without noise and blur."""
+    widths = [min(512, 32768 // 2**k) for k in range(2, 11)]
+    return StyleGAN2(widths, style=512, depth=8)
