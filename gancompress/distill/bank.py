@@ -20,19 +20,21 @@ class ClassBank(nn.Module):
         self.register_buffer("rows", torch.zeros(0, 0))
         self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
 
-    def forward(self, classes: Tensor, means: Tensor) -> Tensor:
-        """Mix in the batch's ``means`` (j, m) of distinct ``classes`` (j,); return the rows (j, m).
+    def forward(self, classes: Tensor, means: Tensor, host: Tensor | None = None) -> Tensor:
+        """Mix in the batch's ``means`` (n, m) of ``classes`` (n,); return the rows (n, m).
 
-        The value is the moving average, the gradient that of the batch mean alone, unscaled. The
-        bank itself changes in training mode only; a class met for the first time starts from its
-        batch mean.
+        Samples of one class have the same mean, as `class_means` returns them. The value is the
+        moving average, the gradient that of the batch mean alone, unscaled. The bank itself changes
+        in training mode only; a class met for the first time starts from its batch mean. ``host``
+        are classes on the host, these at least; without, a device is asked.
         """
-        self._grow(int(classes.max()) + 1, means)
+        # Only the host can say how many rows there are: asking a device would mean to wait for it.
+        self._grow(int((classes if host is None else host).max()) + 1, means)
         old = torch.where(self.seen[classes, None], self.rows[classes], means.detach())
         mixed = self.momentum * old + (1 - self.momentum) * means.detach()
         if self.training:
             self.rows[classes] = mixed
-            self.seen[classes] = True
+            self.seen.index_fill_(0, classes, True)
         return mixed + (means - means.detach())
 
     def _grow(self, count: int, like: Tensor) -> None:
@@ -57,8 +59,14 @@ class ClassBank(nn.Module):
 
 
 def class_means(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distinct labels (j,) and the mean of ``rows`` (n, m) over each, (j, m)."""
-    classes, place = labels.unique(return_inverse=True)
-    sums = rows.new_zeros(classes.numel(), rows.shape[1]).index_add(0, place, rows)
-    counts = torch.bincount(place, minlength=classes.numel()).to(rows.dtype)
-    return classes, sums / counts[:, None]
+    """Return for each sample the mean of ``rows`` (n, m) over its class, and its share (n,).
+
+    Shares add up to 1, and so do those of each class to the same number. No value is looked at, so
+    that a device need not be waited for.
+    """
+    same = labels[:, None] == labels[None]
+    first = same.to(torch.uint8).argmax(1)  # of several largest the first
+    counts = same.sum(1).to(rows.dtype)
+    sums = torch.zeros_like(rows).index_add(0, first, rows)
+    share = 1 / counts
+    return (sums / counts[:, None])[first], share / share.sum()

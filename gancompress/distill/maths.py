@@ -47,12 +47,13 @@ def channel_energy(x: Tensor, gain: Tensor | None = None) -> Tensor:
     return squared_norm(x, 1)
 
 
-def map_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the batch mean of the squared distance of unit maps (n, m).
+def map_distance(student: Tensor, teacher: Tensor, share: Tensor | None = None) -> Tensor:
+    """Return the mean over samples, or by ``share`` (n,), of the squared distance of maps (n, m).
 
-    In [0, 2] for non-negative maps, else in [0, 4].
+    In [0, 2] for non-negative unit maps, in [0, 4] for others.
     """
-    return (student - teacher).square().sum(dim=1).mean()
+    distances = (student - teacher).square().sum(dim=1)
+    return distances.mean() if share is None else (share * distances).sum()
 
 
 def relative_mse(student: Tensor, teacher: Tensor) -> Tensor:

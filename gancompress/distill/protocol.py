@@ -20,7 +20,8 @@ class DistillBatch:
 
     Both mappings are keyed by the *student's* tap name. Student tensors carry gradient, dead
     channels at zero (``Taps.take(kept)``); images are (n, c, h, w) in [-1, 1]; labels are int64
-    (n,) or None; ``condition`` (n, ...) is what a conditional discriminator is shown beside them.
+    (n,) or None; ``condition`` (n, ...) is what a conditional discriminator is shown beside them;
+    ``host_labels`` are the labels of these samples at least, on the host, where they are known.
     """
 
     inputs: tuple[Any, ...]
@@ -30,6 +31,7 @@ class DistillBatch:
     student: Mapping[str, Tensor]
     teacher: Mapping[str, Tensor]
     condition: Tensor | None = None
+    host_labels: Tensor | None = None
 
     def pair(self, tap: str) -> tuple[Tensor, Tensor]:
         """Return ``recorded`` in at least float32."""

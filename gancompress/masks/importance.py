@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gancompress.errors import ConfigError
 from gancompress.graph.groups import Group
 from gancompress.masks.mask import ChannelMask, version_of
+from gancompress.masks.parcel import Fetched, Parcel
 from gancompress.plugins.kinds import IMPORTANCES as IMPORTANCES
 
 Importance = Callable[[Group, ChannelMask, Mapping[str, Tensor], int], np.ndarray]
@@ -56,20 +57,28 @@ def checked(values: np.ndarray, group: Group, importance: Importance) -> np.ndar
     return found
 
 
-def read_masks(masks: Mapping[str, ChannelMask]) -> dict[str, ChannelMask]:
-    """Return stand-ins of ``masks`` on the CPU, for importances to read: one transfer for all."""
-    kept = list(masks.values())
-    if not kept:
+def read_masks(
+    masks: Mapping[str, ChannelMask], fetched: Fetched | None = None
+) -> dict[str, ChannelMask]:
+    """Return stand-ins of ``masks`` on the CPU, for importances to read: one transfer for all.
+
+    ``fetched`` holds scores and sensitivity by name where they are on the CPU already.
+    """
+    if not masks:
         return {}
-    both = [t.detach() for m in kept for t in (m.scores, m.sensitivity.to(m.scores.dtype))]
-    parts = iter(torch.cat(both).cpu().split([len(t) for t in both]))
+    if fetched is None:
+        parcel = Parcel(masks)
+        parcel.arrived(parcel.packed.cpu(), masks)
+        fetched = parcel.of(masks)
+        assert fetched is not None
     found: dict[str, ChannelMask] = {}
     for name, mask in masks.items():
+        scores, sensitivity = fetched[name]
         seen = copy.copy(mask)
-        seen._parameters = {"scores": next(parts)}  # type: ignore[dict-item]
+        seen._parameters = {"scores": scores}  # type: ignore[dict-item]
         seen._buffers = {
             "alive": torch.from_numpy(mask.living),
-            "sensitivity": next(parts).to(mask.sensitivity.dtype),
+            "sensitivity": sensitivity.to(mask.sensitivity.dtype),
             "progress": torch.tensor(mask._progress, dtype=mask.progress.dtype),
             "settled": torch.tensor(not mask.decides),
         }

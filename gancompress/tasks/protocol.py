@@ -98,6 +98,8 @@ class Batch:
         wanted: the output wanted for these very inputs, or ``None``.
         condition: what a conditional discriminator is shown beside the output, or ``None``.
         extras: tensors (n, ...) that only the task itself reads.
+        host_labels: the labels of these samples at least, on the host, if they were ever there: so
+            that nobody must wait for a device to know them.
     """
 
     inputs: tuple[Any, ...]
@@ -106,6 +108,7 @@ class Batch:
     wanted: Tensor | None = None
     condition: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    host_labels: Tensor | None = None
 
     def __len__(self) -> int:
         parts = (*self.inputs, *self.kwargs.values())
@@ -113,7 +116,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return this batch on ``device``."""
-        return self._each(lambda x: x.to(device, non_blocking=True))
+        here = self.labels is not None and self.labels.device.type == "cpu"
+        moved = self._each(lambda x: x.to(device, non_blocking=True))
+        return replace(moved, host_labels=self.labels) if here else moved
 
     def first(self, n: int) -> Batch:
         """Return its first ``n`` samples."""

@@ -65,6 +65,7 @@ class Distillation:
         student_images: Tensor,
         teacher_images: Tensor,
         condition: Tensor | None = None,
+        host_labels: Tensor | None = None,
     ) -> Tensor:
         """Return the weighted sum of all distillers for the last forward of both networks.
 
@@ -88,6 +89,7 @@ class Distillation:
                 student={tap: _first(x, tap, seen, batch) for tap, x in taken.items()},
                 teacher=theirs.take(),
                 condition=None if condition is None else condition[:seen],
+                host_labels=host_labels,
             )
             total = total + weight * distiller(step).float()
         return total

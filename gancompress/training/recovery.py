@@ -80,9 +80,21 @@ def diverged(step: int, rollbacks: int) -> DivergedError:
 
 def finite_step(loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
     """Return whether ``loss`` and the norm of every gradient are finite (one sync on a device)."""
+    return bool(_finite(loss, parameters))
+
+
+def finite_and(
+    beside: Tensor, loss: Tensor, parameters: Iterable[nn.Parameter]
+) -> tuple[bool, Tensor]:
+    """Return `finite_step` and ``beside`` (k,) on the CPU, in the same single sync."""
+    answer = torch.cat([_finite(loss, parameters).to(beside.dtype)[None], beside]).cpu()
+    return bool(answer[0]), answer[1:]
+
+
+def _finite(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
     grads = [p.grad for p in parameters if p.grad is not None]
     norms = torch._foreach_norm(grads) if grads else []
-    return bool(torch.isfinite(torch.stack([loss.detach().float(), *norms])).all())
+    return torch.isfinite(torch.stack([loss.detach().float(), *norms])).all()
 
 
 def finite_tensors(tensors: Iterable[Tensor]) -> bool:

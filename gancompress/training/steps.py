@@ -185,11 +185,7 @@ class Steps:
         figures |= _mean_figures(found)
         total = average_gradients(state.learners(), figures.pop("loss"))
         state.scales["generator"].unscale(state.learning_optimizers())
-        sound = finite_step(total, state.learners())
-        state.overflowed = state.scales["generator"].update(total, sound=sound)
-        if sound:
-            state.update()
-        return sound
+        return state.update_if_finite(total)
 
     def _total(self, state: TrainState, made: Fakes, figures: Figures) -> Tensor:
         """Return the generator's loss on one part, and leave its terms in ``figures``."""
@@ -265,6 +261,7 @@ class Steps:
                 student_images=made.made,
                 teacher_images=answer,
                 condition=made.batch.condition,
+                host_labels=made.batch.host_labels,
             )
 
     @property

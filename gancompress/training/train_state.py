@@ -15,6 +15,7 @@ from gancompress.errors import CheckpointError
 from gancompress.graph.plan import Plan
 from gancompress.masks.attach import detach, find_masks
 from gancompress.masks.mask import ChannelMask
+from gancompress.masks.parcel import Parcel
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.cut_record import merge_cuts
 from gancompress.training.discriminator_shrink import Narrowing
@@ -28,7 +29,7 @@ from gancompress.training.optimizer_state import (
     load_optimizer_state,
     optimizer_state,
 )
-from gancompress.training.recovery import finite_tensors
+from gancompress.training.recovery import finite_and, finite_step, finite_tensors
 from gancompress.training.regularisation import Regularisers
 from gancompress.wrapping import Masked
 
@@ -83,6 +84,7 @@ class TrainState:
     scales: dict[str, LossScale] = field(default_factory=dict[str, LossScale])
     overflowed: bool = False
     _averager: Averager | None = None
+    _parcel: Parcel | None = None
     _compiled: Any = None
     _mask_copies: dict[str, ChannelMask] = field(default_factory=dict[str, ChannelMask])
     companions: Companions | None = None
@@ -191,6 +193,24 @@ class TrainState:
         for optimizer in self.learning_optimizers():
             optimizer.step()
 
+    def update_if_finite(self, total: Tensor) -> bool:
+        """Step everything but the discriminator if ``total`` and all gradients are finite.
+
+        The loss scale learns of it. What the choice of channels needs comes along with the answer.
+        """
+        self._parcel = self.masked.parcel() if self.masked is not None else None
+        host: Tensor | None = None
+        if self._parcel is None:
+            sound = finite_step(total, self.learners())
+        else:
+            sound, host = finite_and(self._parcel.packed, total, self.learners())
+        self.overflowed = self.scales["generator"].update(total, sound=sound)
+        if sound:
+            self.update()
+        if self._parcel is not None and host is not None and self.masked is not None:
+            self._parcel.arrived(host, self.masked.masks)
+        return sound
+
     def learners(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that `update` moves."""
         for optimizer in self.learning_optimizers():
@@ -211,7 +231,8 @@ class TrainState:
 
     def advance(self, progress: float) -> None:
         """Kill channels down to what the schedule allows at ``progress``."""
-        if self.masked is not None and self.masked.advance(progress):
+        parcel, self._parcel = self._parcel, None
+        if self.masked is not None and self.masked.advance(progress, parcel):
             self.mute()
 
     def cut(self, *, last: bool) -> bool:

@@ -21,6 +21,7 @@ from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
 from gancompress.masks.importance import checked, read_masks
 from gancompress.masks.lent_weights import lend
 from gancompress.masks.mask import ChannelMask, kill_together
+from gancompress.masks.parcel import Fetched, Parcel
 from gancompress.masks.schedule import build_schedule
 from gancompress.masks.sensitivity import mean_over_ranks, observe
 from gancompress.modules.nested import map_tensors
@@ -166,8 +167,19 @@ class Masked:
         """Return what the generator would cost if the dead channels were cut now."""
         return self.graph.cost(self.widths())
 
-    def importance(self) -> dict[str, np.ndarray]:
+    def parcel(self) -> Parcel | None:
+        """Return what `advance` will read of the masks, for a step to fetch with its own figures.
+
+        ``None`` where nothing is left to choose, or nothing was learned yet.
+        """
+        decides = self._budget is not None and any(m.decides for m in self.masks.values())
+        return Parcel(self.masks) if decides and self.progress > 0 else None
+
+    def importance(self, fetched: Fetched | None = None) -> dict[str, np.ndarray]:
         """Return the importance of each channel by group name.
+
+        Args:
+            fetched: scores and sensitivity by name, on the CPU; without, they are read now.
 
         Raises:
             ConfigError: it is not one finite number a channel (an importance of the caller's own).
@@ -178,15 +190,20 @@ class Masked:
         seed, graph = self._options["seed"], self.graph
         return {
             n: checked(rank(graph[n], m, tensors, seed), graph[n], rank)
-            for n, m in read_masks(self.masks).items()
+            for n, m in read_masks(self.masks, fetched).items()
         }
 
-    def advance(self, progress: float) -> list[Event]:
+    def advance(self, progress: float, parcel: Parcel | None = None) -> list[Event]:
         """Anneal the masks to ``progress`` and kill channels down to the budget allowed there.
 
         Once dead, a channel stays dead; it is gated at all its readers from now on. The masks come
         to rest when the schedule has ended (`ChannelMask.rest`). Where `torch.distributed` runs,
         the ranks choose together: each of them must call this, at the same steps.
+
+        Args:
+            progress: of the run, in [0, 1].
+            parcel: of this step, from `parcel`: then nothing is fetched from the device here,
+                unless somebody wrote to the masks since its update.
 
         Raises:
             ConfigError: progress is outside [0, 1] or goes back.
@@ -198,18 +215,19 @@ class Masked:
         if any(hasattr(scores, "device_mesh") for scores in self.parameters()):
             refuse_sharded(self.generator)
         self.progress = progress
+        fetched = None if parcel is None else parcel.of(self.masks)
         for mask in self.masks.values():
             mask.set_progress(progress)
         observe(self.masks.values(), together=True)
         if self._budget is None:
             return []
         allowed = self._budget.allowed(self._schedule(progress))
-        events = self._kill_to(allowed)
+        events = self._kill_to(allowed, fetched)
         for mask in self.masks.values() if allowed <= self._budget.goal else ():
             mask.rest()
         return events
 
-    def _kill_to(self, allowed: float) -> list[Event]:
+    def _kill_to(self, allowed: float, fetched: Fetched | None = None) -> list[Event]:
         assert self._budget is not None
         if self._budget.load(self.graph, self.widths()) <= allowed:
             return []
@@ -217,7 +235,7 @@ class Masked:
         alive = {g.name: np.ones(g.size, bool) for g in self.graph.groups}
         alive.update({n: m.living for n, m in self._masks.items()})
         value = {g.name: np.ones(g.size) for g in self.graph.groups}
-        value.update(mean_over_ranks(self.importance(), next(self.parameters())))
+        value.update(mean_over_ranks(self.importance(fetched), next(self.parameters())))
         order = self._options["allocation"]
         keys = None if order is None else order(self.graph, value, alive)
         killed = self._budget.kill(self.graph, alive, value, allowed, fixed, keys)

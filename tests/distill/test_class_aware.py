@@ -286,9 +286,9 @@ def test_bank_state_takes_the_size_it_was_saved_with():
 
 def test_class_means():
     rows = torch.tensor([[1.0], [2.0], [5.0], [4.0]])
-    classes, means = class_means(rows, torch.tensor([7, 1, 7, 1]))
-    assert classes.tolist() == [1, 7]
-    assert means.tolist() == [[3], [3]]
+    means, share = class_means(rows, torch.tensor([7, 1, 7, 2]))
+    assert means.tolist() == [[3], [2], [3], [4]]
+    assert share.tolist() == pytest.approx([1 / 6, 1 / 3, 1 / 6, 1 / 3]), "each class counts alike"
 
 
 def test_prototype_and_cam_need_labels():

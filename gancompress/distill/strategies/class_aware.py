@@ -123,8 +123,11 @@ class ClassAware(nn.Module):
         own, wanted = attention_map(student), attention_map(teacher)
         if self.variant == "prototype":
             labels = batch.classes("class_aware variant 'prototype'")
-            own = self.banks[2 * index](*class_means(own, labels))
-            wanted = self.banks[2 * index + 1](*class_means(wanted, labels)).detach()
+            means, share = class_means(own, labels)
+            theirs, _ = class_means(wanted, labels)
+            own = self.banks[2 * index](labels, means, batch.host_labels)
+            wanted = self.banks[2 * index + 1](labels, theirs, batch.host_labels).detach()
+            return map_distance(own, wanted, share)
         return map_distance(own, wanted)
 
     def _cam(self, batch: DistillBatch, discriminator: FrozenDiscriminator) -> Tensor:
