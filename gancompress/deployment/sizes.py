@@ -32,19 +32,25 @@ def read_dynamic(
     An input that no word names has a free batch; ``none`` frees nothing, ``x=`` nothing of ``x``.
 
     Raises:
-        ConfigError: an input or a dimension that is not there.
+        ConfigError: an input or a dimension that is not there, or an input twice.
     """
     free = [frozenset({0} if t.dim() and t.shape[0] == rows else ()) for t in tensors]
     if words and "none" in words:
         if len(words) > 1:
             raise ConfigError("--dynamic none frees nothing: leave the others out")
         return tuple(frozenset[int]() for _ in tensors)
+    named: set[str] = set()
     for word in words or ():
         name, sign, text = word.partition("=")
         if not sign:
             raise ConfigError(f"--dynamic {word!r} is not NAME=0,2,3 or none")
         if name not in names:
             raise ConfigError(f"--dynamic: no input {name!r}.{closest(name, names)}")
+        if name in named:
+            raise ConfigError(
+                f"--dynamic names {name} twice: write all of its dimensions in one, {name}=0,2,3"
+            )
+        named.add(name)
         place = list(names).index(name)
         count = tensors[place].dim()
         dims: set[int] = set()

@@ -204,6 +204,7 @@ def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mon
         ({"dynamic": ["z=2"]}, ConfigError, r"z has shape \(2, 6\) and no dimension '2'"),
         ({"dynamic": ["z"]}, ConfigError, "is not NAME=0,2,3"),
         ({"dynamic": ["none", "z=0"]}, ConfigError, "leave the others out"),
+        ({"dynamic": ["z=0", "z=1"]}, ConfigError, "names z twice"),
         ({"dynamic": ["z=1"]}, DataError, "takes no other size than the example's"),
         ({"noise": "off"}, ConfigError, "--noise 'off' is not one of"),
     ],

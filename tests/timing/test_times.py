@@ -17,7 +17,7 @@ from gancompress.errors import CheckpointError, ConfigError, TargetError
 from gancompress.target import Setting, Target
 from gancompress.timing import kept as cache
 from gancompress.timing.limits import slow_remark
-from gancompress.timing.network import at_batch, seconds_of, settled
+from gancompress.timing.network import at_batch, running, seconds_of, settled
 from gancompress.timing.times import Times
 from gancompress.wrapping import targets as fitting
 from tests.timing.test_predicted import made_up
@@ -162,6 +162,31 @@ def test_real_networks_are_timed_at_the_batch_asked_for(engine: str) -> None:
     assert big > small > 0
     assert net.training
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_timed_and_does_the_same() -> None:
+    """Needs a C++ compiler, like the engine itself."""
+    try:
+        setting = settled(Setting("cpu", 3, "compiled"))
+    except ConfigError as error:
+        pytest.skip(str(error))
+    net, example = wide(), ((torch.randn(X),), {})
+    inputs = at_batch(example, 2, 3, "cpu")
+    with running(net, inputs, setting) as call:
+        assert torch.allclose(call(), net(*inputs[0]), atol=1e-5)  # type: ignore[arg-type]
+    assert min(seconds_of([net, wide()], example, 2, setting, seconds=0.01)) > 0
+
+
+def test_a_compiler_that_is_not_there_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ConfigError, match=r"No working C\+\+ compiler found\).*engine=eager"):
+        gc.wrap(wide(), torch.randn(X), target="latency=2x@cpu,engine=compiled")
 
 
 def test_inputs_are_repeated_to_the_batch() -> None:
