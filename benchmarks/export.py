@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -276,21 +275,17 @@ def main() -> None:
     options = parser.parse_args()
     formats = ("onnx", "torch.export", *(("aoti",) if options.aoti else ()))
     for name in options.only or CASES:
-        keep(name, one(name, formats, options.threads))
+        keep(one(name, formats, options.threads))
 
 
-def keep(name: str, rows: list[dict[str, Any]]) -> None:
+def keep(rows: list[dict[str, Any]]) -> None:
     """Put the rows of one generator in the place of its old ones, in the results and the docs."""
-    file = record.RESULTS / "export.json"
-    old = json.loads(file.read_text())["rows"] if file.exists() else []
-    rows = [r for r in old if r["name"] != name] + rows
-    rows.sort(key=lambda r: list(CASES).index(r["name"]))
-    data = {
+    head = {
         "benchmark": "export",
         **record.protocol(0, ("onnx", "onnxruntime", "onnxscript", "torchao")),
-        "rows": rows,
     }
-    record.write(file, data)
+    data = record.keep(record.RESULTS / "export.json", head, rows, ["name", "format"])
+    rows = sorted(data["rows"], key=lambda r: list(CASES).index(r["name"]))
     versions = data["versions"]
     text = (
         f"Torch {versions['torch']}, onnxruntime {versions.get('onnxruntime')}, "

@@ -78,10 +78,10 @@ def keep(
     """
     old: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     same = all(old.get(k) == head.get(k) for k in ("versions", "machine", "threads"))
-    origin = {"git": head["git"], "date": head["date"]}
-    found = {_key(r, keys): r for r in (old["rows"] if same and old else ())}
+    earlier, now = ({k: h.get(k) for k in ("git", "date")} for h in (old, head))
+    found = {_key(r, keys): {**earlier, **r} for r in (old["rows"] if same and old else ())}
     for row in rows:
-        found[_key(row, keys)] = {**row, **origin}
+        found[_key(row, keys)] = {**row, **now}
     data = {**head, "rows": list(found.values())}
     write(path, data)
     return data
