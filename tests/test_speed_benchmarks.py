@@ -30,6 +30,7 @@ def test_rows_become_a_table_with_failures_told() -> None:
     row = {
         "network": "a", "size": "s", "engine": "eager", "batch": 1, "ms": 2.0, "macs_1": 4.0,
         "speed_1": 2.0, "share_1": 0.5, "macs_auto": 4.1, "speed_auto": 3.0, "share_auto": 0.73,
+        "macs_time": 4.0, "speed_time": 3.2, "share_time": 0.8,
         "units": [8],
     }  # fmt: skip
     bad = {
@@ -39,7 +40,8 @@ def test_rows_become_a_table_with_failures_told() -> None:
     goal = {"network": "a", "engine": "eager", "batch": 4, "status": "refused", "detail": "y"}
     apart = {"products_ms": [6.0, 2.0, 1.5], "rest_ms": [1.0, 1.0, 0.5]}
     text = bench.tables([row | apart, bad], [goal])
-    told = "| a (s) | eager | 1 | 2.00 | 4.00x | 2.00x | 0.50 | 4.10x | 3.00x | 0.73 | 8 |"
+    told = "| a (s) | eager | 1 | 2.00 | 2.00x of 4.00x (0.50) | 3.00x of 4.10x (0.73) | "
+    told += "3.20x of 4.00x (0.80) | 8 |"
     assert f"{told} 4.00x | 2.00x |" in text
     assert "failed" in text
     assert "refused" in text

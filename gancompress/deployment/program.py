@@ -111,7 +111,21 @@ def _said(error: Exception, kind: str, names: Sequence[str]) -> str:
                 f"size as a number, or loops over it{place}. Leave it out: --dynamic '{name}=...' "
                 "names the dimensions that stay free"
             )
+    if why := _by_value(text):
+        return (
+            f"torch.export cannot write {kind}: {why}{place}, and a file holds tensors alone. "
+            "Compute it by operators on tensors (torch.where for an if), or take it as an input"
+        )
     return f"torch.export cannot write {kind}{place}: {cause(error)}"
+
+
+def _by_value(text: str) -> str:
+    """Return how a forward that needs the numbers of a tensor says so, from torch's own words."""
+    if "data-dependent" in text:
+        return "the forward takes a number out of a tensor (if, float(), item())"
+    if ".numpy() is not supported" in text or "numpy" in text.partition("\n")[0].lower():
+        return "the forward leaves torch for NumPy"
+    return ""
 
 
 def cause(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from gancompress.masks.in_order import kill_in_order
 from gancompress.masks.landing import SLACK, find_landing
 from gancompress.target import Target
 
+_OF_MACS = 0.02  # of the dearest channel's time, for that of most MACs
 _SEARCH = 1.5  # from this multiple of the goal on, what goes must leave a way to land on it
 
 
@@ -103,14 +104,26 @@ class Budget:
         }
 
     def price(self, graph: ChannelGraph, widths: Mapping[str, int]) -> np.ndarray:
-        """Return what one channel of each group costs now, of the target that is farthest."""
+        """Return what one channel of each group costs now, of the target that is farthest.
+
+        Where MACs are and time is a target as well, it is mostly the time that the channel takes:
+        of the ways to as few MACs that is the fastest (ours).
+        """
         if self._plain:
             return graph.marginal(widths, self.target.kind)
         loads = self.loads(graph, widths)
         worst = max(loads, key=lambda t: loads[t])
-        if worst.kind != "latency":
+        timed = [t for t in loads if t.kind == "latency"]
+        if worst.kind == "params" or not timed:
             return graph.marginal(widths, worst.kind)
-        return self.times[worst].price(graph, widths, {n: self.unit(n) for n in widths})
+        near = worst if worst.kind == "latency" else max(timed, key=lambda t: loads[t])
+        taken = self.times[near].price(graph, widths, {n: self.unit(n) for n in widths})
+        if worst.kind == "latency":
+            return taken
+        # What saves no time by itself still counts a little: the MACs must fall.
+        own = graph.marginal(widths, "macs")
+        most = float(taken.max()) or 1.0
+        return taken + _OF_MACS * most * own / max(float(own.max()), 1e-12)
 
     def _full(self) -> float:
         if self._plain:

@@ -127,17 +127,21 @@ def _ints(values: object) -> tuple[int, ...]:
 
 
 def main_kind(work: list[Work]) -> tuple[Kind, int, int] | None:
-    """Return the plain convolution or product that multiplies most, with its widths in and out."""
-    best: tuple[float, Kind, int, int] | None = None
+    """Return the plain convolution or product that multiplies most, with its widths in and out.
+
+    Of those with at least half as many multiplications the one on most space: in a decoder, whose
+    layers multiply alike, the last ones take longest.
+    """
+    found: list[tuple[float, Kind, int, int]] = []
     for each in work:
         kind = each.kind
         if kind.name == "pass" or kind.groups != 1:
             continue
         i, o = _size(each.reads), _size(each.writes)
         macs = float(kind.n) * i * o * math.prod(kind.kernel) * math.prod(kind.space)
-        if best is None or macs > best[0]:
-            best = macs, kind, i, o
-    return None if best is None else best[1:]
+        found.append((macs, kind, i, o))
+    near = [one for one in found if one[0] >= 0.5 * max(m for m, *_ in found)]
+    return max(near, key=lambda one: (math.prod(one[1].space), one[0]))[1:] if near else None
 
 
 def smaller(kind: Kind, macs: float, width: int) -> Kind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gancompress.target import Setting, Target
 from gancompress.timing import kept as cache
 from gancompress.timing.limits import slow_remark
 from gancompress.timing.network import at_batch, running, seconds_of, settled
+from gancompress.timing.table import Row
 from gancompress.timing.times import Times
 from gancompress.wrapping import targets as fitting
 from tests.timing.test_predicted import made_up
@@ -87,6 +89,38 @@ def test_all_hold_together_and_after_a_live_cut(made: Any) -> None:
     small = masked.prune()
     assert sum(p.numel() for p in small.parameters()) <= masked.original.params / 3
     assert 1 / (0.1 + 0.9 * share(masked)) >= 1.9
+
+
+def test_with_time_beside_them_macs_go_where_time_falls(
+    monkeypatch: pytest.MonkeyPatch, made: Any
+) -> None:
+    """Of two layers that multiply alike one takes ten times as long: it is cut more."""
+    dear = (8, 8)
+
+    def table(graph: Any, setting: Setting, unit: int, ragged: float) -> Any:
+        known = made_up(graph, setting.batch)
+        rows = {
+            kind: Row(r.reads, r.writes, [[t * (10 if kind.space == dear else 1) for t in line]
+                                          for line in r.seconds])
+            for kind, r in known.rows.items()
+        }  # fmt: skip
+        return replace(known, rows=rows)
+
+    monkeypatch.setattr(fitting, "table_of", table)
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.Conv2d(8, 32, 3, 1, 1), nn.Conv2d(32, 8, 3, 1, 1),
+        nn.Upsample(None, 2), nn.Conv2d(8, 16, 3, 1, 1), nn.Conv2d(16, 3, 1),
+    ).eval()  # fmt: skip
+    found = {}
+    for name, more in (("macs", []), ("both", ["latency=1.01x@cpu"])):
+        masked = gc.wrap(net, torch.randn(2, 3, 4, 4), target=["macs=2x", *more])
+        masked.advance(1.0)
+        assert 0.45 <= share(masked) <= 0.5
+        (late,) = (g.name for g in masked.graph.groups if g.size == 16)
+        found[name] = masked.widths()[late]
+        masked.unwrap()
+    assert found["both"] < found["macs"], found
 
 
 def test_a_resumed_run_goes_by_the_saved_measurements(
