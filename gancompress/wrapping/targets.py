@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any
@@ -65,7 +66,8 @@ def budget_for(
             f"target {timed[0]}: time is measured on the original network: give it to wrap()"
         )
     resolved = {t: replace(t, setting=settled(t.setting or Setting())) for t in timed}
-    targets = tuple(resolved.get(t, t) for t in targets)
+    # Once more: two that were told apart by ``auto`` may be of one device.
+    targets = parse_targets([resolved.get(t, t) for t in targets])
     steps, ragged = _steps(graph, targets, options["round_to"], generator)
     automatic = options["round_to"] == "auto"
     budget = Budget(
@@ -211,7 +213,7 @@ def _measured(
             fastest[target] = max(fastest[target], speed)
             binding = share > 0.97 * own.fraction
             if speed < _SHORT * wanted and own.fraction <= least[target]:
-                raise TargetError(_too_slow(budget, target, fastest[target]))
+                raise TargetError(_too_slow(budget, target, fastest))
             if speed < _SHORT * wanted or (binding and speed > _OVER * wanted):
                 goals[target] = max(_goal(known[target], target.fraction / _AIM), least[target])
         budget = replace(budget, times=times)
@@ -221,7 +223,7 @@ def _measured(
     # The last trials went back and forth around the goal: what was fast enough stays.
     for target in budget.times:
         if fastest[target] < 0.95 / target.fraction:
-            raise TargetError(_too_slow(budget, target, fastest[target]))
+            raise TargetError(_too_slow(budget, target, fastest))
     return list(_own(_safest(budget, known)).values())
 
 
@@ -258,8 +260,13 @@ def _goal(known: list[tuple[float, float]], wanted: float) -> float:
     return min(max(goal, 0.4 * min(p[0] for p in known)), 1.0)
 
 
-def _too_slow(budget: Budget, target: Target, speed: float) -> str:
-    others = [str(t) for t in budget.targets if t is not target]
+def _too_slow(budget: Budget, target: Target, fastest: Mapping[Target, float]) -> str:
+    speed = fastest[target]
+    others = [
+        str(t)
+        for t in budget.targets
+        if t is not target and fastest.get(t, math.inf) >= _SHORT / t.fraction
+    ]
     rest = f" The others can hold: {', '.join(others)}." if others else ""
     return (
         f"target {target} is out of reach: of the networks cut for trial the fastest took "

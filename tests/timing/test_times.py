@@ -198,6 +198,24 @@ def test_real_networks_are_timed_at_the_batch_asked_for(engine: str) -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_two_of_one_device_contradict_each_other_however_they_are_spelt(made: Any) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("auto is a GPU here")
+    with pytest.raises(ConfigError, match=r"contradict each other.*latency=3x@cpu.*holds both"):
+        gc.wrap(wide(), torch.randn(X), target=["latency=2x", "latency=3x@cpu"])
+
+
+def test_what_can_hold_beside_one_out_of_reach_was_reached(made: Any) -> None:
+    made["fixed"] = 0.6
+    asked = ["latency=3x@cpu", "latency=2.5x@cpu,batch=2", "latency=1.2x@cpu,batch=4", "macs=2x"]
+    with pytest.raises(TargetError, match=r"latency=3x.*others can hold: ([^.]|\.\d)*\.") as error:
+        gc.wrap(wide(), torch.randn(X), target=asked)
+    can = str(error.value).partition("can hold: ")[2]
+    assert "latency=1.2x" in can
+    assert "macs=2x" in can
+    assert "latency=2.5x" not in can
+
+
 @pytest.mark.slow
 def test_a_compiled_network_is_timed_and_does_the_same() -> None:
     """Needs a C++ compiler, like the engine itself."""
