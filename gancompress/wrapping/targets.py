@@ -79,11 +79,15 @@ def budget_for(
         units=units(graph, steps) if automatic and steps > 1 else {},
     )
     whole = {n: s for n, s in graph.widths.items() if n not in masked}
-    if not timed:
+    if sizes := [t for t in targets if t.kind != "latency"]:
         # Coarse steps may be out of reach where single channels are not.
-        bare = replace(budget, units={})
-        bare.check(graph, whole)
-        return _landing_budget(generator, graph, budget, whole) if budget.units else bare
+        counted = replace(budget, target=sizes[0], others=tuple(sizes[1:]))
+        replace(counted, units={}).check(graph, whole)
+        if budget.units:
+            steps_that_land = _landing_budget(generator, graph, counted, whole).units
+            budget = replace(budget, units=steps_that_land)
+    if not timed:
+        return budget
     assert generator is not None
     times = {t: _times(graph, t, steps, ragged) for t in resolved.values()}
     return _fit(generator, graph, replace(budget, times=times), whole)
@@ -129,9 +133,6 @@ def _fit(
     generator: nn.Module, graph: ChannelGraph, budget: Budget, whole: Mapping[str, int]
 ) -> Budget:
     """Return the budget whose goals in the table's seconds meet the targets in real ones."""
-    sizes = [t for t in budget.targets if t.kind != "latency"]
-    if sizes:
-        replace(budget, target=sizes[0], others=tuple(sizes[1:]), times={}).check(graph, whole)
     asked = f"{_signature(graph, budget)} {sorted(whole.items())} {list(map(str, budget.targets))}"
     first = next(iter(budget.times)).setting
     assert first is not None
