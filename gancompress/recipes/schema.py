@@ -119,6 +119,33 @@ class Shrink(_Strict):
         "magnitude: it keeps the share of its cost that the generator keeps, rounded up to widths "
         "that compute as fast; a frozen one stays whole",
     )
+    hold: bool = Field(
+        default=False,
+        description="channels die at the cuts alone, as many as the schedule allows there, and "
+        "not between them; with reconstruct: reference itself, all that go were alive until then",
+    )
+    reconstruct: bool = Field(
+        default=False,
+        description="after each cut, the last included, give generator and average the weights "
+        "that reproduce the reference best, layer by layer in least squares; norm statistics are "
+        "measured again. The cut itself stays exact and is verified before",
+    )
+    reference: Literal["teacher", "itself"] = Field(
+        default="teacher",
+        description="of reconstruct: the teacher, or the average as it was before the cut, with "
+        "the channels that go",
+    )
+    samples: Annotated[int, Field(ge=1, le=65536)] = Field(
+        default=512, description="inputs that reconstruct looks at, all at once; needs no data"
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Shrink:
+        fields = type(self).model_fields
+        idle = [n for n in ("reference", "samples") if getattr(self, n) != fields[n].default]
+        if idle and not self.reconstruct:
+            raise ValueError(f"{idle[0]} changes nothing without reconstruct: true")
+        return self
 
     @field_validator("events")
     @classmethod

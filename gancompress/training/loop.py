@@ -29,6 +29,7 @@ from gancompress.training.averaging import align
 from gancompress.training.callbacks import Callback, check_loggers
 from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.companion import Moment
+from gancompress.training.cut_reconstruction import CutReconstruction, held_progress
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, Screen, describe_cut
 from gancompress.training.participants import Participants, gather
@@ -155,10 +156,11 @@ def train(
             # follows the masks. Then, at its events, live shrink.
             progress = min(state.step / steps, 1.0)
             companions.after(Moment(state, progress, log, figures, sound))
-            state.advance(companions.pace(progress))
+            held = held_progress(recipe, progress, steps)
+            state.advance(min(companions.pace(progress), held))
             if sound:
                 state.average(recipe.ema.decay if state.step > recipe.ema.start else 0.0)
-            if was_cut := shrink_if_due(recipe, state, steps, log):
+            if was_cut := shrink_if_due(recipe, state, steps, log, people.after_cuts):
                 guard = BufferGuard(*state.networks())
 
             # Report, and save. A rollback must not cross a cut.
@@ -304,7 +306,13 @@ def start_state(
     return state
 
 
-def shrink_if_due(recipe: Recipe, state: TrainState, steps: int, log: Log) -> bool:
+def shrink_if_due(
+    recipe: Recipe,
+    state: TrainState,
+    steps: int,
+    log: Log,
+    after_cuts: CutReconstruction | None = None,
+) -> bool:
     """Cut at the recipe's events, and take the masks off after ``steps``; return whether it did."""
     if state.masked is None:
         return False
@@ -313,9 +321,12 @@ def shrink_if_due(recipe: Recipe, state: TrainState, steps: int, log: Log) -> bo
         state.step - 1 < event * steps <= state.step for event in recipe.shrink.events
     ):
         return False
+    reference = None if after_cuts is None else after_cuts.before(state)
     changed = state.cut(last=last)
     if changed:
         log.event("shrink", describe_cut(state.step, state.size), step=state.step, **state.size)
+    if changed and after_cuts is not None and reference is not None:
+        after_cuts.after(state, reference, log)
     if last:
         log.event("unmask", f"step {state.step}: the masks are gone", step=state.step)
     return changed or last

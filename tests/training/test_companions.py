@@ -65,9 +65,6 @@ class Stopping:
 WITH = {
     "balance": ("magnitude", "distill=[pixel]", "companions=[{name: balance, policy: slow}]"),
     "gates": ("magnitude", "distill=[pixel]", "companions=[{name: gates}]"),
-    "least_squares": (
-        "magnitude", "distill=[pixel]", "companions=[{name: least_squares, samples: 32}]",
-    ),
     "online_teacher": ("omgd", "distill=[pixel]", "companions=[{name: online_teacher, every: 2}]"),
     "sampled_widths": (
         "gan-compression", "distill=[pixel]",
@@ -175,7 +172,6 @@ def test_gated_the_discriminator_stands_still(tmp_path: Path) -> None:
         ("magnitude", ("companions=[gates]", "shrink.discriminator=true"), "both make the"),
         ("omgd", ("discriminator.real=teacher",), "would learn from itself"),
         ("narrow", ("companions=[sampled_widths]",), "it needs kind prune"),
-        ("narrow", ("companions=[least_squares]",), "set student.reconstruct=true"),
         ("magnitude", ("companions=[sampled_widths]",), "set schedule.start later"),
         ("magnitude", ("companions=[{name: gates, treshold: 1}]",), "Did you mean 'threshold'"),
         ("magnitude", ("companions=[gate]",), "no companion named 'gate'"),
@@ -232,26 +228,6 @@ def test_the_search_takes_the_best_of_its_trials_and_lands(tmp_path: Path) -> No
     whole = sum(p.numel() for p in networks()[0].parameters())
     size = sum(p.numel() for p in result.generator.parameters())
     assert 0.8 * whole / 1.5 <= size <= whole / 1.5
-
-
-def test_least_squares_bring_the_cut_student_back_to_its_teacher(tmp_path: Path) -> None:
-    """Learning rates of nothing: what differs is what the solving after the cut did."""
-    apart = {}
-    still = ("generator_optim.lr=1e-30", "target=params=1.8x", "ema={decay: 0, start: 0}")
-    for name in ("least_squares", "none"):
-        words = [w for w in WITH["least_squares"][1:] if name != "none" or "companions" not in w]
-        generator, discriminator = networks()
-        teacher = networks()[0].eval()
-        result = train(
-            recipe("magnitude", *words, *still), generator=generator, discriminator=discriminator,
-            dataset=images(), out=tmp_path / name, screen=Silent(),
-        )  # fmt: skip
-        inputs = teacher.sample_inputs(256, torch.Generator().manual_seed(9))
-        with torch.no_grad():
-            gap = result.generator(*inputs) - teacher(*inputs)
-        apart[name] = float(gap.square().mean())
-        assert len(events(tmp_path / name, "reconstruct")) == (name == "least_squares")
-    assert apart["least_squares"] < 0.95 * apart["none"]
 
 
 # -- scores ----------------------------------------------------------------------------------------
