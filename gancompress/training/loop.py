@@ -29,9 +29,10 @@ from gancompress.training.averaging import align
 from gancompress.training.callbacks import Callback, check_loggers
 from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.companion import Moment
-from gancompress.training.cut_reconstruction import CutReconstruction, held_progress
+from gancompress.training.cut_reconstruction import held_progress
+from gancompress.training.cuts import cut_now, shrink_if_due
 from gancompress.training.discriminator_shrink import start_narrowing
-from gancompress.training.log import Log, Screen, describe_cut
+from gancompress.training.log import Log, Screen
 from gancompress.training.participants import Participants, gather
 from gancompress.training.prefetch import AheadBatches, workers_for
 from gancompress.training.reconstructed import told
@@ -53,6 +54,7 @@ from gancompress.training.start import (
 from gancompress.training.steps import Figures, Steps
 from gancompress.training.thread_watch import ThreadWatch
 from gancompress.training.train_state import TrainState
+from gancompress.training.width_search import search_widths
 
 
 def train(
@@ -130,6 +132,8 @@ def train(
         say_start(recipe, task, people, run, log)
         state = start_state(recipe, task, people, found, total, log)
         take_first_(state.tensors(), "the weights to begin with")
+        if found is None and search_widths(recipe, task, people.teacher, state, run, log):
+            cut_now(state, log, people.after_cuts)
         ahead = prepared_ahead(recipe, task, device, workers, stack)
         update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching, ahead)
         recovery, guard = Recovery(state.snapshot(total)), BufferGuard(*state.networks())
@@ -304,32 +308,6 @@ def start_state(
         log.resume(state.step)
         log.event("resume", f"resuming at step {state.step} of {total}", step=state.step)
     return state
-
-
-def shrink_if_due(
-    recipe: Recipe,
-    state: TrainState,
-    steps: int,
-    log: Log,
-    after_cuts: CutReconstruction | None = None,
-) -> bool:
-    """Cut at the recipe's events, and take the masks off after ``steps``; return whether it did."""
-    if state.masked is None:
-        return False
-    last = state.step >= steps
-    if not last and not any(
-        state.step - 1 < event * steps <= state.step for event in recipe.shrink.events
-    ):
-        return False
-    reference = None if after_cuts is None else after_cuts.before(state)
-    changed = state.cut(last=last)
-    if changed:
-        log.event("shrink", describe_cut(state.step, state.size), step=state.step, **state.size)
-    if changed and after_cuts is not None and reference is not None:
-        after_cuts.after(state, reference, log)
-    if last:
-        log.event("unmask", f"step {state.step}: the masks are gone", step=state.step)
-    return changed or last
 
 
 def report(
