@@ -19,6 +19,7 @@ from gancompress.errors import ConfigError
 from gancompress.plugins.kinds import COMPANIONS, SCORES
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
+from gancompress.training.callbacks import Happening
 from gancompress.training.companions.balance import won_pairs
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
@@ -85,6 +86,35 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(name: str, tmp_path: Path) -
     _, _ = run(made, tmp_path / "cut", dataset=Stopping(5))
     _, again = run(made, tmp_path / "cut", resume="auto")
     assert again.history[-1]["step"] == whole.history[-1]["step"]
+    for key, value in whole.generator.state_dict().items():
+        assert torch.equal(value, again.generator.state_dict()[key]), key
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_back_to_a_good_width_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    """Stopped between the last moment that it returns to and the return."""
+    words = (
+        "schedule={name: linear, start: 0.0, end: 0.9}", "shrink.events=[]", "distill=[pixel]",
+        "companions=[{name: balance, policy: back, limit: 0.6, memory: 0.8}]", "steps=20",
+        "finetune_steps=2", "checkpoint_every=1", "discriminator_optim.lr=1.0e-6",
+    )  # fmt: skip
+    made, more = recipe("magnitude", *words), {"discriminator": Unbeaten()}
+    _, whole = run(made, tmp_path / "whole", dataset=bright_images(), **more)
+    (loses, *_) = [e["step"] for e in events(tmp_path / "whole", "balance") if e["loses"]]
+
+    def stop(happening: Happening) -> None:
+        if happening.kind == "figures" and happening.step == loses - 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    more = {"dataset": bright_images(), "discriminator": Unbeaten()}
+    _, cut = run(made, tmp_path / "cut", callbacks=[stop], **more)
+    assert cut.history[-1]["step"] == loses - 1
+    more = {"dataset": bright_images(), "discriminator": Unbeaten()}
+    _, again = run(made, tmp_path / "cut", resume="auto", **more)
+    sizes = [line["params"] for line in again.history if "params" in line]
+    assert any(b > a for a, b in zip(sizes, sizes[1:], strict=False)), "channels came back"
+    assert again.history == whole.history
+    assert again.plan == whole.plan
     for key, value in whole.generator.state_dict().items():
         assert torch.equal(value, again.generator.state_dict()[key]), key
 

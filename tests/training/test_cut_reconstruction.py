@@ -68,7 +68,7 @@ def test_the_cut_student_comes_nearer_and_the_log_says_by_how_much(
     assert apart["solved"] < 0.9 * apart["cut"]
 
 
-@pytest.mark.parametrize("reference", ["teacher", "itself"])
+@pytest.mark.parametrize("reference", [pytest.param("teacher", marks=pytest.mark.slow), "itself"])
 def test_a_run_that_was_cut_off_goes_on_bit_for_bit(reference: str, tmp_path: Path) -> None:
     shrink = SOLVING | {"reference": reference, "hold": True}
     whole = cut(tmp_path / "whole", shrink=shrink)
@@ -79,6 +79,7 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(reference: str, tmp_path: Pa
     assert all(torch.equal(t, state[n]) for n, t in whole.generator.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_last_cut_of_a_run_without_more_steps_is_solved_too(tmp_path: Path) -> None:
     shrink = SOLVING | {"events": [], "hold": True}
     result = cut(tmp_path, shrink=shrink, finetune_steps=0)
