@@ -122,7 +122,7 @@ def what_was_taken(
         here = labels == label
         if int(here.sum()) < 4:
             continue
-        known = (None, None) if asked is None else (right[0][label], right[1][label])
+        known = (right[0][label], right[1][label]) if right[0] else (None, None)
         found.append(_of_class(None if asked is None else label, theirs[here], own[here], known))
     if not found:
         raise DataError(f"n={n} gives no class 4 samples to compare; ask for more")

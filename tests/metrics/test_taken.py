@@ -118,6 +118,28 @@ class Plain(nn.Module):
         return torch.tanh(self.linear(z)).view(-1, 1, 32, 32)
 
 
+class Means:
+    """Features that know no classes: the mean of each row."""
+
+    name, n_classes = "means", 0
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, None]:
+        return images.mean((1, 3)).double(), None
+
+
+def test_classes_are_told_apart_though_the_features_know_none() -> None:
+    teacher = embedded_generator()
+    broken = OneClassBroken(teacher)
+    found = what_was_taken(
+        teacher, broken, InputSampler.of(teacher), n=80, latents=0, features=Means()
+    )
+    assert len(found.classes) == 10
+    assert found.classes[0].label == BROKEN
+    assert all(one.accuracy is None for one in found.classes)
+    assert found.lost == ()
+    assert taken_table(found, CLASSES).rows[0][3] == ""
+
+
 def test_without_classes_all_samples_are_one() -> None:
     torch.manual_seed(0)
     net, sampler = Plain(), InputSampler.parse(["z=normal(4)"])

@@ -60,7 +60,7 @@ NOISE = Ground(("every_nets:noise", "--discriminator", "every_nets:judge", "--da
 GROUNDS = {
     "paired": Ground(
         ("every_nets:translate", "--discriminator", "every_nets:pair_judge", "--input",
-         "x=npy(x.npz)", "--data", "y.npz"),
+         "x=npy(x.npy)", "--data", "y.npz"),
     ),
     "restore": Ground(
         ("every_nets:upscale", "--discriminator", "every_nets:patch_judge", "--data", "grey"),
@@ -88,7 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("grey", "wav"):
         (here / folder).mkdir()
     x = rng.integers(0, 256, (16, 1, 16, 16)).astype(np.uint8)
-    np.savez(here / "x.npz", x=x)
+    np.save(here / "x.npy", x.astype(np.float32) / 127.5 - 1)
     np.savez(here / "y.npz", x=255 - x)
     for i in range(12):
         Image.fromarray(rng.integers(0, 256, (32, 32)).astype(np.uint8)).save(

@@ -88,7 +88,9 @@ def test_a_search_that_was_cut_off_asks_for_no_network_twice(own: Any, tmp_path:
     whole = searched(tmp_path / "whole")
     asked, own.FAIL_AT = len(own.CALLS), 6
     own.CALLS.clear()
-    with pytest.raises(ConfigError, match=r"RuntimeError: the judge went home at own_scores.py:9 in near"):
+    with pytest.raises(
+        ConfigError, match=r"RuntimeError: the judge went home at own_scores.py:9 in near"
+    ):
         searched(tmp_path / "cut")
     own.FAIL_AT = None
     own.CALLS.clear()
