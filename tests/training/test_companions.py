@@ -164,6 +164,7 @@ def test_a_losing_generator_is_helped_and_the_log_says_why(policy: str, tmp_path
     assert told[0]["loses"]
     assert "of all pairs apart" in told[0]["text"]
     assert told[0]["won"] > 0.6
+    assert told[0]["cause"] in told[0]["text"]
     # Whatever was done meanwhile, the target is reached, exactly.
     assert result.plan is not None
     assert result.verified["passed"]

@@ -25,6 +25,10 @@ pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch wi
 
 SYNCED = {"normed": True, "batch_norm": "synced"}
 SOLVED = {"events": [0.4, 0.7], "reconstruct": True, "samples": 16}
+SEARCHED = {
+    "search": {"score": "output", "budget": 8, "levels": 1, "samples": 8}, "steps": 2,
+    "shrink": {"events": []},
+}  # fmt: skip
 STOP = int(signal.SIGTERM)
 ACCELERATE = find_spec("accelerate") is not None
 
@@ -52,6 +56,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory, doubles: None) -> Any:
         "synced": ("run", SYNCED),
         "in parts": ("run", TAUGHT | {"accumulate": 2}),
         "solved": ("run", {"shrink": SOLVED}),
+        "searched": ("run", SEARCHED),
         "other recipe": ("run", {"differs": "recipe"}),
         "other data": ("run", {"differs": "data"}),
         "other weights": ("run", {"differs": "weights"}),
@@ -88,6 +93,14 @@ def test_two_ranks_solve_the_same_after_a_cut(rehearsed: Any) -> None:
     first, second = rehearsed[0]["solved"]
     assert first["tensors"] == second["tensors"], "bit for bit among themselves"
     assert furthest(first, run(shrink=SOLVED)) < 1e-5
+
+
+def test_two_ranks_search_for_the_same_widths(rehearsed: Any) -> None:
+    first, second = rehearsed[0]["searched"]
+    alone = run(**SEARCHED)
+    assert first["tensors"] == second["tensors"]
+    assert first["plan"] == alone["plan"]
+    assert furthest(first, alone) < 1e-5
 
 
 def test_synced_norms_are_those_of_the_whole_batch(rehearsed: Any) -> None:

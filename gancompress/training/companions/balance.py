@@ -150,7 +150,7 @@ class Balance(Companion):
             else f"step {step}: the generator loses: {cause}; {does}"
         )
         moment.log.event(
-            "balance", text, step=step, policy=self.policy, loses=cause is not None,
+            "balance", text, step=step, policy=self.policy, loses=cause is not None, cause=cause,
             won=float(self.won), ratio=float(self.ratio), widths=moment.state.measure_size(),
         )  # fmt: skip
 
