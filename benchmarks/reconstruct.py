@@ -43,7 +43,7 @@ from gancompress.target import Target
 from gancompress.training.allocation import allocate
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
-from gancompress.training.student import uniform_widths
+from gancompress.wrapping.widths import uniform_widths
 
 FILE = RESULTS / "reconstruct.json"
 DOCUMENT = ROOT / "docs" / "methods" / "reconstruct.md"

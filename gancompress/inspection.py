@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,11 @@ _LAYERS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: ``status`` is prunable, partly, or kept; ``reason`` says why channels stay."""
+    """One layer: ``status`` is prunable, partly, or kept; ``reason`` says why channels stay.
+
+    ``params`` and ``macs`` (of one sample) are what the layer costs; the others what one channel
+    of its groups costs in all layers.
+    """
 
     layer: str
     kind: str
@@ -39,6 +43,8 @@ class Row:
     params_per_channel: int
     macs_per_channel: int
     reason: str
+    params: int = 0
+    macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,9 @@ def inspect(
         kind: dict(zip(graph.widths, graph.marginal(graph.widths, kind), strict=True))
         for kind in ("params", "macs")
     }
+    costs = graph.layer_costs()
     rows = [
-        _row(graph, path, sub, price)
+        _with_cost(_row(graph, path, sub, price), costs)
         for path, sub in generator.named_modules()
         if _counts(sub) and ".parametrizations." not in path
     ]
@@ -213,6 +220,11 @@ def _row(
         round(sum(price["macs"][g] for g in groups) / graph.batch),
         "" if status == "prunable" else reason,
     )  # fmt: skip
+
+
+def _with_cost(row: Row, costs: Mapping[str, Cost]) -> Row:
+    cost = costs.get(row.layer)
+    return row if cost is None else replace(row, params=cost.params, macs=cost.macs)
 
 
 def _written(graph: ChannelGraph, path: str, sub: nn.Module) -> Dim | None:

@@ -65,6 +65,10 @@ def test_the_student_serves_the_other_verbs(
     shown = json.loads(capsys.readouterr().out.split("\n", 1)[1])
     assert shown["n"] == 100
     assert shown["params"] < 60_000
+    assert len(shown["taken"]["classes"]) > 5
+    assert shown["taken"]["latents"]["n"] == 64
+    assert main(["eval", str(run), "--n", "100"]) == 0
+    assert "What compression took away" in capsys.readouterr().out
     assert main(["prune", str(run), "--dry-run"]) == 2
     assert "has been cut already" in capsys.readouterr().err
 

@@ -100,6 +100,7 @@ generator = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 48), nn.L
 steps = 4
 adversarial_loss = lambda fake: fake.mean()
 """,
+    "from-torch-pruning.md": "",
 }
 """What a reader has before the first block of a page, by name of the page."""
 

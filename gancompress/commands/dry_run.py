@@ -101,6 +101,8 @@ def predict(subject: Subject, recipe: Recipe, device: str = "cpu") -> Prediction
             round_to=recipe.round_to,
             min_channels=recipe.min_channels,
             site=recipe.site,
+            include=recipe.include,
+            exclude=recipe.exclude,
             seed=recipe.seed,
         )
         masked.advance(1.0)
@@ -211,7 +213,8 @@ def show_prediction(
          f"{s.times:.2f}x faster")
         for s in found.speeds
     ]  # fmt: skip
-    widths = "Widths by weight magnitude; training decides which groups give more"
+    decides = "training" if recipe.search is None else "the search"
+    widths = f"Widths by weight magnitude; {decides} decides which groups give more"
     if recipe.kind == "distill":
         widths = "The run has these widths"
     protocol = (

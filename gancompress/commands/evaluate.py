@@ -18,6 +18,7 @@ from gancompress.commands.resolve.feature_choice import features_for, say_featur
 from gancompress.commands.resolve.run_task import own_sampler
 from gancompress.commands.resolve.subject import Subject, resolve, resolved_device
 from gancompress.commands.resolve.try_forward import probe
+from gancompress.commands.taken import class_names, taken_of
 from gancompress.errors import ConfigError
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
@@ -38,6 +39,7 @@ def evaluate(*, asked: Mapping[str, Any]) -> None:
     """
     from gancompress.metrics.cost import footprint
     from gancompress.reporting.pictures import save_png
+    from gancompress.reporting.taken_table import taken_table
     from gancompress.reporting.worst_examples import Farthest
 
     number, seed, json = asked["number"], asked["seed"], asked["json"]
@@ -63,7 +65,8 @@ def evaluate(*, asked: Mapping[str, Any]) -> None:
     spec = asked["features"]
     fashion = spec is None and compares_with_fashion(task, subject)
     teacher = None
-    if not fashion or worst is not None or asked["teacher"] is not None:
+    compressed = subject.run is not None
+    if not fashion or compressed or worst is not None or asked["teacher"] is not None:
         teacher = original_of(subject, asked["teacher"], asked["model"], asked["device"])
     if worst is not None and teacher is None:
         raise ConfigError(
@@ -76,13 +79,19 @@ def evaluate(*, asked: Mapping[str, Any]) -> None:
         say_features(features, spec)
     farthest = Farthest(task)
     found = measured(task, whole, subject.generator, teacher, features, number, seed, farthest)
+    toll = None
     if teacher is not None:
         found["worst"] = farthest.record()
+        toll = taken_of(task, subject, teacher, features, embedded=fashion, n=number, seed=seed)
+    if toll is not None:
+        found["taken"] = toll.record()
     if fashion:
         show_fashion(asked["what"], subject, number, seed, size, found, json=json)
     else:
         refuse_nothing(task, found)
         show(asked["what"] or subject.spec, subject, task, found, size, json=json)
+    if toll is not None and not json:
+        stdout().print(taken_table(toll, class_names(task, embedded=fashion)))
     if worst is not None:
         save_png(farthest.picture(), worst)
         note(f"the {len(farthest.examples)} samples farthest from the teacher: {worst}")

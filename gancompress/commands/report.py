@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as jsonlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,6 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
     """
     from PIL import Image
 
-    from gancompress.data.fashion import CLASSES
     from gancompress.data.pictures import decode
     from gancompress.metrics.taken import Toll
     from gancompress.reporting.curves import themed
@@ -106,7 +105,7 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
         + (f" on {summary['device']}." if "device" in summary else "."),
         tables=[
             *([_size_table(summary)] if "size" in summary else []),
-            *([taken_table(Toll.of_record(taken), CLASSES)] if taken else []),
+            *([taken_table(Toll.of_record(taken), _class_names(taken))] if taken else []),
         ],
         pictures=pictures,
         curves=[(title, themed(svg)) for title, svg in drawn_curves(run)],
@@ -120,6 +119,14 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
         widths=_widths(run),
         load=load_code(run, summary) if (run / "model").is_dir() else "",
     )
+
+
+def _class_names(taken: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of classes that the run kept; runs of before had the embedded ones only."""
+    from gancompress.data.fashion import CLASSES
+
+    names = taken.get("names", CLASSES)
+    return None if not names else [visible(str(name)) for name in names]
 
 
 def _slider(run: Path) -> Any:

@@ -15,17 +15,17 @@ from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.dry_run import Speed, measured_speeds, off_targets
 from gancompress.commands.feature_rows import feature_rows, features_protocol
 from gancompress.commands.resolve.subject import EMBEDDED, Subject
+from gancompress.commands.taken import class_names, taken_of
 from gancompress.commands.task_results import (
     protocol_of,
     task_picture,
     task_rows,
     task_sounds,
 )
-from gancompress.data.fashion import CLASSES
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.classifier import FEATURES
 from gancompress.metrics.features import Features
-from gancompress.metrics.taken import Toll, what_was_taken
+from gancompress.metrics.taken import Toll
 from gancompress.recipes.schema import Recipe
 from gancompress.reporting.taken_table import taken_table
 from gancompress.reporting.worst_examples import Farthest
@@ -110,7 +110,8 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
     }
     taken = taken_by(done)
     if taken is not None:
-        summary["taken"] = taken.record()
+        names = class_names(done.task, embedded=done.embedded)
+        summary["taken"] = taken.record() | {"names": names and list(names)}
     write_summary(done.run, summary)
     draw_plots(done.run)
     if json:
@@ -119,7 +120,7 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
     console = stdout()
     console.print(table)
     if taken is not None:
-        console.print(taken_table(taken, CLASSES))
+        console.print(taken_table(taken, class_names(done.task, embedded=done.embedded)))
     for name, place in (("picture", picture), ("model", done.run / "model"), ("run", done.run)):
         if place is not None:
             console.print(Text(f"{name:8s} {place}"), soft_wrap=True)
@@ -180,15 +181,13 @@ def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
 
 
 def taken_by(done: Finished) -> Toll | None:
-    """Return what compression took from each class; ``None`` where no features know them."""
-    if not done.embedded or done.teacher is None:
+    """Return what compression took from each class; ``None`` where no features look at them."""
+    if done.teacher is None:
         return None
-    student, sampler = done.student.generator, done.student.sampler
-    try:
-        return what_was_taken(done.teacher, student, sampler, n=SAMPLES)
-    except DataError as error:
-        note(f"classes were not compared: {error}")
-        return None
+    student = done.student
+    features = None if done.embedded else done.features
+    n = SAMPLES if done.embedded else OUTPUTS
+    return taken_of(done.task, student, done.teacher, features, embedded=done.embedded, n=n)
 
 
 def draw_worst(farthest: Farthest, file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
@@ -78,6 +78,22 @@ def choose_groups(
             f"include={list(include)} and exclude={list(exclude)} leave no group to mask"
         )
     return chosen
+
+
+def counted(graph: ChannelGraph, counts: Mapping[str, int]) -> dict[str, int]:
+    """Return by group how many channels stay, of patterns as in `choose_groups`; the first counts.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or a group has not so many channels.
+    """
+    found: dict[str, int] = {}
+    for pattern, count in counts.items():
+        for name in choose_groups(graph, (pattern,)):
+            size = graph[name].size
+            if not 1 <= count <= size:
+                raise ConfigError(f"{pattern!r} cannot keep {count} of {size} channels of {name}")
+            found.setdefault(name, count)
+    return found
 
 
 def _any_match(names: Iterable[str], patterns: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ from gancompress.errors import DataError
 from gancompress.metrics.accuracy import per_class_accuracy
 from gancompress.metrics.features import EmbeddedFeatures, Features, describe_all
 from gancompress.metrics.frechet import FeatureStatistics, frechet_distance
+from gancompress.metrics.latents import LatentToll, latent_toll
 from gancompress.metrics.sampling import Sampler, draw
 
 WORST = 8
@@ -57,6 +58,7 @@ class Toll:
         lost: classes whose right share fell to less than half of the teacher's.
         diversity: mean over classes of `ClassToll.diversity`.
         protocol: n, seed and features.
+        latents: what was lost around single latents; ``None`` where there are none.
     """
 
     classes: tuple[ClassToll, ...]
@@ -65,6 +67,7 @@ class Toll:
     lost: tuple[int, ...]
     diversity: float
     protocol: dict[str, Any]
+    latents: LatentToll | None = None
 
     def record(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -75,7 +78,15 @@ class Toll:
         """Return what `record` was made of, from JSON or not."""
         classes = tuple(ClassToll(**one) for one in record["classes"])
         lists = {k: tuple(record[k]) for k in ("worst", "distances", "lost")}
-        return cls(classes, **lists, diversity=record["diversity"], protocol=record["protocol"])
+        around = record.get("latents")  # older records have none
+        if around is not None:
+            around = LatentToll(
+                **{**around, "worst": tuple(around["worst"]), "ratios": tuple(around["ratios"])}
+            )
+        return cls(
+            classes, **lists, diversity=record["diversity"], protocol=record["protocol"],
+            latents=around,
+        )  # fmt: skip
 
 
 def what_was_taken(
@@ -85,11 +96,13 @@ def what_was_taken(
     *,
     n: int = 2000,
     seed: int = 0,
+    latents: int = 64,
     features: Features | None = None,
     device: str | torch.device = "cpu",
 ) -> Toll:
     """Compare ``student`` with ``teacher`` on the same ``n`` inputs, class by class.
 
+    Around ``latents`` of other inputs, how far outputs spread (`latent_toll`); 0: not looked at.
     All distances are Euclidean in the features. A class of fewer than 4 samples is left out.
 
     Raises:
@@ -109,7 +122,7 @@ def what_was_taken(
         here = labels == label
         if int(here.sum()) < 4:
             continue
-        known = (None, None) if asked is None else (right[0][label], right[1][label])
+        known = (right[0][label], right[1][label]) if right[0] else (None, None)
         found.append(_of_class(None if asked is None else label, theirs[here], own[here], known))
     if not found:
         raise DataError(f"n={n} gives no class 4 samples to compare; ask for more")
@@ -127,6 +140,9 @@ def what_was_taken(
         tuple(lost),
         sum(c.diversity for c in found) / len(found),
         {"n": n, "seed": seed, "features": view.name},
+        latent_toll(teacher, student, sampler, view, n=latents, seed=seed + 1, device=device)
+        if latents
+        else None,
     )
 
 

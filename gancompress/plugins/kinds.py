@@ -37,6 +37,10 @@ SCORES = Registry(
     "score", "gancompress.training.scores", around="gancompress.training",
     symbol="SCORES", given=("look",),
 )  # fmt: skip
+SEARCH_SCORES = Registry(
+    "search score", "gancompress.training.search_scores", around="gancompress.training",
+    symbol="SEARCH_SCORES", given=("asked",), reserved=("score", "budget", "levels"),
+)  # fmt: skip
 COMPANIONS = Registry(
     "companion", "gancompress.training.companions", around="gancompress.training",
     symbol="COMPANIONS", given=("company",), factory=True,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gancompress.errors import ConfigError, closest
 
@@ -13,6 +15,7 @@ GROUP = "gancompress.plugins"
 """Entry point group: each entry names a module; importing it registers what it holds."""
 
 _installed_done = False
+_typed: set[str] = set()
 
 
 def load_plugin(module: str) -> None:
@@ -49,6 +52,32 @@ def load_plugin(module: str) -> None:
     finally:
         if added and here in sys.path:
             sys.path.remove(here)
+    _typed.add(module)
+
+
+def loaded_function(spec: str) -> Callable[..., Any]:
+    """Return the function called ``module:name`` of a module that the user has loaded (ours).
+
+    Nothing is imported: a recipe may name what is there, never bring it.
+
+    Raises:
+        ConfigError: the module was not loaded by `load_plugin`, or has no such function.
+    """
+    module, _, path = spec.partition(":")
+    if module not in _typed or module not in sys.modules:
+        raise ConfigError(
+            f"{spec!r} is code, and a recipe imports none: type --plugin {module} beside it (in "
+            f"Python, load_plugin({module!r}))"
+        )
+    found: Any = sys.modules[module]
+    for part in path.split("."):
+        if not hasattr(found, part):
+            public = [n for n in vars(found) if callable(getattr(found, n)) and n[0] != "_"]
+            raise ConfigError(f"{module} has no {part!r}.{closest(part, public)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ConfigError(f"{spec} is a {type(found).__name__}; it must be a function")
+    return found
 
 
 def load_installed_plugins() -> None:

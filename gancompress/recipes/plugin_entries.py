@@ -7,6 +7,7 @@ from typing import Any
 
 from gancompress.errors import ConfigError
 from gancompress.plugins.kinds import KINDS
+from gancompress.plugins.loading import loaded_function
 from gancompress.recipes.schema import Recipe
 
 Place = tuple[str | int, ...]
@@ -20,6 +21,7 @@ _BESIDE = {
     "losses": {"weight"},
     "regularisers": {"weight", "every"},
 }
+_NAME_KEYS = {"adversarial loss": "loss", "search score": "score"}
 _LISTS = {
     "distill": "distiller", "augment": "augmentation", "losses": "loss",
     "regularisers": "regulariser", "companions": "companion", "log": "logger",
@@ -38,9 +40,24 @@ def wrong_plugins(
     for kind, path, spec in _entries(data):
         if not isinstance(spec["name"], str) or (kind, spec) in known:
             continue
-        name_key = ("loss",) if kind == "adversarial loss" else ("name",)
-        for key, text in KINDS[kind].faults(spec):
+        name_key = (_NAME_KEYS.get(kind, "name"),)
+        for key, text in _faults(kind, spec):
             yield (*path, *(name_key if key == "name" else (key,))), text
+
+
+def _faults(kind: str, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is wrong with one plug-in, or with a function of the user's in its place."""
+    name = spec["name"]
+    if kind != "search score" or ":" not in name:
+        return KINDS[kind].faults(spec)
+    if len(spec) > 1:
+        option = next(k for k in spec if k != "name")
+        return [(option, f"{name} is a function of its own and takes no options: register it")]
+    try:
+        loaded_function(name)
+    except ConfigError as error:
+        return [("name", str(error))]
+    return []
 
 
 def check_plugins(recipe: Recipe) -> None:
@@ -65,6 +82,10 @@ def _entries(data: Mapping[str, Any]) -> Iterator[tuple[str, Place, dict[str, An
         yield "adversarial loss", ("adversarial",), {
             **options, "name": adversarial.get("loss", "hinge"),
         }  # fmt: skip
+    search = data.get("search")
+    if isinstance(search, Mapping):
+        options = {k: v for k, v in search.items() if k not in ("score", "budget", "levels")}
+        yield "search score", ("search",), {**options, "name": search.get("score")}
     for key in ("task", "allocation", "score"):
         if data.get(key) is not None:
             yield key, (key,), _spec(data[key], set(), None)

@@ -119,6 +119,33 @@ class Shrink(_Strict):
         "magnitude: it keeps the share of its cost that the generator keeps, rounded up to widths "
         "that compute as fast; a frozen one stays whole",
     )
+    hold: bool = Field(
+        default=False,
+        description="channels die at the cuts alone, as many as the schedule allows there, and "
+        "not between them; with reconstruct: reference itself, all that go were alive until then",
+    )
+    reconstruct: bool = Field(
+        default=False,
+        description="after each cut, the last included, give generator and average the weights "
+        "that reproduce the reference best, layer by layer in least squares; norm statistics are "
+        "measured again. The cut itself stays exact and is verified before",
+    )
+    reference: Literal["teacher", "itself"] = Field(
+        default="teacher",
+        description="of reconstruct: the teacher, or the average as it was before the cut, with "
+        "the channels that go",
+    )
+    samples: Annotated[int, Field(ge=1, le=65536)] = Field(
+        default=512, description="inputs that reconstruct looks at, all at once; needs no data"
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Shrink:
+        fields = type(self).model_fields
+        idle = [n for n in ("reference", "samples") if getattr(self, n) != fields[n].default]
+        if idle and not self.reconstruct:
+            raise ValueError(f"{idle[0]} changes nothing without reconstruct: true")
+        return self
 
     @field_validator("events")
     @classmethod
@@ -126,6 +153,30 @@ class Shrink(_Strict):
         if any(a >= b for a, b in zip(events, events[1:], strict=False)):
             raise ValueError("events must rise")
         return events
+
+
+class Search(_Strict):
+    """Widths found before the first step by a score; options of the score stand beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    score: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_.-]+(:[A-Za-z_][A-Za-z0-9_.]*)?$", max_length=128)
+    ] = Field(
+        description="what is to stay large (registry: search score), or module:function of a "
+        "module that is loaded with --plugin"
+    )
+    budget: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=100, description="networks that the score is asked of at most"
+    )
+    levels: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=4, description="widths tried of each group alone; fewer where budget is short"
+    )
+
+    @property
+    def plugin(self) -> dict[str, Any]:
+        """The score with its options, as its registry takes it."""
+        return {"name": self.score, **(self.__pydantic_extra__ or {})}
 
 
 class Adversarial(_Strict):
@@ -271,6 +322,14 @@ class Recipe(_Strict):
     min_channels: Annotated[int, Field(ge=1)] = Field(
         default=1, description="no group goes below this"
     )
+    include: tuple[str, ...] = Field(
+        default=(),
+        description="patterns of layers or groups that may lose channels, as `inspect` names them; "
+        "empty: all",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="patterns of what keeps all its channels; wins over include"
+    )
     site: Literal["reader", "output"] = Field(
         default="reader",
         description="gate the weights that read a channel, or each convolution's output",
@@ -289,6 +348,11 @@ class Recipe(_Strict):
         default=None,
         description="how many channels each group gives (registry: allocation); null: by value for "
         "the cost saved",
+    )
+    search: Search | None = Field(
+        default=None,
+        description="find the widths that meet the target before the first step, by asking a score "
+        "of narrower networks, and cut to them at once; null: training decides",
     )
     schedule: Schedule = Field(default=Schedule(), description="how fast the budget falls")
     shrink: Shrink = Field(default=Shrink(), description="live shrink")
@@ -455,8 +519,15 @@ class Recipe(_Strict):
             )
         if self.compile and self.batch_norm == "synced":
             raise ValueError("compile does not see norms over ranks: leave batch_norm=synced out")
-        if self.kind != "prune" and (self.score or self.allocation):
-            raise ValueError("score and allocation choose channels of masks: kind prune")
+        if self.kind != "prune" and (self.score or self.allocation or self.search):
+            raise ValueError("score, allocation and search choose channels of masks: kind prune")
+        if self.kind != "prune" and (self.include or self.exclude):
+            raise ValueError("include and exclude say which groups get masks: kind prune")
+        if self.search is not None and self.allocation is not None:
+            raise ValueError(
+                "search decides how many channels each group gives, and so does allocation: leave "
+                "one of them out"
+            )
         if self.kind == "train" and self.feature_matching.to == "teacher":
             raise ValueError("feature_matching.to is teacher, and kind train has no teacher")
         self._check_student()

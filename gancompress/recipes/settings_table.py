@@ -36,8 +36,10 @@ def _row(name: str, recipe: Recipe) -> Iterator[str]:
     if recipe.kind == "prune":
         scored = f", begun by `{recipe.score.name}`" if recipe.score else ""
         yield f"`{recipe.importance.name}`{scored}"
-        searched = any(c.name == "sampled_widths" for c in recipe.companions)
+        drawn = [c.options.get("trials") for c in recipe.companions if c.name == "sampled_widths"]
+        searched = recipe.search or any(trials != 0 for trials in drawn)
         given = f"`{recipe.allocation.name}`" if recipe.allocation else "value for cost"
+        given = "the same share" if drawn else given
         yield "searched for" if searched else given
         window = recipe.schedule
         yield (

@@ -245,3 +245,14 @@ class Task(Protocol):
     def values(self) -> tuple[float, float]:
         """Return the least and the largest value of outputs: black and white of pictures."""
         ...
+
+
+def drawn(
+    task: Task, samples: int, at_most: int, rng: torch.Generator, device: torch.device
+) -> list[Batch]:
+    """Return ``samples`` inputs of ``task`` on ``device``, in batches of ``at_most``."""
+    left, found = samples, list[Batch]()
+    while left > 0:
+        found.append(task.batch(Draw(min(left, at_most), len(found), rng)).to(device))
+        left -= len(found[-1])
+    return found

@@ -23,7 +23,7 @@ from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.target import Target, parse_targets
 from gancompress.tasks.protocol import Batch, Task
 from gancompress.training.log import Log
-from gancompress.training.student import largest, uniform_widths
+from gancompress.wrapping.widths import largest, uniform_widths
 
 
 class Narrowing:

@@ -84,6 +84,11 @@ class Log:
         self._screen = screen
         self._mark: tuple[int, float] | None = None
 
+    @property
+    def folder(self) -> Path | None:
+        """The run folder, on the rank that writes to it."""
+        return None if self._run is None else self._run.path
+
     def open(self, recipe: Recipe, step: int) -> None:
         """Begin to tell the loggers that ``recipe`` names, from ``step`` on.
 

@@ -29,8 +29,10 @@ from gancompress.training.averaging import align
 from gancompress.training.callbacks import Callback, check_loggers
 from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.companion import Moment
+from gancompress.training.cut_reconstruction import held_progress
+from gancompress.training.cuts import cut_now, shrink_if_due
 from gancompress.training.discriminator_shrink import start_narrowing
-from gancompress.training.log import Log, Screen, describe_cut
+from gancompress.training.log import Log, Screen
 from gancompress.training.participants import Participants, gather
 from gancompress.training.prefetch import AheadBatches, workers_for
 from gancompress.training.reconstructed import told
@@ -52,6 +54,7 @@ from gancompress.training.start import (
 from gancompress.training.steps import Figures, Steps
 from gancompress.training.thread_watch import ThreadWatch
 from gancompress.training.train_state import TrainState
+from gancompress.training.width_search import search_widths
 
 
 def train(
@@ -129,6 +132,8 @@ def train(
         say_start(recipe, task, people, run, log)
         state = start_state(recipe, task, people, found, total, log)
         take_first_(state.tensors(), "the weights to begin with")
+        if found is None and search_widths(recipe, task, people.teacher, state, run, log):
+            cut_now(state, log, people.after_cuts)
         ahead = prepared_ahead(recipe, task, device, workers, stack)
         update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching, ahead)
         recovery, guard = Recovery(state.snapshot(total)), BufferGuard(*state.networks())
@@ -155,10 +160,11 @@ def train(
             # follows the masks. Then, at its events, live shrink.
             progress = min(state.step / steps, 1.0)
             companions.after(Moment(state, progress, log, figures, sound))
-            state.advance(companions.pace(progress))
+            held = held_progress(recipe, progress, steps)
+            state.advance(min(companions.pace(progress), held))
             if sound:
                 state.average(recipe.ema.decay if state.step > recipe.ema.start else 0.0)
-            if was_cut := shrink_if_due(recipe, state, steps, log):
+            if was_cut := shrink_if_due(recipe, state, steps, log, people.after_cuts):
                 guard = BufferGuard(*state.networks())
 
             # Report, and save. A rollback must not cross a cut.
@@ -302,23 +308,6 @@ def start_state(
         log.resume(state.step)
         log.event("resume", f"resuming at step {state.step} of {total}", step=state.step)
     return state
-
-
-def shrink_if_due(recipe: Recipe, state: TrainState, steps: int, log: Log) -> bool:
-    """Cut at the recipe's events, and take the masks off after ``steps``; return whether it did."""
-    if state.masked is None:
-        return False
-    last = state.step >= steps
-    if not last and not any(
-        state.step - 1 < event * steps <= state.step for event in recipe.shrink.events
-    ):
-        return False
-    changed = state.cut(last=last)
-    if changed:
-        log.event("shrink", describe_cut(state.step, state.size), step=state.step, **state.size)
-    if last:
-        log.event("unmask", f"step {state.step}: the masks are gone", step=state.step)
-    return changed or last
 
 
 def report(

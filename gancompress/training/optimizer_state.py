@@ -60,6 +60,25 @@ def load_optimizer_state(
             )
 
 
+_DIRECTIONS = ("exp_avg", "momentum_buffer", "grad_avg")
+"""State of torch's optimisers that points somewhere; what else they keep is a size."""
+
+
+def forget_directions(
+    optimizers: Iterable[torch.optim.Optimizer], parameters: Iterable[nn.Parameter]
+) -> None:
+    """Set the momentum of ``parameters`` to zero, where weights were moved to another place.
+
+    Sizes (second moments) stay: how large gradients are has not changed.
+    """
+    moved = {id(p) for p in parameters}
+    for optimizer in optimizers:
+        for parameter, entries in optimizer.state.items():
+            for key in _DIRECTIONS if id(parameter) in moved else ():
+                if isinstance(entries.get(key), Tensor):
+                    entries[key].zero_()
+
+
 def held_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     """Return the parameters of ``optimizer``; no network is walked."""
     return [p for group in optimizer.param_groups for p in group["params"]]

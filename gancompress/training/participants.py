@@ -18,10 +18,11 @@ from gancompress.modules.discriminator import same_call
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.reconstruction.reconstruct import Report
-from gancompress.tasks.protocol import Batch, Task
+from gancompress.tasks.protocol import Batch, Shown, Task
 from gancompress.training.arithmetic import Arithmetic, place, settle
 from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.companion import Companions, gather_companions
+from gancompress.training.cut_reconstruction import CutReconstruction, gather_cut_reconstruction
 from gancompress.training.distillation import Distillation
 from gancompress.training.feature_matching import FeatureMatching, gather_feature_matching
 from gancompress.training.fresh_discriminator import describe, fresh_discriminator, student_params
@@ -56,6 +57,7 @@ class Participants:
         remarks: what is to be said about losses and discriminator before the first step.
         report: of the student's reconstruction, where there was one.
         companions: what acts beside the updates.
+        after_cuts: solves the layers anew after each cut; ``None`` where cuts are left as they are.
     """
 
     student: nn.Module
@@ -75,6 +77,7 @@ class Participants:
     remarks: tuple[str, ...]
     report: Report | None = None
     companions: Companions = field(default_factory=lambda: Companions({}))
+    after_cuts: CutReconstruction | None = None
 
     def release(self) -> None:
         """Take the distillers' hooks off, and let every parameter learn again."""
@@ -112,20 +115,19 @@ def gather(
     example = task.check(generator, discriminator, recipe.augment).to(device)
     made = task.output(look(generator, example.inputs, example.kwargs))
     _try_losses(recipe, task, example, made)
-    own, remarks = discriminator, list[str]()
+    own = discriminator
     if makes_discriminator(recipe):
-        size = student_params(recipe, generator)
-        own = fresh_discriminator(recipe, task, task.shown(example, made), size)
-        remarks.append(describe(place(own, device, layout)))
+        own = _fresh_judge(recipe, task, generator, task.shown(example, made))
+    remarks = [] if own is discriminator else [describe(place(own, device, layout))]
     remarks.append(loss_remark(recipe, own, generator, task, example))
     if recipe.kind != "train":
         teacher = _placed_teacher(task, generator, teacher, arithmetic, device)
-
     source = generator if teacher is None else teacher
     inputs = Inputs(task, recipe, device)
     student, plan, verified, report = _student_of(recipe, generator, source, example, inputs)
     place(student, device, layout).requires_grad_(True).train()
     masked = masked_student(student, example.inputs, recipe) if recipe.kind == "prune" else None
+    after_cuts = gather_cut_reconstruction(recipe, task, masked, source, device)
     score_channels(recipe, task, masked, device)
     ema = duplicate(student)  # before the distillers' hooks are on it
 
@@ -163,7 +165,12 @@ def gather(
         remarks=tuple(filter(None, remarks)),
         report=report,
         companions=gather_companions(recipe, task, networks, masked is not None, device),
+        after_cuts=after_cuts,
     )
+
+
+def _fresh_judge(recipe: Recipe, task: Task, generator: nn.Module, shown: Shown) -> nn.Module:
+    return fresh_discriminator(recipe, task, shown, student_params(recipe, generator))
 
 
 def _placed_teacher(

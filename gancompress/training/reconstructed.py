@@ -13,7 +13,7 @@ from gancompress.graph.trace import trace
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.reconstruction.options import Call, Options
 from gancompress.surgery.reconstruction.reconstruct import Report, reconstruct
-from gancompress.tasks.protocol import Draw, Task
+from gancompress.tasks.protocol import Task, drawn
 
 BATCH = 64  # samples of one call
 
@@ -35,12 +35,12 @@ class Inputs:
     def __call__(self) -> list[Call]:
         """Return the calls."""
         rng = stream(self.recipe.seed, "reconstruct")
-        left, calls = self.recipe.student.samples, list[Call]()
-        while left > 0:
-            batch = self.task.batch(Draw(min(left, BATCH), len(calls), rng)).to(self.device)
-            calls.append((batch.inputs, batch.kwargs))
-            left -= len(batch)
-        return calls
+        return drawn_calls(self.task, self.recipe.student.samples, rng, self.device)
+
+
+def drawn_calls(task: Task, samples: int, rng: torch.Generator, device: torch.device) -> list[Call]:
+    """Return so many inputs of ``task``, in calls of at most `BATCH`, on ``device``."""
+    return [(b.inputs, b.kwargs) for b in drawn(task, samples, BATCH, rng, device)]
 
 
 def reconstructed(

@@ -8,6 +8,7 @@ from pathlib import Path
 CONFIG = "config.yaml"  # the resolved recipe
 SUBJECT = "subject.json"  # what is compressed, how its inputs are drawn, how the run was asked for
 DATA = "data.json"  # how many samples, their size and classes, how the files were read
+SEARCH = "search.json"  # what a score said of narrower networks, before the first step
 PREDICTION = "prediction.json"  # size and time that the target leads to, before the first step
 COMMAND = "command.txt"
 ENVIRONMENT = "env.json"
@@ -31,7 +32,7 @@ PLOTS = "plots"
 STATE = "state.json"  # in a checkpoint: everything but tensors
 
 SET_UP = frozenset(
-    {CONFIG, SUBJECT, DATA, PREDICTION, COMMAND, ENVIRONMENT, MANIFEST, LOCK, LOG, EVENTS}
+    {CONFIG, SUBJECT, DATA, SEARCH, PREDICTION, COMMAND, ENVIRONMENT, MANIFEST, LOCK, LOG, EVENTS}
 )
 """What a run may leave that was stopped before its first step."""
 

@@ -20,7 +20,7 @@ from gancompress.modules.undisturbed import evaluating
 from gancompress.plugins.kinds import SCORES as SCORES
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.raw_tensors import raw_tensors
-from gancompress.tasks.protocol import Batch, Draw, Task
+from gancompress.tasks.protocol import Batch, Task, drawn
 from gancompress.wrapping import Masked
 
 BATCH = 32
@@ -44,12 +44,7 @@ class Look:
 
     def batches(self, samples: int) -> list[Batch]:
         """Return inputs for ``samples`` images, the same ones at each call."""
-        rng, left, found = stream(self.seed, "score"), samples, list[Batch]()
-        while left > 0:
-            draw = Draw(min(left, BATCH), len(found), rng)
-            found.append(self.task.batch(draw).to(self.device))
-            left -= len(found[-1])
-        return found
+        return drawn(self.task, samples, BATCH, stream(self.seed, "score"), self.device)
 
     def images(self, batch: Batch) -> Tensor:
         """Return what the generator makes of ``batch``, with graph, in float32."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from gancompress.data.order import derived_seed
 from gancompress.errors import ConfigError
-from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
-from gancompress.masks.budget import Budget
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.reconstruction.choose import channel_losses
 from gancompress.surgery.reconstruction.options import Call, Options
 from gancompress.training.allocation import allocate
 from gancompress.wrapping import Masked, wrap
+from gancompress.wrapping.widths import largest, uniform_widths
 
 
 def masked_student(generator: nn.Module, example: tuple[Any, ...], recipe: Recipe) -> Masked:
@@ -40,6 +38,8 @@ def masked_student(generator: nn.Module, example: tuple[Any, ...], recipe: Recip
         schedule=recipe.schedule,
         window=(recipe.schedule.start, recipe.schedule.end),
         site=recipe.site,
+        include=recipe.include,
+        exclude=recipe.exclude,
         round_to=recipe.round_to,
         min_channels=recipe.min_channels,
         seed=recipe.seed,
@@ -140,55 +140,3 @@ def _reset_statistics(module: nn.Module) -> None:
             buffer.zero_()
         elif name in ("stored_var", "running_var"):
             buffer.fill_(1.0)
-
-
-def uniform_widths(graph: ChannelGraph, budget: Budget) -> dict[str, int]:
-    """Return the widths nearest below the goal when every group keeps one share (ours).
-
-    Out of reach: the smallest widths that the budget's rules allow.
-    """
-    unit = {g.name: budget.unit(g.name) for g in graph.groups}
-
-    def widths(share: float) -> dict[str, int]:
-        return {
-            g.name: min(
-                g.size,
-                max(
-                    budget.floor(g.size, unit[g.name]),
-                    int(share * g.size / unit[g.name]) * unit[g.name],
-                ),
-            )
-            for g in graph.groups
-        }
-
-    def fits(chosen: dict[str, int]) -> bool:
-        return budget.load(graph, chosen) <= budget.goal
-
-    # Widths change only where some share * size crosses a multiple of the unit.
-    crossings = (
-        k * u / g.size
-        for g in graph.groups
-        for u in (unit[g.name],)
-        for k in range(1, g.size // u + 1)
-    )
-    shares = sorted({*crossings, 0.0})
-    low, high = 0, len(shares) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(widths(shares[middle] + 1e-9)):
-            low = middle
-        else:
-            high = middle - 1
-    chosen = widths(shares[low] + 1e-9)
-    # The next share widens several groups at once; take as many of them as still fit.
-    following = widths(shares[min(low + 1, len(shares) - 1)] + 1e-9)
-    for name in sorted(chosen, key=lambda n: -graph[n].size):
-        wider = {**chosen, name: following[name]}
-        if fits(wider):
-            chosen = wider
-    return chosen
-
-
-def largest(values: np.ndarray, width: int) -> list[int]:
-    """Return the sorted indices of the ``width`` largest of ``values`` (c,)."""
-    return sorted(values.argsort(kind="stable")[::-1][:width].tolist())

@@ -65,6 +65,7 @@ class TrainState:
         scales: of the losses of ``generator`` and ``discriminator``, for float16.
         overflowed: the last update that was left out only overflowed float16.
         companions: what acts beside the updates, with tensors of its own.
+        last_cut: the plan of the last cut of this process, on the network before it.
     """
 
     generator: nn.Module
@@ -89,6 +90,7 @@ class TrainState:
     _mask_copies: dict[str, ChannelMask] = field(default_factory=dict[str, ChannelMask])
     companions: Companions | None = None
     widths: dict[str, int] = field(default_factory=dict[str, int])
+    last_cut: Plan | None = None
 
     @classmethod
     def gather(
@@ -262,6 +264,7 @@ class TrainState:
         plan = self.masked.shrink(self.generator_optimizers(), [self.ema])
         if plan is None:
             return False
+        self.last_cut = plan
         self.distillation.shrink(partial(graph.kept, plan))
         if self.narrowing is not None:
             optimizer = self.optimizers["discriminator"]

@@ -15,7 +15,10 @@ from gancompress.target import Target
 from gancompress.wrapping import Masked
 from tests.tiny import build, inputs
 
-SPECS = ["uniform", "global", "isomorphic", {"name": "ratios", "of": {"conv1": 0.2}}]
+SPECS = [
+    "uniform", "global", "isomorphic", {"name": "ratios", "of": {"conv1": 0.2}},
+    {"name": "counts", "of": {"conv1": 4}},
+]  # fmt: skip
 RAW = {"name": "magnitude", "ranks": False}
 
 
@@ -171,6 +174,70 @@ def test_a_plan_by_ratios() -> None:
             gc.ratio_plan(wrapped(), bad)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="round_to=0"):
         gc.ratio_plan(wrapped(), 0.5, round_to=0)
+
+
+class Heads(nn.Module):
+    """Tokens (n, s, 6) to (n, s, 3) by attention of 4 heads of 4 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, 16)
+        self.q, self.k, self.v = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, s, _ = x.shape
+        h = self.stem(x)
+        q, k, v = (f(h).view(n, s, -1, 4).transpose(1, 2) for f in (self.q, self.k, self.v))
+        a = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.out(a.transpose(1, 2).reshape(n, s, -1))
+
+
+def test_heads_are_pruned_by_count() -> None:
+    torch.manual_seed(0)
+    net = Heads()
+    with torch.no_grad():
+        net.v.weight[4:8] *= 5  # the second head is the largest
+    masked = gc.wrap(net, torch.randn(2, 5, 6), importance="magnitude")
+    assert masked.graph.group_of("q") is masked.graph.group_of("v")
+    assert masked.graph.group_of("q").size == 4
+    plan = gc.ratio_plan(masked, 0, counts={"q": 2})
+    name = masked.graph.group_of("q").name
+    assert len(plan.keep[name]) == 2
+    assert 1 in plan.keep[name]
+    small = masked.prune(plan)
+    assert masked.verification is not None
+    assert masked.verification.passed
+    for layer in (small.q, small.k, small.v):
+        assert layer.out_features == 8
+    assert small.stem.out_features == 16
+    for count, words in ((0, "cannot keep 0 of 4"), (5, "cannot keep 5 of 4")):
+        with pytest.raises(ConfigError, match=words):
+            gc.ratio_plan(gc.wrap(Heads(), torch.randn(2, 5, 6)), 0, counts={"q": count})
+    with pytest.raises(ConfigError, match="nowhere"):
+        gc.ratio_plan(gc.wrap(Heads(), torch.randn(2, 5, 6)), 0, counts={"nowhere": 1})
+
+
+def test_counts_go_first_and_never_below() -> None:
+    masked = gc.wrap(
+        Heads(), torch.randn(2, 5, 6), target="params=2.5x",
+        allocation={"name": "counts", "of": {"q": 3}},
+    )  # fmt: skip
+    name = masked.graph.group_of("q").name
+    masked.advance(1.0)
+    assert masked.widths()[name] == 3
+    assert masked.cost().params <= masked.original.params / 2.5
+    with pytest.raises(ConfigError, match="cannot keep 9 of 4"):
+        gc.wrap(
+            Heads(), torch.randn(2, 5, 6), target="params=2x",
+            allocation={"name": "counts", "of": {"q": 9}},
+        ).advance(1.0)  # fmt: skip
+
+
+def test_the_cost_of_a_layer_is_in_the_inspection() -> None:
+    found = gc.inspect(build("plain"), inputs("plain"))
+    assert sum(row.params for row in found.rows) == found.cost.params
+    assert sum(row.macs for row in found.rows) == pytest.approx(found.cost.macs, abs=9)
 
 
 @pytest.mark.parametrize("kind", ["plain", "spectral_new", "weight_old", "raw"])

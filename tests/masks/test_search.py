@@ -57,6 +57,49 @@ def test_a_score_that_is_indifferent_leaves_it_to_importance_and_cost() -> None:
             assert values[name][gone].max() <= values[name][kept].min()
 
 
+def test_a_budget_bounds_the_search_and_is_spent_at_the_target() -> None:
+    x = torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
+    model = net()
+    masked = gc.wrap(model, x, target="params=1.8x")
+    wanted, asked = model(x).detach(), list[float]()
+
+    def score(generator: nn.Module) -> float:
+        with torch.no_grad():
+            asked.append(-float((generator(x) - wanted).square().mean()))
+        return asked[-1]
+
+    known: dict[str, float] = {}
+    found = gc.search(masked, score, levels=9, budget=20, seed=3, known=known)
+    assert len(asked) == len(known) == found.calls <= 20
+    assert found.plan_score is not None
+    assert found.first_score is not None
+    assert found.plan_score >= found.first_score
+    assert max(len(c) for c in found.curves.values()) == 1 + 18 // 3, "the budget shortens them"
+    assert masked.graph.cost(found.plan.widths).params <= masked.original.params / 1.8
+    before = len(asked)
+    again = gc.search(
+        masked, score, levels=9, budget=20, seed=3, known=dict(list(known.items())[:9])
+    )
+    assert again.plan == found.plan
+    assert len(asked) == before + len(known) - 9
+    with pytest.raises(ConfigError, match="budget=4 does not suffice: 3 groups need 5"):
+        gc.search(masked, score, budget=4)
+    with pytest.raises(ConfigError, match="needs a target"):
+        gc.search(gc.wrap(net(), x), score)
+
+
+def test_an_order_from_outside_meets_several_targets_in_steps_of_their_own() -> None:
+    masked = gc.wrap(
+        net(), torch.randn(4, 6), target=["params=1.3x", "macs=1.6x"], allocation="uniform",
+        round_to=4,
+    )  # fmt: skip
+    masked.advance(1.0)
+    cost = masked.cost()
+    assert cost.params <= masked.original.params / 1.3
+    assert cost.macs <= masked.original.macs / 1.6
+    assert all(w % 4 == 0 for w in masked.widths().values())
+
+
 def test_what_cannot_be_searched_is_refused() -> None:
     masked = gc.wrap(net(), torch.randn(4, 6))
     with pytest.raises(ConfigError, match=r"uncut\) is nan"):

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from gancompress.data.fashion import CLASSES
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError
+from gancompress.metrics.features import EmbeddedFeatures
+from gancompress.metrics.latents import latent_toll
 from gancompress.metrics.taken import Toll, mean_distance, what_was_taken
 from gancompress.models.embedded import embedded_generator
 from gancompress.reporting.taken_table import taken_table
@@ -35,7 +37,7 @@ class OneClassBroken(nn.Module):
 def test_a_copy_lost_nothing_and_a_broken_class_is_named_first() -> None:
     teacher = embedded_generator()
     sampler = InputSampler.of(teacher)
-    same = what_was_taken(teacher, copy.deepcopy(teacher), sampler, n=160)
+    same = what_was_taken(teacher, copy.deepcopy(teacher), sampler, n=160, latents=0)
     assert len(same.classes) == 10
     for one in same.classes:
         assert one.frechet == pytest.approx(0, abs=1e-6)
@@ -46,7 +48,7 @@ def test_a_copy_lost_nothing_and_a_broken_class_is_named_first() -> None:
     assert same.lost == ()
     assert sum(c.n for c in same.classes) == 160
 
-    broken = what_was_taken(teacher, OneClassBroken(teacher), sampler, n=160)
+    broken = what_was_taken(teacher, OneClassBroken(teacher), sampler, n=160, latents=4)
     worst = broken.classes[0]
     assert worst.label == BROKEN
     assert worst.diversity < 0.05
@@ -62,6 +64,49 @@ def test_a_copy_lost_nothing_and_a_broken_class_is_named_first() -> None:
     assert "1 classes lost more than half" in table.note
     assert "lost more" not in taken_table(same).note
     assert Toll.of_record(json.loads(json.dumps(broken.record()))) == broken
+    assert "Around one latent" in table.note
+    older = {k: v for k, v in broken.record().items() if k != "latents"}
+    assert Toll.of_record(older).latents is None
+    assert taken_table(broken, ["one name"]).rows[0][0] == str(BROKEN), "a name that is not there"
+
+
+class Dull(nn.Module):
+    """The teacher, deaf to a part of its latent for every second sample."""
+
+    def __init__(self, teacher: nn.Module, share: float) -> None:
+        super().__init__()
+        self.teacher, self.share = teacher, share
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        z = z.clone()
+        z[::2] *= self.share
+        return self.teacher(z, y)
+
+
+def test_a_student_that_no_longer_follows_its_latent_is_found_latent_by_latent() -> None:
+    teacher, view = embedded_generator(), EmbeddedFeatures()
+    sampler = InputSampler.of(teacher)
+    same = latent_toll(teacher, copy.deepcopy(teacher), sampler, view, n=16)
+    assert same is not None
+    assert same.mean == pytest.approx(1)
+    assert same.dull == 0
+    deaf = latent_toll(teacher, Dull(teacher, 0.0), sampler, view, n=16)
+    assert deaf is not None
+    assert deaf.dull == 8
+    assert sorted(deaf.worst) == list(range(0, 16, 2))
+    assert max(deaf.ratios) < 1e-6
+    assert deaf.mean == pytest.approx(0.5)
+    assert latent_toll(teacher, teacher, Labels(), view, n=4) is None
+
+
+class Labels:
+    """Draws classes alone."""
+
+    def __call__(self, n: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+        return (torch.randint(3, (n,), generator=rng),)
+
+    def labels(self, inputs: object) -> Tensor | None:
+        return None
 
 
 class Plain(nn.Module):
@@ -71,6 +116,28 @@ class Plain(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.tanh(self.linear(z)).view(-1, 1, 32, 32)
+
+
+class Means:
+    """Features that know no classes: the mean of each row."""
+
+    name, n_classes = "means", 0
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, None]:
+        return images.mean((1, 3)).double(), None
+
+
+def test_classes_are_told_apart_though_the_features_know_none() -> None:
+    teacher = embedded_generator()
+    broken = OneClassBroken(teacher)
+    found = what_was_taken(
+        teacher, broken, InputSampler.of(teacher), n=80, latents=0, features=Means()
+    )
+    assert len(found.classes) == 10
+    assert found.classes[0].label == BROKEN
+    assert all(one.accuracy is None for one in found.classes)
+    assert found.lost == ()
+    assert taken_table(found, CLASSES).rows[0][3] == ""
 
 
 def test_without_classes_all_samples_are_one() -> None:

@@ -109,6 +109,16 @@ def dim(images, rng, *, factor: float = 0.5):
 
 CALLS = []
 """,
+    "search score": """
+from gancompress.plugins.kinds import SEARCH_SCORES
+
+@SEARCH_SCORES.register("flat")
+def flat(asked, *, level: float = 1.0):
+    CALLS.append(level)
+    return level
+
+CALLS = []
+""",
     "operator rule": """
 from gancompress.graph.rules.base import rule
 
@@ -141,6 +151,7 @@ target: params=1.5x
 relaxation: {name: steep, slope: 2}
 penalty: {name: square, weight: 0.1, centre: 0.5}
 importance: {name: backwards, last: true}
+search: {score: flat, level: 0.5, budget: 4}
 schedule: {name: stairs, steps: 2, end: 0.5}
 distill: [{name: own_eyes, weight: 1.0, weights: seen.txt}]
 adversarial: {loss: linear, margin: 0.25}

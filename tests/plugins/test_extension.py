@@ -55,7 +55,7 @@ def test_one_of_each_kind_from_a_folder_of_ones_own(
     assert main([*words, "--out", "run"]) == 0
     given = {
         "relaxation": 2.0, "penalty": 0.5, "importance": True, "schedule": 2, "distiller": 1,
-        "adversarial loss": 0.25, "augmentation": 0.75,
+        "adversarial loss": 0.25, "augmentation": 0.75, "search score": 0.5,
     }  # fmt: skip
     for kind, option in given.items():
         calls = sys.modules[MODULES[kind]].CALLS
@@ -205,10 +205,12 @@ FOLDERS = {
     "distiller": "distill/strategies",
     "adversarial loss": "training/adversarial",
     "augmentation": "training/augmentations",
+    "search score": "training/search_scores",
 }
 NEW = {
     "relaxation": "steep", "penalty": "square", "importance": "backwards", "schedule": "stairs",
     "distiller": "own_eyes", "adversarial loss": "linear", "augmentation": "dim",
+    "search score": "flat",
 }  # fmt: skip
 
 

@@ -45,6 +45,7 @@ FIELD = [
     ("stylekd", "distill", False, True),
     ("nickel-dime", "distill", False, True),
     ("gan-compression", "prune", False, True),
+    ("anytime", "prune", False, True),
 ]
 NAMES = [row[0] for row in METHODS]
 

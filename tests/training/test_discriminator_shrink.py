@@ -19,7 +19,7 @@ from gancompress.target import Target
 from gancompress.training.discriminator_shrink import Narrowing, fast_width
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
-from gancompress.training.student import uniform_widths
+from gancompress.wrapping.widths import uniform_widths
 from tests.training.nets import images, networks, recipe
 
 FIRST = Cost(1000, 5000)

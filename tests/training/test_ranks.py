@@ -24,6 +24,11 @@ from tests.training.ranks import ROOT, TAUGHT, furthest, ranks, run, users_loop
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 
 SYNCED = {"normed": True, "batch_norm": "synced"}
+SOLVED = {"events": [0.4, 0.7], "reconstruct": True, "samples": 16}
+SEARCHED = {
+    "search": {"score": "output", "budget": 8, "levels": 1, "samples": 8}, "steps": 2,
+    "shrink": {"events": []},
+}  # fmt: skip
 STOP = int(signal.SIGTERM)
 ACCELERATE = find_spec("accelerate") is not None
 
@@ -50,6 +55,8 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory, doubles: None) -> Any:
         "plain": ("run", {}),
         "synced": ("run", SYNCED),
         "in parts": ("run", TAUGHT | {"accumulate": 2}),
+        "solved": ("run", {"shrink": SOLVED}),
+        "searched": ("run", SEARCHED),
         "other recipe": ("run", {"differs": "recipe"}),
         "other data": ("run", {"differs": "data"}),
         "other weights": ("run", {"differs": "weights"}),
@@ -80,6 +87,20 @@ def test_parts_equal_the_whole_on_one_rank_and_on_two(rehearsed: Any) -> None:
     whole = run(**TAUGHT)
     assert furthest(rehearsed[0]["in parts"][0], whole) < 1e-5
     assert furthest(run(**TAUGHT, accumulate=4), whole) < 1e-5
+
+
+def test_two_ranks_solve_the_same_after_a_cut(rehearsed: Any) -> None:
+    first, second = rehearsed[0]["solved"]
+    assert first["tensors"] == second["tensors"], "bit for bit among themselves"
+    assert furthest(first, run(shrink=SOLVED)) < 1e-5
+
+
+def test_two_ranks_search_for_the_same_widths(rehearsed: Any) -> None:
+    first, second = rehearsed[0]["searched"]
+    alone = run(**SEARCHED)
+    assert first["tensors"] == second["tensors"]
+    assert first["plan"] == alone["plan"]
+    assert furthest(first, alone) < 1e-5
 
 
 def test_synced_norms_are_those_of_the_whole_batch(rehearsed: Any) -> None:

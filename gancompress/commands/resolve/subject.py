@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gancompress.commands.console import note
 from gancompress.commands.resolve.builders import build, load_builder, load_weights
 from gancompress.commands.resolve.run_task import own_sampler, task_of_run
+from gancompress.commands.resolve.size import at_size, size_in
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.graph.form.module import GraphForm
@@ -93,6 +94,7 @@ def resolve(
         ConfigError: nothing answers to the words, or inputs cannot be drawn.
         CheckpointError: weights do not fit.
     """
+    what, size = size_in(what)
     folder = None if what is None or what == EMBEDDED else Path(what)
     if folder is not None and ":" in str(folder) and not folder.exists():
         folder = None
@@ -110,6 +112,10 @@ def resolve(
             subject = _from_saved(folder, model, inputs, output)
         else:
             subject = _from_run(folder, model, inputs, output, own_data=not later)
+    if size is not None:
+        build_fn = original(subject.origin)
+        small = at_size(build_fn, subject.run, subject.sampler, size)
+        subject = replace(subject, generator=small)
     if not later and not subject.sampler.specs:
         subject.example(1)  # raises, and says how to say it
     subject.generator.to(resolved_device(device)).eval()

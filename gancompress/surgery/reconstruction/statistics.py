@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from gancompress.modules.undisturbed import undisturbed
+from gancompress.surgery.reconstruction.options import Call
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,33 @@ def move_statistics(
     variance = torch.where(still, old_var + ours.variance, old_var * ratio)
     student.mean.copy_(mean)
     student.variance.copy_(variance)
+
+
+@torch.no_grad()
+def measure_norms(network: nn.Module, calls: Sequence[Call]) -> list[str]:
+    """Set every stored mean and variance to those of what comes in on ``calls``; return the paths.
+
+    All norms normalise by the batch meanwhile, so that each one sees what the others will put out
+    (Yu & Huang 2019, section 4). Batches should be as large as in training.
+    """
+    norms = dict(stored_norms(network))
+    modules = {path: network.get_submodule(path) for path in norms}
+    spreads = {path: Spread() for path in norms}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, path=path: spreads[path].add(args[0]))
+        for path, module in modules.items()
+    ]
+    try:
+        with undisturbed(network):
+            for module in modules.values():
+                module.training = True
+            for inputs, kwargs in calls:
+                network(*inputs, **kwargs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    seen = [path for path, spread in spreads.items() if spread.n]
+    for path in seen:
+        norms[path].mean.copy_(spreads[path].mean)
+        norms[path].variance.copy_(spreads[path].variance)
+    return seen

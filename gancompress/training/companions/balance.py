@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
+from gancompress.masks.attach import find_masks
 from gancompress.masks.mask import ChannelMask
 from gancompress.training.companion import COMPANIONS, Companion, Company, Moment
 
@@ -43,6 +44,9 @@ class Balance(Companion):
     lag: Tensor
     paced: Tensor
     returns: Tensor
+    good_progress: Tensor
+    good_alive: Tensor
+    good_total: Tensor
 
     def __init__(
         self,
@@ -69,8 +73,12 @@ class Balance(Companion):
         self.memory, self.most = memory, most
         for name in ("won", "ratio", "first", "seen", "losing", "lag", "paced", "returns"):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
-        # What `back` returns to: alive by group as it was, with its progress.
-        self._good: tuple[float, dict[str, Tensor]] | None = None
+        # What `back` returns to: progress, and who lived in all masks side by side (the rest of the
+        # buffer is left over from cuts). Buffers, so that a resumed run returns to the same.
+        total = sum(mask.size for mask in find_masks(company.student).values())
+        self.register_buffer("good_progress", torch.full((), -1.0, dtype=torch.float64))
+        self.register_buffer("good_alive", torch.zeros(total, dtype=torch.bool))
+        self.register_buffer("good_total", torch.zeros((), dtype=torch.int64))
 
     @property
     def loses(self) -> bool:
@@ -142,7 +150,7 @@ class Balance(Companion):
             else f"step {step}: the generator loses: {cause}; {does}"
         )
         moment.log.event(
-            "balance", text, step=step, policy=self.policy, loses=cause is not None,
+            "balance", text, step=step, policy=self.policy, loses=cause is not None, cause=cause,
             won=float(self.won), ratio=float(self.ratio), widths=moment.state.measure_size(),
         )  # fmt: skip
 
@@ -151,21 +159,23 @@ class Balance(Companion):
 
     def _remember(self, moment: Moment) -> None:
         if self.policy == "back" and moment.state.masked is not None:
-            alive = {n: m.alive.clone() for n, m in self._masks(moment).items()}
-            self._good = moment.state.masked.progress, alive
+            alive = torch.cat([m.alive for m in self._masks(moment).values()])
+            self.good_alive[: len(alive)] = alive
+            self.good_total.fill_(len(alive))
+            self.good_progress.fill_(moment.state.masked.progress)
 
     def _return(self, moment: Moment) -> None:
-        masked = moment.state.masked
-        if masked is None or self._good is None or float(self.returns) >= 3:
+        masked, progress = moment.state.masked, float(self.good_progress)
+        if masked is None or progress < 0 or float(self.returns) >= 3:
             return
-        progress, alive = self._good
         masks = self._masks(moment)
-        same = {n: m for n, m in masks.items() if n in alive and len(alive[n]) == m.size}
+        sizes = [mask.size for mask in masks.values()]
         # Cut since then: what is gone is gone, and all that is there already lives.
-        if len(same) != len(masks) or any(m.settled for m in masks.values()):
+        if sum(sizes) != int(self.good_total) or any(m.settled for m in masks.values()):
             return
-        for name, mask in same.items():
-            mask.alive.copy_(alive[name])
+        alive = self.good_alive[: sum(sizes)].split(sizes)
+        for mask, living in zip(masks.values(), alive, strict=True):
+            mask.alive.copy_(living)
             mask.sync()
         self.returns += 1
         masked.progress = min(masked.progress, progress)

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from gancompress.errors import ConfigError
 from gancompress.graph.plan import Plan
-from gancompress.masks.budget import Budget
 from gancompress.masks.importance import channel_norm
+from gancompress.modules.copying import duplicate
 from gancompress.modules.undisturbed import undisturbed
-from gancompress.surgery.raw_tensors import raw_tensors
+from gancompress.saving.any_size import WHOLE, save_nested
+from gancompress.surgery.raw_tensors import gates_off, raw_tensors
 from gancompress.training.companion import COMPANIONS, Companion, Company, Moment
 from gancompress.wrapping import Masked
+from gancompress.wrapping.widths import scaled, uniform_widths
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -35,6 +37,13 @@ class SampledWidths(Companion):
     half near the best so far, and compared by mean absolute difference of the outputs to the
     teacher's on ``samples`` inputs. Theirs takes widths from a list and a Frechet distance.
 
+    With ``together`` all groups have one share: networks of nested sizes, the smallest of which is
+    the one at the target (Yu & Huang 2019, Lin et al. 2021); half of the steps train one of the two
+    ends, by turns. ``keep`` writes the network of all widths, as its average is at the end of
+    the drawing, to the folder ``nested`` of the run: any size can be taken out of it
+    (`gancompress.saving.any_size.load_size`). With ``trials`` 0 nothing is searched for, and every
+    group keeps the same share.
+
     Raises:
         ConfigError: no masks to close.
     """
@@ -47,8 +56,10 @@ class SampledWidths(Companion):
         *,
         least: Share = 0.25,
         until: Share = 0.66,
-        trials: Annotated[int, Field(ge=1)] = 64,
+        trials: Annotated[int, Field(ge=0)] = 64,
         samples: Annotated[int, Field(ge=1)] = 32,
+        together: bool = False,
+        keep: bool = False,
     ) -> None:
         super().__init__()
         if not company.pruned or company.recipe.target is None:
@@ -60,6 +71,7 @@ class SampledWidths(Companion):
             )
         self._company = (company,)
         self.least, self.until, self.trials, self.samples = least, until, trials, samples
+        self.together, self.keep = together, keep
         self.register_buffer("searched", torch.zeros((), dtype=torch.bool))
         self._order: dict[str, np.ndarray] | None = None
 
@@ -68,10 +80,7 @@ class SampledWidths(Companion):
         masked = moment.state.masked
         if masked is None or bool(self.searched):
             return
-        (company,) = self._company
-        rng = np.random.default_rng([company.recipe.seed, moment.state.step])
-        shares = {n: rng.uniform(self.least, 1.0) for n in masked.masks}
-        widths = {n: max(round(s * masked.masks[n].size), 1) for n, s in shares.items()}
+        widths = self._drawn(masked, moment.state.step)
         self._narrow(masked, widths)
         # Nor may a distiller look at what is closed.
         keep = {n: np.flatnonzero(r < widths[n]).tolist() for n, r in self._ranks(masked).items()}
@@ -88,6 +97,8 @@ class SampledWidths(Companion):
         moment.state.mute()
         if moment.progress < self.until:
             return
+        if self.keep:
+            self._write(masked, moment)
         widths, loss = self._search(masked)
         order = self._ranks(masked)
         for name, mask in masked.masks.items():
@@ -95,8 +106,41 @@ class SampledWidths(Companion):
         self.searched.fill_(True)
         moment.state.mute()
         step = moment.state.step
-        text = f"step {step}: of {self.trials} networks the best differs by {loss:.4g}"
-        moment.log.event("search", text, step=step, widths=widths, difference=loss)
+        if self.trials:
+            text = f"step {step}: of {self.trials} networks the best differs by {loss:.4g}"
+            moment.log.event("search", text, step=step, widths=widths, difference=loss)
+
+    def _drawn(self, masked: Masked, step: int) -> dict[str, int]:
+        """Return the widths of a step: a function of the seed and of it."""
+        rng = np.random.default_rng([self._company[0].recipe.seed, step])
+        sizes = {n: m.size for n, m in masked.masks.items()}
+        if not self.together:
+            shares = {n: rng.uniform(self.least, 1.0) for n in sizes}
+            return {n: max(round(s * sizes[n]), 1) for n, s in shares.items()}
+        smallest = self._smallest(masked)
+        if step % 2 == 0:
+            return smallest if step % 4 else sizes
+        part = rng.uniform()
+        return {n: max(round(s + part * (sizes[n] - s)), 1) for n, s in smallest.items()}
+
+    def _smallest(self, masked: Masked) -> dict[str, int]:
+        assert masked.budget is not None
+        widths = uniform_widths(masked.graph, masked.budget)
+        return {n: widths[n] for n in masked.masks}
+
+    def _write(self, masked: Masked, moment: Moment) -> None:
+        """Keep the average at full width, with the order in which its channels are nested."""
+        smallest, step = self._smallest(masked), moment.state.step
+        if (folder := moment.log.folder) is not None:
+            whole = duplicate(moment.state.ema)
+            gates_off(whole)
+            order = {
+                n: np.argsort(r, kind="stable").tolist() for n, r in self._ranks(masked).items()
+            }
+            save_nested(folder / WHOLE, whole, order, smallest)
+        text = f"step {step}: the network of all sizes is in {WHOLE}/"
+        widths = {n: m.size for n, m in masked.masks.items()}
+        moment.log.event("nested", text, step=step, least=smallest, widths=widths)
 
     def _ranks(self, masked: Masked) -> dict[str, np.ndarray]:
         """Return the place of each channel in its group, the largest norm of the teacher first."""
@@ -121,6 +165,8 @@ class SampledWidths(Companion):
         (company,) = self._company
         recipe, budget = company.recipe, masked.budget
         assert budget is not None
+        if not self.trials:
+            return self._smallest(masked), 0.0
         draw = company.draw("search", 0)
         batch = company.batch(draw).first(self.samples)
         rng = np.random.default_rng([recipe.seed, 1])
@@ -144,23 +190,3 @@ class SampledWidths(Companion):
 def best(found: Sequence[tuple[float, int, np.ndarray]]) -> tuple[float, int, np.ndarray]:
     """Return the trial of the smallest difference, the earlier of two that are alike."""
     return min(found, key=lambda one: one[:2])
-
-
-def scaled(masked: Masked, budget: Budget, shares: Mapping[str, float]) -> dict[str, int]:
-    """Return the widths in proportion to ``shares`` that come nearest to the goal from below."""
-
-    def widths(factor: float) -> dict[str, int]:
-        found = {}
-        for name, mask in masked.masks.items():
-            unit = budget.unit(name)
-            wanted = int(mask.size * min(shares[name] * factor, 1.0) / unit)
-            wanted = max(budget.floor(mask.size, unit), wanted * unit)
-            found[name] = min(mask.size, wanted)
-        return found
-
-    low, high = 0.0, 1.0 / min(shares.values())
-    for _ in range(40):
-        middle = (low + high) / 2
-        fits = budget.load(masked.graph, {**masked.graph.widths, **widths(middle)}) <= budget.goal
-        low, high = (middle, high) if fits else (low, middle)
-    return widths(low)
