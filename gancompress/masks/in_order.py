@@ -24,16 +24,16 @@ def kill_in_order(
 ) -> dict[str, np.ndarray]:
     """Remove channels, the lowest key first, until the cost is at most ``allowed`` (ours).
 
-    Channels go in blocks that keep widths multiples of ``budget.round_to``; a block counts with the
+    Channels go in blocks that keep widths multiples of ``budget.unit``; a block counts with the
     mean of its keys. A block that would end well below what is allowed lets later ones pass that do
     not, and what turns out not to have been needed comes back.
 
     Args:
-        budget: target and rounding rules.
+        budget: targets and rounding rules.
         graph: groups and cost.
         alive: group name to bool (c,).
         keys: group name to float64 (c,); groups without a key keep their channels.
-        allowed: cost allowed now.
+        allowed: load allowed now.
         frozen: groups that may not lose channels.
 
     Returns:
@@ -46,13 +46,15 @@ def kill_in_order(
     taken: list[str] = []
 
     def block(name: str) -> list[int]:
-        count = widths[name] % budget.round_to or budget.round_to
-        return order[name][:count] if widths[name] - count >= budget.floor(graph[name].size) else []
+        unit = budget.unit(name)
+        count = widths[name] % unit or unit
+        least = budget.floor(graph[name].size, unit)
+        return order[name][:count] if widths[name] - count >= least else []
 
     def after(name: str, change: int) -> float:
-        return budget.target.of(graph.cost({**widths, name: widths[name] + change}))
+        return budget.load(graph, {**widths, name: widths[name] + change})
 
-    cost = budget.target.of(graph.cost(widths))
+    cost = budget.load(graph, widths)
     while cost > allowed:
         heads = sorted((float(keys[n][b].mean()), n) for n in order if (b := block(n)))
         if not heads:
@@ -66,9 +68,9 @@ def kill_in_order(
         taken.append(name)
         order[name] = order[name][len(gone) :]
         widths[name] -= len(gone)
-        cost = budget.target.of(graph.cost(widths))
+        cost = budget.load(graph, widths)
     for name in reversed(taken):
         if cost <= allowed and after(name, len(killed[name][-1])) <= allowed:
             widths[name] += len(killed[name].pop())
-            cost = budget.target.of(graph.cost(widths))
+            cost = budget.load(graph, widths)
     return {n: np.array(sum(b, []), np.int64) for n, b in killed.items() if any(b)}

@@ -35,7 +35,7 @@ DISTILLERS = Registry(
 )  # fmt: skip
 SCORES = Registry(
     "score", "gancompress.training.scores", around="gancompress.training",
-    symbol="SCORES", given=("look",),
+    symbol="SCORES", given=("look",), facts={"across": False},
 )  # fmt: skip
 COMPANIONS = Registry(
     "companion", "gancompress.training.companions", around="gancompress.training",
