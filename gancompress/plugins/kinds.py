@@ -35,7 +35,7 @@ DISTILLERS = Registry(
 )  # fmt: skip
 SCORES = Registry(
     "score", "gancompress.training.scores", around="gancompress.training",
-    symbol="SCORES", given=("look",),
+    symbol="SCORES", given=("look",), facts={"across": False},
 )  # fmt: skip
 SEARCH_SCORES = Registry(
     "search score", "gancompress.training.search_scores", around="gancompress.training",

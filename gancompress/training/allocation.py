@@ -59,3 +59,43 @@ def allocate(
         widths[name] += len(gone[name][-1])
         order[name] += gone[name].pop()
     return {n: sorted(o) for n, o in order.items()}
+
+
+def order_of_going(
+    graph: ChannelGraph, worth: Mapping[str, np.ndarray], budget: Budget | None
+) -> dict[str, np.ndarray]:
+    """Return when each channel goes if all but one of each group do: (c,), 0 is first (ours).
+
+    As in `allocate`, the block goes whose worth, divided by the cost that it saves now, is least.
+
+    Args:
+        graph: groups and their cost.
+        worth: by group (c,), in one unit for all groups; others stay whole.
+        budget: unit of the cost and rounding; ``None``: parameters, one channel at a time.
+    """
+    order = {n: [int(i) for i in np.argsort(v, kind="stable")] for n, v in worth.items()}
+    place = {n: np.zeros(len(v)) for n, v in worth.items()}
+    widths = graph.widths
+    position = {n: i for i, n in enumerate(widths)}
+    gone = 0
+
+    def block(name: str) -> list[int]:
+        unit = 1 if budget is None else budget.unit(name)
+        return order[name][: widths[name] % unit or unit] if widths[name] > unit else []
+
+    def ratio(name: str, channels: list[int], price: np.ndarray) -> float:
+        saved = max(float(price[position[name]]) * len(channels), 1e-12)
+        return float(worth[name][channels].sum()) / saved
+
+    while any(map(block, order)):
+        price = graph.marginal(widths, "params") if budget is None else budget.price(graph, widths)
+        _, name = min((ratio(n, b, price), n) for n in order if (b := block(n)))
+        channels = block(name)
+        place[name][channels] = gone + np.arange(len(channels))
+        gone += len(channels)
+        order[name] = order[name][len(channels) :]
+        widths[name] -= len(channels)
+    for name, left in order.items():
+        place[name][left] = gone
+        gone += len(left)
+    return place

@@ -1,7 +1,8 @@
 """What a score is: a worth for each channel, found by looking at the uncut generator at work.
 
 They live in `gancompress.training.scores`. An importance sees weights and what training left in a
-mask; a score runs the generator before the first step, and the masks' scores begin with its ranks.
+mask; a score runs the generator before the first step, and the masks' scores begin with its ranks:
+within each group, or, where its values are of one unit for all (fact ``across``), over all groups.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def score_channels(recipe: Recipe, task: Task, masked: Masked | None, device: to
     devices = [device] if device.type == "cuda" else []
     with evaluating(masked.generator), torch.enable_grad(), torch.random.fork_rng(devices):
         found = SCORES.bind(recipe.score)(Look(masked, task, recipe.seed, device))
+    checked: dict[str, np.ndarray] = {}
     for name, mask in masked.masks.items():
         values = np.asarray(found.get(name), np.float64)
         if values.shape != (mask.size,) or not np.isfinite(values).all():
@@ -91,8 +93,23 @@ def score_channels(recipe: Recipe, task: Task, masked: Masked | None, device: to
                 f"{'no finite numbers' if values.shape == (mask.size,) else values.shape}: it must "
                 f"be one finite number for each of its {mask.size} channels"
             )
-        with torch.no_grad():
-            mask.scores.copy_(torch.from_numpy(ranked(values, mask)))
+        checked[name] = values
+    if SCORES.fact(recipe.score, "across"):
+        starts = _ranked_across(checked)
+    else:
+        starts = {name: ranked(values, masked.masks[name]) for name, values in checked.items()}
+    with torch.no_grad():
+        for name, start in starts.items():
+            masked.masks[name].scores.copy_(torch.from_numpy(start))
+
+
+def _ranked_across(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Spread the channels of all groups over (0.5, 1.5], in one order of ``values``."""
+    every = np.concatenate(list(values.values()))
+    rank = np.empty(len(every))
+    rank[np.argsort(every, kind="stable")] = np.arange(1, len(every) + 1)
+    ends = np.cumsum([len(v) for v in values.values()])[:-1]
+    return dict(zip(values, np.split(0.5 + rank / max(len(every), 1), ends), strict=True))
 
 
 ScoreFunction = Callable[[Look], dict[str, np.ndarray]]

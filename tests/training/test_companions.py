@@ -76,7 +76,7 @@ WITH = {
 
 def test_every_companion_and_score_is_tried_here() -> None:
     assert set(WITH) == set(COMPANIONS.names())
-    assert SCORES.names() == ["content_aware", "diversity"]
+    assert SCORES.names() == ["content_aware", "diversity", "residual"]  # test_residual_score.py
 
 
 @pytest.mark.parametrize("name", WITH)

@@ -1,0 +1,85 @@
+"""Masks that begin from what least squares cannot make up for, in one order over all groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gancompress as gc
+from gancompress.masks.budget import Budget
+from gancompress.recipes.load import load_recipe
+from gancompress.target import Target
+from gancompress.training.allocation import allocate, order_of_going
+from gancompress.training.log import Silent
+from gancompress.training.loop import train
+from tests.training.nets import images, networks
+
+WORTH = {"0": np.arange(8.0) + 1, "1": np.arange(8.0)[::-1] * 1e-3}
+
+
+def three_layers() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+
+
+def test_the_order_is_one_over_all_groups_and_rises_with_worth() -> None:
+    graph = gc.trace(three_layers(), torch.randn(2, 3))
+    place = order_of_going(graph, WORTH, None)
+    assert sorted(np.concatenate(list(place.values()))) == list(range(16))
+    for name, worth in WORTH.items():
+        assert (np.diff(place[name][np.argsort(worth)]) > 0).all()
+    # All of the cheap group goes before the dear one gives anything, but for its last channel.
+    assert np.sort(place["1"])[:7].max() < place["0"].min()
+
+
+def test_what_saves_more_goes_first_where_worth_is_alike() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 50))
+    graph = gc.trace(net, torch.randn(2, 3))
+    place = order_of_going(graph, {"0": np.ones(4), "1": np.ones(4)}, None)
+    assert place["1"].min() == 0
+
+
+@pytest.mark.parametrize("unit", [1, 2])
+def test_what_is_allocated_is_what_goes_last(unit: int) -> None:
+    graph = gc.trace(three_layers(), torch.randn(2, 3))
+    budget = Budget(Target.parse("params=1.5x"), graph.cost(), round_to=unit)
+    place = order_of_going(graph, WORTH, budget)
+    for name, kept in allocate(graph, WORTH, budget).items():
+        gone = sorted(set(range(8)) - set(kept))
+        assert not gone or place[name][gone].max() < place[name][kept].min()
+
+
+def test_masks_begin_from_it_and_the_cut_follows() -> None:
+    generator, discriminator = networks()
+    words = [
+        "score={name: residual, samples: 16}", "importance={name: scores, ranks: false}",
+        "allocation.name=global", "schedule={name: oneshot, start: 0.0, end: 0.1}",
+        "shrink={events: [0.1]}", "mask_lr=0.0", "penalty={name: none, weight: 0.0}", "batch=4",
+        "steps=3", "finetune_steps=1", "sample_every=0", "checkpoint_every=0", "precision=float32",
+        "target=params=1.5x", "augment=[]", "channels_last=false",
+        "distill=[{name: pixel, weight: 1.0}]",
+    ]  # fmt: skip
+    made = load_recipe("ppcd", words)
+    result = train(
+        made, generator=generator, discriminator=discriminator, dataset=images(), out=None,
+        screen=Silent(),
+    )  # fmt: skip
+    assert result.verified is not None
+    share = count(result.generator) / count(networks()[0])
+    assert 0.55 <= share <= 1 / 1.5
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_several_targets_hold_with_an_allocation() -> None:
+    generator, _ = networks()
+    example = generator.sample_inputs(2, torch.Generator().manual_seed(0))
+    targets = ["params=1.5x", "macs=2x"]
+    masked = gc.wrap(generator, example, target=targets, allocation="global")
+    masked.advance(1.0)
+    before, after = masked.original, masked.cost()
+    assert after.params <= before.params / 1.5
+    assert after.macs <= before.macs / 2
