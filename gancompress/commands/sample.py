@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.text import Text
 
 from gancompress.commands.console import emit, stdout
+from gancompress.commands.resolve.eval_task import original_of
 from gancompress.commands.resolve.subject import Subject, resolve
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.errors import ConfigError
@@ -66,12 +68,13 @@ def teacher_of(subject: Subject, weights: str | None, device: str) -> Subject:
     """Return the teacher that the run of ``subject`` started from.
 
     Raises:
-        ConfigError: it was a user's model and its weights are not given.
+        ConfigError: its weights are not there any more, and no others are given.
     """
-    from gancompress.commands.resolve.subject import EMBEDDED
-
-    if subject.spec != EMBEDDED and weights is None:
-        raise ConfigError("the teacher's weights are needed beside the run: --weights FILE")
+    if weights is None and subject.run is not None:
+        found = original_of(subject, None, None, device)
+        if found is None:
+            raise ConfigError("the teacher's weights are needed beside the run: --weights FILE")
+        return replace(subject, generator=found)
     return resolve(
         None, subject.spec, weights=weights, inputs=subject.origin["input"], device=device
     )

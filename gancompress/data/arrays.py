@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +79,20 @@ def class_names_of(dataset: Dataset) -> tuple[str, ...] | None:
 def notes_of(dataset: Dataset) -> tuple[str, ...]:
     """Return the lines that say how the files were read."""
     return tuple(getattr(dataset, "notes", ()))
+
+
+def stems_of(dataset: Any) -> list[str] | None:
+    """Return the file name of each sample, suffix aside; ``None`` where samples have no names.
+
+    Mirrored pictures, which follow behind the others, are called ``NAME (mirrored)``.
+    """
+    names = getattr(dataset, "names", None)
+    if not names:
+        return None
+    stems = [str(PurePath(str(name)).with_suffix("")) for name in names]
+    if len(dataset) == 2 * len(stems):
+        stems += [f"{stem} (mirrored)" for stem in stems]
+    return stems
 
 
 def described(dataset: Dataset) -> dict[str, Any]:

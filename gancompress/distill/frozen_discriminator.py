@@ -48,15 +48,17 @@ class FrozenDiscriminator:
             self.call = call_of(context.discriminator, images, context.labels(), context.condition)
         except GancompressError as error:
             raise type(error)(f"{who}: {error}") from error
-        arguments = self._arguments(images, context.labels(), context.condition)
-        found = {tap: size for size, tap in find_taps(self.network, arguments).items()}
-        if taps is not None:
+        arguments, named = self._arguments(images, context.labels(), context.condition)
+        if taps is None:
+            sizes = find_taps(self.network, arguments, named, results=self.call.read)
+            found = {tap: size for size, tap in sizes.items()}
+        else:
             if not taps:
                 raise ConfigError(f"{who}: the list of discriminator taps is empty")
             for tap in taps:
                 tap_path(self.network, tap)
             with Taps(self.network, taps) as recorder:
-                look(self.network, arguments)
+                look(self.network, arguments, named)
                 shapes = {tap: tuple(x.shape) for tap, x in recorder.take().items()}
             found = {tap: shape[2:] for tap, shape in shapes.items()}
         self.sizes: Mapping[str, tuple[int, ...]] = found
@@ -70,7 +72,8 @@ class FrozenDiscriminator:
     ) -> dict[str, Tensor]:
         """Return the activations by tap, in the run's precision, with gradient to ``images``."""
         with Taps(self.network, list(self.sizes)) as taps:
-            self.network(*self._arguments(images, labels, condition))
+            arguments, named = self._arguments(images, labels, condition)
+            self.network(*arguments, **named)
             return dict(taps.take())
 
     def class_maps(
@@ -92,8 +95,8 @@ class FrozenDiscriminator:
         ]
         try:
             with torch.enable_grad(), Taps(self.network, list(self.sizes)) as taps:
-                arguments = self._arguments(images, labels, condition)
-                heads = self.call.read(self.network(*arguments))
+                arguments, named = self._arguments(images, labels, condition)
+                heads = self.call.read(self.network(*arguments, **named))
                 features = taps.take()
                 means = [widen(head).reshape(head.shape[0], -1).mean(1) for head in heads]
                 total = torch.stack(means).mean(0).sum()
@@ -111,14 +114,8 @@ class FrozenDiscriminator:
 
     def _arguments(
         self, images: Tensor, labels: Tensor | None, condition: Tensor | None
-    ) -> tuple[Any, ...]:
-        positional, keywords = self.call.bind(image=images, label=labels, condition=condition)
-        if keywords:
-            raise ConfigError(
-                f"{self.who}: {type(self.network).__name__} takes {', '.join(keywords)} by keyword "
-                "only; give it a forward with positional arguments"
-            )
-        return positional
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        return self.call.bind(image=images, label=labels, condition=condition)
 
 
 class _Leaves:

@@ -69,6 +69,12 @@ def _call(discriminator: nn.Module, shown: Shown, batch: Batch, what: str) -> Di
         )
     except DataError as error:
         x = batch.inputs[0] if batch.inputs else None
+        pictures = [x for x in batch.inputs if isinstance(x, Tensor) and x.ndim > 2]
+        if shown.condition is not None and len(pictures) > 1:
+            raise DataError(
+                f"{error}. Its condition has {shown.condition.shape[1]} channels: all inputs of "
+                "the output's size, joined; task.condition=[NAME] shows it those of these names"
+            ) from error
         if shown.condition is not None or not isinstance(x, Tensor):
             raise
         if x.ndim != shown.output.ndim or x.shape[2:] == shown.output.shape[2:]:

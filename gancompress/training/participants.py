@@ -135,15 +135,13 @@ def gather(
         student=student,
         discriminator=discriminator,
         example=example.inputs,
+        labels=example.labels,
         condition=example.condition,
         image=made,
     ).to(device)
     own = _as_it_begins(recipe, own)
     matching = gather_feature_matching(recipe, task, discriminator=own, example=example, made=made)
-    remarks.append("" if matching is None else matching.describe())
-    regularisers = gather_regularisers(
-        recipe, task, generator=student, discriminator=own, example=example, device=device
-    )
+    remarks += [*distillation.remarks(), "" if matching is None else matching.describe()]
     networks = student, source, discriminator, own
     return Participants(
         student=student,
@@ -158,7 +156,9 @@ def gather(
         plan=plan,
         verified=verified,
         shown=shown_range(source, task, device),
-        regularisers=regularisers,
+        regularisers=gather_regularisers(
+            recipe, task, generator=student, discriminator=own, example=example, device=device
+        ),
         matching=matching,
         remarks=tuple(filter(None, remarks)),
         report=report,

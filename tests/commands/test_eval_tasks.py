@@ -110,7 +110,8 @@ def test_pairs_with_features_of_ones_own(here: Path, capsys: pytest.CaptureFixtu
     assert alone["task"] == "paired"
     assert alone["to_wanted"]["l1"] > 0
 
-    assert main(["eval", "run", "--model", "task_nets:net", "--worst", "w.png"]) == 2
+    plain = ["eval", "task_nets:net", "--data", "ab", "--ab", "left", "--worst", "w.png"]
+    assert main(plain) == 2
     assert "--teacher" in capsys.readouterr().err
     code = main(["eval", "run", *own, "--teacher", "task_nets:net", "--worst", "w.png"])
     table = capsys.readouterr()

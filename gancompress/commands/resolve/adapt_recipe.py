@@ -59,7 +59,7 @@ def _fitting(
         else:
             note(f"no discriminator: distiller {name} is left out")
     elif name == "class_aware" and not _knows_class(entry, subject, discriminator, shown):
-        why = "no conditional norm to be class-aware with"
+        why = "no conditional norm reads a block's output as such"
         if entry.options.get("variant", "gain") in _NEED_CLASS:
             why = "no classes to be aware of"
         beside = Weighted.model_validate({"name": name, "weight": weight, "variant": "cam"})
@@ -124,6 +124,7 @@ def _builds(
             student=subject.generator,
             discriminator=discriminator,
             example=subject.example(),
+            labels=shown.labels,
             condition=shown.condition,
             image=shown.output,
             **entry.options,

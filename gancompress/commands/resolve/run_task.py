@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gancompress.recipes.load import load_recipe
 from gancompress.recipes.schema import Recipe
 from gancompress.tasks.infer import inferred_task
 from gancompress.tasks.noise import Noise
+from gancompress.tasks.paired import Paired
 from gancompress.tasks.protocol import TASKS, Sources, Task
 from gancompress.training.run_files import CONFIG
 
@@ -32,6 +34,18 @@ def task_of(recipe: Recipe, sources: Sources) -> Task:
     if name != "noise":
         note(f"task {name}, as the inputs and data given make plain (--task chooses another)")
     return TASKS.bind(name)(sources)
+
+
+def in_words_of(task: Task, call: str) -> str:
+    """Return ``--discriminator-call`` with ``condition`` for the inputs' names that make it.
+
+    ``cat(x, image)`` is then what people write of a generator whose input is ``x``.
+    """
+    names = task.condition_names() if isinstance(task, Paired) else []
+    if not names or {"image", "label", "condition"} & set(names):
+        return call
+    joined = r"\s*,\s*".join(map(re.escape, names))
+    return re.sub(rf"(?<![\w.=]){joined}(?![\w.=])", "condition", call)
 
 
 def own_sampler(task: Task, sampler: InputSampler) -> InputSampler:

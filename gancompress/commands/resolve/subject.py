@@ -281,11 +281,13 @@ def _from_run(
         raise ConfigError(
             f"{run} has no finished model. Go on with: gancompress {kind} --resume {run}"
         )
+    found["input"] = list(inputs or found["input"])
+    found |= {} if output is None else {"output": output}
     generator = gc.load(original(found), run / "model")
     # A graph form does not have the methods of its class.
     home = original(found)() if isinstance(generator, GraphForm) else generator
-    output = found.get("output") if output is None else output
-    sampler = sampler_for(home, inputs or found["input"], output, later=True)
+    output = found.get("output")
+    sampler = sampler_for(home, found["input"], output, later=True)
     task = None
     try:
         task = task_of_run(run, found, sampler)
