@@ -20,6 +20,7 @@ from gancompress.commands.task_results import (
     task_picture,
     task_rows,
     task_sounds,
+    worst_sounds,
 )
 from gancompress.data.fashion import CLASSES
 from gancompress.errors import CheckpointError, ConfigError, DataError
@@ -176,6 +177,8 @@ def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
     if done.teacher is not None:
         found["student"]["worst"] = farthest.record()
         draw_worst(farthest, done.run / WORST)
+        if done.task.rate is not None:
+            worst_sounds(farthest, done.run / SOUNDS)
     return found
 
 

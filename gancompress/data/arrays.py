@@ -149,6 +149,8 @@ class ArrayDataset:
         class_names: a name for each class.
         notes: lines that say how the files were read.
 
+    ``names`` are those of its files, where each image is one; empty otherwise.
+
     Raises:
         DataError: shapes, types or label values do not fit.
     """
@@ -189,6 +191,7 @@ class ArrayDataset:
         self.values = range_of(dtype, values, "images")
         self.class_names = tuple(class_names) if class_names and labels is not None else None
         self.notes = tuple(notes)
+        self.names: Sequence[str] = ()
         self._n_classes = n_classes if labels is not None else None
 
     @property

@@ -188,6 +188,11 @@ class InputSampler:
         """
         return self._draw(len(places), rng, places.tolist())  # type: ignore[call-arg]
 
+    @property
+    def draws_labels(self) -> bool:
+        """Whether there are labels among what is drawn."""
+        return self._label_index is not None
+
     def labels(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """Return the labels (n,) among ``inputs``; ``None`` for an unconditional generator."""
         if self._label_index is None:

@@ -64,7 +64,8 @@ def check_fit(
             shown_to_it: list[tuple[str, Tensor, Tensor | None]] = [("generated", images, labels)]
             if dataset is not None:
                 real, y = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-                shown_to_it.append(("real", real.to(device), None if y is None else y.to(device)))
+                known = y is not None and sampler.draws_labels
+                shown_to_it.append(("real", real.to(device), y.to(device) if known else None))
             for kind, pictures, y in shown_to_it:
                 what = f"the discriminator's forward fails on {kind} images {tuple(pictures.shape)}"
                 logits = run_or_name(

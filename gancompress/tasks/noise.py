@@ -74,7 +74,9 @@ class Noise:
         """Return images of the data: every one once before any comes again."""
         assert self.dataset is not None
         picked = batch_indices(len(self.dataset), batch=draw.n, seed=self.seed, step=draw.number)
-        return Shown(*self.dataset.batch(draw.rows(picked)))
+        output, labels = self.dataset.batch(draw.rows(picked))
+        # Classes that the generator knows nothing of are not shown: made images have none.
+        return Shown(output, labels if self.sampler.draws_labels else None)
 
     def shown(self, batch: Batch, output: Tensor) -> Shown:
         """Return the image with its class."""

@@ -247,7 +247,9 @@ def say_start(
 ) -> None:
     """Tell, before the first step, what was decided, and keep how the data was read."""
     data: Any = getattr(task, "dataset", None) or getattr(task, "data", None)
-    if run is not None and data is not None and hasattr(data, "resolution"):
+    data = getattr(data, "data", data)  # the wanted outputs, of a task that joins them to inputs
+    # Asked of its class: of rectangles the value itself is an error.
+    if run is not None and "resolution" in dir(data):
         run.write_json(DATA, described(data))
     log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
     if people.masked is not None:

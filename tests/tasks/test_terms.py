@@ -70,7 +70,7 @@ def test_weight_of_a_loss_multiplies_it(weight: float) -> None:
 
 
 def unpaired(**weights: float) -> Unpaired:
-    sampler: Any = SimpleNamespace(image=lambda raw: raw, files={})
+    sampler: Any = SimpleNamespace(image=lambda raw: raw, files={}, parts=())
     return Unpaired(sampler, None, Split(8, 0), reverse=Times(0.5), **weights)
 
 
@@ -96,8 +96,11 @@ def test_domains_without_pairs_meet_in_another_way_each_epoch() -> None:
         def batch(self, indices: Tensor) -> tuple[Tensor, None]:
             return pictures[indices].float(), None
 
+    sampler: Any = SimpleNamespace(
+        at=lambda i, rng: (i,), labels=lambda inputs: None, draws_labels=False, parts=()
+    )
     task = Unpaired(
-        SimpleNamespace(at=lambda i, rng: (i,), labels=lambda inputs: None),  # type: ignore[arg-type]
+        sampler,
         Numbered(),
         Split(8, 3, 0.0),
     )

@@ -39,7 +39,7 @@ def images(text: str) -> Stored:
     """Return pictures of a folder (with or without subfolders), an archive or an array file.
 
     Behind it may stand what the flags of ``--data`` say: ``size=64x48``, ``crop=center``,
-    ``flip``, ``split=train``, ``values=0:1`` (black and white, of floats).
+    ``flip``, ``split=train``, ``values=0:1`` (black and white, of floats), ``layout=nchw``.
 
     Raises:
         ConfigError: no folder is named, or an option is none.
@@ -61,7 +61,7 @@ def images(text: str) -> Stored:
     return StoredImages(text.strip(), **options)
 
 
-_OPTION = re.compile(r"^(?P<name>size|crop|flip|split|values)(?:=(?P<value>[^=]+))?$")
+_OPTION = re.compile(r"^(?P<name>size|crop|flip|split|values|layout)(?:=(?P<value>[^=]+))?$")
 _KNOWN = "Behind the folder may stand size=64x48, crop=center, flip, split=train, values=0:1"
 
 
