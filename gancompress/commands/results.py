@@ -28,6 +28,7 @@ from gancompress.metrics.classifier import FEATURES
 from gancompress.metrics.features import Features
 from gancompress.metrics.taken import Toll, what_was_taken
 from gancompress.recipes.schema import Recipe
+from gancompress.reporting.side_by_side import shows_inputs
 from gancompress.reporting.taken_table import taken_table
 from gancompress.reporting.worst_examples import Farthest
 from gancompress.storage import read_json
@@ -86,8 +87,8 @@ class Finished:
 
     @property
     def beside(self) -> bool:
-        """Whether outputs are shown beside their inputs: those of noise alone tell nothing."""
-        return not isinstance(self.task, Noise) or bool(self.task.sampler.files)
+        """Whether outputs are shown beside their inputs."""
+        return shows_inputs(self.task)
 
 
 def close(done: Finished, *, json: bool) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gancompress.reporting.pictures import Range, check_pictures, few_channels, grid
+from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Batch, Task
 
 Column = tuple[str, Tensor]
 """A title, and what stands below it (n, c, *space), on the CPU."""
 
 MOST_INPUTS = 3
+BATCH = 8
 
 
 @torch.no_grad()
@@ -47,8 +49,28 @@ def named_columns(batch: Batch, made: Tensor, answer: Tensor | None) -> list[Col
     return [(title, x.detach().float().cpu()) for title, x in found]
 
 
-def beside(columns: Sequence[Column], shown: Range, row_titles: Sequence[str] = ()) -> Image.Image:
+@torch.no_grad()
+def held_out_columns(
+    task: Task, student: nn.Module, teacher: nn.Module | None, n: int
+) -> list[Column]:
+    """Return the columns of at most ``n`` held-out samples."""
+    parts = [columns_of(task, batch, student, teacher) for batch in task.held_out(n, BATCH)]
+    return [
+        (title, torch.cat([part[i][1] for part in parts])) for i, (title, _) in enumerate(parts[0])
+    ]
+
+
+def shows_inputs(task: Task) -> bool:
+    """Return whether outputs are shown beside their inputs: those of noise alone tell nothing."""
+    return not isinstance(task, Noise) or bool(task.sampler.files)
+
+
+def beside(
+    columns: Sequence[Column], shown: Range, row_titles: Sequence[str] = (), *, wide: int = 0
+) -> Image.Image:
     """Return one picture of ``columns``: a sample a row, all as large as the last column.
+
+    ``wide``: as many samples in a row as make about so many pictures.
 
     Raises:
         DataError: the outputs are no pictures.
@@ -58,9 +80,11 @@ def beside(columns: Sequence[Column], shown: Range, row_titles: Sequence[str] = 
     channels = max(x.shape[1] for _, x in fitting)
     size = tuple(fitting[-1][1].shape[2:])
     alike = [_enlarged(x, size).expand(-1, channels, -1, -1) for _, x in fitting]
-    stack = torch.stack(alike, 1).flatten(0, 1)
-    titles = [title for title, _ in fitting]
-    return grid(stack, len(fitting), shown=shown, column_titles=titles, row_titles=row_titles)
+    count = len(alike[0])
+    blocks = max(1, min(wide // len(alike), count))
+    stack = torch.stack(alike, 1)[: count // blocks * blocks].flatten(0, 1)
+    titles = [title for title, _ in fitting] * blocks
+    return grid(stack, len(titles), shown=shown, column_titles=titles, row_titles=row_titles)
 
 
 def _looks_like(x: object, made: Tensor) -> bool:

@@ -90,7 +90,7 @@ def _advice(task: Task, batch: Batch, output: Tensor) -> str:
     """Return what to do about outputs of another shape than the wanted ones."""
     first, wanted = batch.inputs[0] if batch.inputs else None, batch.wanted
     if task.rate is None or wanted is None or output.ndim != 3:
-        return "Use data of one size, or --size / --crop"
+        return _times(task, first, output, wanted) + "Use data of one size, or --size / --crop"
     if output.shape[1] != wanted.shape[1]:
         return f"Sound of {output.shape[1]} channel{'s' * (output.shape[1] > 1)} is needed"
     made, length = output.shape[2], wanted.shape[2]
@@ -102,6 +102,20 @@ def _advice(task: Task, batch: Batch, output: Tensor) -> str:
         f"is {length:,} samples long: the frames are {length / frames:g} samples apart. Set "
         f"task.hop={made // frames}, or give mels of that hop and pieces of {made:,} samples"
     )
+
+
+def _times(task: Task, first: Any, output: Tensor, wanted: Tensor | None) -> str:
+    """Return what is said of pictures that come out another number of times as large."""
+    if wanted is None or not isinstance(first, Tensor) or first.ndim != 4 or output.ndim != 4:
+        return ""
+    if output.shape[1] != wanted.shape[1] or output.shape[2:] == wanted.shape[2:]:
+        return ""
+    made, asked = (x.shape[2] / first.shape[2] for x in (output, wanted))
+    what = (
+        f"The network makes pictures {made:g} times as high as its inputs, and those wanted are "
+        f"{asked:g} times as high. "
+    )
+    return what + (f"Set task.scale={made:g}. " if task.name == "restore" else "")
 
 
 def _check_discriminator(

@@ -25,6 +25,7 @@ class Sources:
         seed: of the recipe.
         output: which of the generator's outputs counts, see `pick`; ``None``: the only tensor.
         reverse: a frozen generator of the way back, for tasks that go in circles.
+        finished: nothing will be trained: what only losses need may be missing.
     """
 
     sampler: InputSampler | None = None
@@ -32,6 +33,7 @@ class Sources:
     seed: int = 0
     output: str | None = None
     reverse: nn.Module | None = None
+    finished: bool = False
 
     def needs_sampler(self, task: str) -> InputSampler:
         """Return the sampler.

@@ -54,6 +54,7 @@ def unpaired(
             "task unpaired reads pictures: --input 'x=images(FOLDER)'; the inputs given are "
             f"{', '.join(sampler.specs)}"
         )
+    cycle = 0.0 if sources.finished else cycle
     if cycle > 0 and sources.reverse is None:
         raise ConfigError("task unpaired: cycle needs the generator of the way back: --reverse")
     if len(data) < 1:

@@ -12,6 +12,7 @@ from gancompress.distill import attention_transfer, build_distiller, find_taps, 
 from gancompress.distill.protocol import DistillBatch
 from gancompress.errors import ConfigError
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
+from gancompress.modules.discriminator import DiscriminatorCall, use_call
 from tests.distill.toys import CLASSES, LATENT, Discriminator, Generator, bench
 
 
@@ -251,5 +252,37 @@ def test_a_discriminator_is_tapped_where_its_score_comes_from():
         images = torch.randn(2, 1, 16, 16, requires_grad=True)
         batch = DistillBatch(example_inputs, y, images, images.detach() + 1, {}, {})
         distiller(batch).backward()
+        assert images.grad is not None
+        assert float(images.grad.abs().sum()) > 0
+
+
+def test_features_that_a_discriminator_returns_stand_in_for_its_layers():
+    class Both(nn.Module):
+        """D(y, y_hat) of HiFi-GAN's public code: each layer runs on both."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 1, 3, 2, 1)
+
+        def one(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+            h = self.first(x).relu()
+            return self.last(h).flatten(1), [h]
+
+        def forward(self, y: Tensor, y_hat: Tensor) -> tuple[list[Any], ...]:
+            (a, f), (b, g) = self.one(y), self.one(y_hat)
+            return [a], [b], [f], [g]
+
+    judge, generator, y = Both(), Generator(), torch.tensor([0, 1])
+    use_call(judge, DiscriminatorCall.parse("image, image -> 1.* features 3.*.*"))
+    inputs = (torch.randn(2, LATENT), y)
+    for name, options in (("discriminator_features", {}), ("class_aware", {"variant": "cam"})):
+        distiller = build_distiller(
+            name, teacher=generator, student=Generator(3), discriminator=judge, example=inputs,
+            **options,
+        )  # fmt: skip
+        images = torch.randn(2, 1, 16, 16, requires_grad=True)
+        same = DistillBatch(inputs, y, images, images.detach(), {}, {})
+        assert float(distiller(same).detach()) == pytest.approx(0, abs=1e-6)
+        distiller(DistillBatch(inputs, y, images, torch.randn(2, 1, 16, 16), {}, {})).backward()
         assert images.grad is not None
         assert float(images.grad.abs().sum()) > 0

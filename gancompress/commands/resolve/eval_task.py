@@ -66,6 +66,7 @@ def task_to_measure(
         None if data is None else open_data(data, flags),
         seed,
         subject.sampler.output,
+        finished=True,
     )
     if name is None and sources.dataset is not None and _learnt_from_teacher_alone(subject, recipe):
         note(f"{subject.run} learnt from its teacher alone: --data is compared as a set")

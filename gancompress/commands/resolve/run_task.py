@@ -73,4 +73,4 @@ def task_of_run(run: Path, record: Mapping[str, Any], sampler: InputSampler) -> 
         return None
     data = open_data(record["data"], DataFlags.of(record.get("data_flags") or {}))
     given = sampler if sampler.specs else None
-    return TASKS.bind(recipe.task)(Sources(given, data, recipe.seed, sampler.output))
+    return TASKS.bind(recipe.task)(Sources(given, data, recipe.seed, sampler.output, finished=True))
