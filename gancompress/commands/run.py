@@ -154,7 +154,7 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         shown = task.shown(example, made)
         how = describe_call(discriminator, shown.output, shown.labels, shown.condition)
         note(f"discriminator: called as {how}")
-    if recipe.task is None and not isinstance(task, Noise):
+    if recipe.task is None and (not isinstance(task, Noise) or task.rate is not None):
         recipe = recipe.model_copy(update={"task": Named(name=task.name)})
     if who.dataset is not None and not who.data_is_read(recipe):
         note(f"the images of --data are not read: {who.why_not_read(recipe)}")

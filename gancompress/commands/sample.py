@@ -85,11 +85,11 @@ def told(subject: Subject, out: Path, count: int, seed: int | str, *, json: bool
 
 
 def read_task(subject: Subject, seed: int) -> Task | None:
-    """Return the task whose inputs are read from files; ``None``: they are drawn.
+    """Return the task whose inputs are read from files, or that makes sound; ``None``: neither.
 
     A run knows its own; other files are chosen by ``seed``.
     """
-    if subject.task is not None and shows_inputs(subject.task):
+    if subject.task is not None and (shows_inputs(subject.task) or subject.task.rate is not None):
         return subject.task
     if subject.task is None and subject.sampler.files:
         return Noise(subject.sampler, None, seed)

@@ -90,7 +90,10 @@ def _advice(task: Task, batch: Batch, output: Tensor) -> str:
     """Return what to do about outputs of another shape than the wanted ones."""
     first, wanted = batch.inputs[0] if batch.inputs else None, batch.wanted
     if task.rate is None or wanted is None or output.ndim != 3:
-        return _times(task, first, output, wanted) + "Use data of one size, or --size / --crop"
+        return _times(task, first, output, wanted) + (
+            "Use data of one size: --size and --crop for --data, "
+            "'x=images(DIR,size=64,crop=center)' for inputs"
+        )
     if output.shape[1] != wanted.shape[1]:
         return f"Sound of {output.shape[1]} channel{'s' * (output.shape[1] > 1)} is needed"
     made, length = output.shape[2], wanted.shape[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gancompress.data.arrays import stems_of
 from gancompress.errors import ConfigError
+from gancompress.tasks.paired import mirror_advice
 from gancompress.tasks.protocol import Sources
 
 
@@ -22,7 +23,9 @@ def inferred_task(sources: Sources) -> str:
     if hasattr(data, "pairs"):
         return "paired"
     if sampler is None or not sampler.files:
-        return "vocoder" if getattr(data, "rate", None) is not None else "noise"
+        # Drawn inputs that somebody typed are what the network reads: no mels are made then.
+        drawn = sampler is not None and bool(sampler.parts)
+        return "vocoder" if getattr(data, "rate", None) is not None and not drawn else "noise"
     if data is None:
         return "teacher"
     names = stems_of(data)
@@ -52,6 +55,6 @@ def _some_match(data: set[str], inputs: set[str]) -> str:
     )
     return (
         f"{len(data & inputs):,} files have the same names in inputs and --data, others not: "
-        f"{shown}. Are they pairs, of which some are missing, or two domains? Mend the names, or "
-        "say --task paired or --task unpaired"
+        f"{shown}{mirror_advice(alone[1], alone[0])}. Are they pairs, of which some are missing, "
+        "or two domains? Mend the names, or say --task paired or --task unpaired"
     )

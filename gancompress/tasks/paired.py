@@ -75,7 +75,7 @@ class Joined:
             raise DataError(
                 f"inputs and wanted outputs are joined by file name: {len(unused):,} inputs have "
                 f"no output ({_few(unused)}), {len(alone):,} outputs no input ({_few(alone)})"
-                f"{_mirrored(alone, unused)}"
+                f"{mirror_advice(alone, unused)}"
             )
         self._places = torch.tensor([known[stem] for stem in stems])
 
@@ -223,7 +223,7 @@ def _beside(x: Any, wanted: Tensor) -> bool:
     )
 
 
-def _mirrored(alone: list[str], unused: list[str]) -> str:
+def mirror_advice(alone: list[str], unused: list[str]) -> str:
     """Return what to do where one side alone is mirrored."""
     for names, advice in (
         (alone, "Mirror the inputs, too: 'x=images(FOLDER,flip)'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from gancompress.data.adapters import readable
 from gancompress.data.inputs import InputSampler
+from gancompress.data.named_inputs import bind_names
 from gancompress.errors import ConfigError
 from gancompress.plugins.kinds import TASKS as TASKS
 
@@ -113,6 +115,11 @@ class Batch:
         parts = (*self.inputs, *self.kwargs.values())
         return len(next(part for part in parts if isinstance(part, Tensor)))
 
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """All arguments by place, those by name last: for a network that `bound_to` was told of."""
+        return (*self.inputs, *self.kwargs.values())
+
     def to(self, device: torch.device) -> Batch:
         """Return this batch on ``device``."""
         return self._each(lambda x: x.to(device, non_blocking=True))
@@ -149,6 +156,13 @@ class Batch:
             condition=maybe(self.condition),
             extras={name: maybe(x) for name, x in self.extras.items()},
         )
+
+
+def bound_to(batch: Batch, network: nn.Module) -> None:
+    """Let ``network(*batch.arguments)`` do what ``batch.run(network)`` does (ours)."""
+    if batch.kwargs:
+        slots = list(inspect.signature(network.forward).parameters)
+        bind_names(network, [*slots[: len(batch.inputs)], *batch.kwargs])
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def restore(
     """
     data = sources.needs_dataset("restore", "good pictures")
     files = sources.sampler is not None and bool(sources.sampler.files)
-    if sources.sampler is not None and not files:
+    if sources.sampler is not None and sources.sampler.parts and not files:
         raise ConfigError(
             f"task restore makes its inputs of --data, or reads them from files; the inputs given "
             f"are {', '.join(sources.sampler.specs)}. Leave --input out"

@@ -18,7 +18,7 @@ from gancompress.modules.discriminator import same_call
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.reconstruction.reconstruct import Report
-from gancompress.tasks.protocol import Batch, Task
+from gancompress.tasks.protocol import Batch, Task, bound_to
 from gancompress.training.arithmetic import Arithmetic, place, settle
 from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.companion import Companions, gather_companions
@@ -109,7 +109,7 @@ def gather(
         recipe, task, device, generator=generator, discriminator=discriminator, earlier=earlier
     )
     layout = arithmetic.layout
-    example = task.check(generator, discriminator, recipe.augment).to(device)
+    example = _tried(task, generator, discriminator, teacher, recipe).to(device)
     made = task.output(look(generator, example.inputs, example.kwargs))
     _try_losses(recipe, task, example, made)
     own, remarks = discriminator, list[str]()
@@ -125,7 +125,7 @@ def gather(
     inputs = Inputs(task, recipe, device)
     student, plan, verified, report = _student_of(recipe, generator, source, example, inputs)
     place(student, device, layout).requires_grad_(True).train()
-    masked = masked_student(student, example.inputs, recipe) if recipe.kind == "prune" else None
+    masked = masked_student(student, example.arguments, recipe) if recipe.kind == "prune" else None
     score_channels(recipe, task, masked, device)
     ema = duplicate(student)  # before the distillers' hooks are on it
 
@@ -134,7 +134,7 @@ def gather(
         teacher=source,
         student=student,
         discriminator=discriminator,
-        example=example.inputs,
+        example=example.arguments,
         labels=example.labels,
         condition=example.condition,
         image=made,
@@ -164,6 +164,21 @@ def gather(
         report=report,
         companions=gather_companions(recipe, task, networks, masked is not None, device),
     )
+
+
+def _tried(
+    task: Task,
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    teacher: nn.Module | None,
+    recipe: Recipe,
+) -> Batch:
+    """Return two samples that went through the networks, which take them by place from then on."""
+    example = task.check(generator, discriminator, recipe.augment)
+    for network in (generator, teacher):
+        if network is not None:
+            bound_to(example, network)
+    return example
 
 
 def _placed_teacher(
@@ -218,7 +233,7 @@ def _student_of(
     """Return the generator itself, or a narrower one of fixed shape with its plan."""
     if recipe.kind != "distill" or recipe.target is None:
         return generator, None, None, None
-    student, plan, verified = narrow_student(teacher, example.inputs, recipe, inputs)
+    student, plan, verified = narrow_student(teacher, example.arguments, recipe, inputs)
     report = None
     if recipe.student.init == "scratch":
         student = fresh(student, recipe.seed)

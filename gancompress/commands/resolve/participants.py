@@ -133,7 +133,7 @@ def gather(request: Request, recipe: Recipe) -> Participants:
     sampler = typed if typed.specs else None
     sources = Sources(sampler, dataset, recipe.seed, subject.sampler.output, reverse)
     task = task_of(recipe, sources)
-    subject = replace(subject, sampler=own_sampler(task, subject.sampler))
+    subject = replace(subject, sampler=own_sampler(task, subject.sampler, subject.generator))
     return Participants(request, recipe, subject, discriminator, dataset, task)
 
 

@@ -294,7 +294,7 @@ def _from_run(
     except DataError:
         if own_data:  # beside other data the run's own may be gone by now
             raise
-    shown = sampler if task is None else own_sampler(task, sampler)
+    shown = sampler if task is None else own_sampler(task, sampler, generator)
     return Subject(found, generator, shown, run, task, sampler)
 
 

@@ -45,6 +45,8 @@ def images(text: str) -> Stored:
         ConfigError: no folder is named, or an option is none.
         DataError: there are no pictures, or they do not fit together.
     """
+    if text.strip() and Path(text.strip()).exists():  # commas in its name and all
+        return StoredImages(text.strip())
     options: dict[str, Any] = {}
     path, comma, last = text.strip().rpartition(",")
     while comma and (found := _OPTION.match(last.strip())):
