@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from gancompress.data.arrays import class_names_of
 from gancompress.reporting.worst_examples import Farthest
 from gancompress.tasks.protocol import Task
 from gancompress.training.run_files import SOUND_SHEET
@@ -60,7 +61,11 @@ def task_picture(task: Task, student: nn.Module, teacher: nn.Module | None, file
     from gancompress.reporting.side_by_side import beside, columns_of
 
     batch = next(iter(task.held_out(ROWS, ROWS)))
-    save_png(beside(columns_of(task, batch, student, teacher), task.values), file)
+    titles: list[str] = []
+    if batch.labels is not None:
+        names = class_names_of(getattr(task, "data", None))
+        titles = [names[i] if names else f"class {i}" for i in batch.labels.tolist()]
+    save_png(beside(columns_of(task, batch, student, teacher), task.values, titles), file)
 
 
 def task_sounds(
