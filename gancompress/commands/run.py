@@ -33,6 +33,7 @@ from gancompress.modules.discriminator import DiscriminatorCall, describe_call, 
 from gancompress.modules.ranks import rank, world
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Named, Recipe
+from gancompress.tasks.check_fit import stood_in_for
 from gancompress.tasks.noise import Noise
 from gancompress.training.arithmetic import check_device
 from gancompress.training.callbacks import check_loggers
@@ -156,6 +157,12 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         note(f"discriminator: called as {how}")
     if recipe.task is None and (not isinstance(task, Noise) or task.rate is not None):
         recipe = recipe.model_copy(update={"task": Named(name=task.name)})
+    if isinstance(task, Noise) and (what := stood_in_for(subject.generator, task.sampler)):
+        note(
+            f"warning: {subject.spec} reads {what}s and is given noise that its class draws in "
+            "their place: what is learnt is learnt on that. --input 'x=images(FOLDER)' gives it "
+            "pictures"
+        )
     if who.dataset is not None and not who.data_is_read(recipe):
         note(f"the images of --data are not read: {who.why_not_read(recipe)}")
     return recipe

@@ -60,7 +60,7 @@ def check_fit(
         )
     labels = sampler.labels(inputs)
     if dataset is not None:
-        refuse_noise_for_pictures(sampler, images)
+        refuse_noise_for_pictures(sampler, images, generator)
         _check_data(images, dataset, sampler)
     if discriminator is not None:
         with untouched(discriminator):
@@ -85,7 +85,15 @@ def check_fit(
     return inputs
 
 
-def refuse_noise_for_pictures(sampler: InputSampler, images: Tensor) -> None:
+def stood_in_for(generator: nn.Module, sampler: InputSampler) -> str | None:
+    """Return what the class reads (its ``reads``), where its own ``sample_inputs`` stands in."""
+    what = getattr(type(generator), "reads", None)
+    return what if isinstance(what, str) and not sampler.parts else None
+
+
+def refuse_noise_for_pictures(
+    sampler: InputSampler, images: Tensor, generator: nn.Module | None = None
+) -> None:
     """Refuse to feed noise to a generator that reads pictures, beside data that it never sees.
 
     An input looks like pictures when its sides are those of the ``images`` (n, c, h, w) that come
@@ -93,8 +101,17 @@ def refuse_noise_for_pictures(sampler: InputSampler, images: Tensor) -> None:
     (super-resolution). A map of noise beside a latent vector is none (StyleGAN's).
 
     Raises:
-        ConfigError: an input that looks like pictures is drawn as noise.
+        ConfigError: an input that looks like pictures is drawn as noise, or the class says that
+            what it draws only stands in.
     """
+    if generator is not None and (what := stood_in_for(generator, sampler)):
+        raise ConfigError(
+            f"{type(generator).__name__} reads {what}s, and without --input its class draws noise "
+            "in their place: it would be trained on what it never meets in use, while it sees "
+            "nothing of --data. Give it pictures: --input 'x=images(FOLDER)', label maps: "
+            "'m=masks(FOLDER,35)', pairs: --ab left, or let a task make its inputs of the data: "
+            "--task restore, --task vocoder"
+        )
     if images.ndim != 4:
         return
     shapes = [part.source.shape for part in sampler.parts if part.noise]
