@@ -19,8 +19,8 @@ from gancompress.cli import app, main
 WORK = (
     "--ab --classes --crop --data --device --discriminator --discriminator-call "
     "--discriminator-weights --dry-run --features --flip --init-from --input --json --layout "
-    "--length --log --max-steps --model --on-bad-sample --out --output --precision --recipe --resume "
-    "--reverse --reverse-weights --seed --size --split --target --task --values --weights "
+    "--length --log --max-steps --model --on-bad-sample --out --output --precision --recipe "
+    "--resume --reverse --reverse-weights --seed --size --split --target --task --values --weights "
     "--workers"
 )
 FLAGS = {
