@@ -39,8 +39,6 @@ class FrozenDiscriminator:
                 f"{who} looks at images with the teacher's discriminator, and there is none; "
                 "give one (--discriminator) or choose distiller 'attention'"
             )
-        self.network = copy.deepcopy(context.discriminator).requires_grad_(False)
-        self.network.eval()
         self.who = who
         images = context.image
         if images is None:
@@ -49,6 +47,8 @@ class FrozenDiscriminator:
             self.call = call_of(context.discriminator, images, context.labels(), context.condition)
         except GancompressError as error:
             raise type(error)(f"{who}: {error}") from error
+        # Copied after it was asked: several in one remember how each of them is called.
+        self.network = copy.deepcopy(context.discriminator).requires_grad_(False).eval()
         arguments, named = self._arguments(images, context.labels(), context.condition)
         self.returned = False
         if taps is None:

@@ -52,7 +52,8 @@ def check_pictures(images: object) -> None:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise DataError(f"a picture needs float images (n, c, h, w), not {found}")
     if images.ndim != 4:
-        kind = {3: "sound", 5: "a volume or video"}.get(images.ndim, "something else")
+        sound = "sound (--task noise task.rate=22050 writes it as such)"
+        kind = {3: sound, 5: "a volume or video"}.get(images.ndim, "something else")
         raise DataError(
             f"a picture needs images (n, c, h, w); the output {tuple(images.shape)} is {kind}"
         )

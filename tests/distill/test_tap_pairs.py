@@ -13,6 +13,7 @@ from gancompress.distill.protocol import DistillBatch
 from gancompress.errors import ConfigError
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
 from gancompress.modules.discriminator import DiscriminatorCall, use_call
+from gancompress.modules.joint_discriminator import joined
 from tests.distill.toys import CLASSES, LATENT, Discriminator, Generator, bench
 
 
@@ -286,3 +287,18 @@ def test_features_that_a_discriminator_returns_stand_in_for_its_layers():
         distiller(DistillBatch(inputs, y, images, torch.randn(2, 1, 16, 16), {}, {})).backward()
         assert images.grad is not None
         assert float(images.grad.abs().sum()) > 0
+
+
+def test_several_in_one_are_looked_through_before_anybody_called_them():
+    class Small(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 1, 3, 2, 1))
+
+    generator, inputs = Generator(), (torch.randn(2, LATENT), torch.tensor([0, 1]))
+    distiller = build_distiller(
+        "discriminator_features", teacher=generator, student=Generator(3),
+        discriminator=joined([Small(), Small()]), example=inputs,
+    )  # fmt: skip
+    images = torch.randn(2, 1, 16, 16)
+    batch = DistillBatch(inputs, inputs[1], images, images + 1, {}, {})
+    assert float(distiller(batch)) > 0
