@@ -18,9 +18,9 @@ from gancompress.cli import app, main
 # A flag is a promise: change this table only together with CHANGELOG.md.
 WORK = (
     "--ab --classes --crop --data --device --discriminator --discriminator-call "
-    "--discriminator-weights --dry-run --features --flip --init-from --input --json --length "
-    "--log --max-steps --model --on-bad-sample --out --output --precision --recipe --resume "
-    "--reverse --reverse-weights --seed --size --split --target --task --values --weights "
+    "--discriminator-weights --dry-run --features --flip --init-from --input --json --layout "
+    "--length --log --max-steps --model --on-bad-sample --out --output --precision --recipe "
+    "--resume --reverse --reverse-weights --seed --size --split --target --task --values --weights "
     "--workers"
 )
 FLAGS = {
@@ -28,8 +28,8 @@ FLAGS = {
     "distill": f"{WORK} --form",
     "train": WORK.replace(" --target", ""),
     "init": "--input --json --out --recipe --weights",
-    "eval": "--ab --classes --crop --data --device --features --flip --input --json --length "
-    "--model --n --on-bad-sample --output --seed --size --split --task --teacher --values "
+    "eval": "--ab --classes --crop --data --device --features --flip --input --json --layout "
+    "--length --model --n --on-bad-sample --output --seed --size --split --task --teacher --values "
     "--weights --worst",
     "inspect": "--form --input --json --model --second-opinion --weights",
     "sample": "--compare --device --input --json --model --n --out --output --seed --weights",

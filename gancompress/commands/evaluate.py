@@ -59,7 +59,7 @@ def evaluate(*, asked: Mapping[str, Any]) -> None:
     task, whole = task_to_measure(
         subject, asked["data"], flags, asked["task"], typed_inputs=bool(asked["inputs"])
     )
-    subject = replace(subject, sampler=own_sampler(task, subject.sampler))
+    subject = replace(subject, sampler=own_sampler(task, subject.sampler, subject.generator))
     size = footprint(subject.generator, probe(subject))
     task.check(subject.generator, None, ())
     spec = asked["features"]

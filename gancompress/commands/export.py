@@ -147,6 +147,6 @@ def _batches(subject: Subject, n: int, seed: int, fresh: bool = False) -> list[t
     if subject.task is None:
         return [subject.sampler(size, rng) for size in sizes]
     if fresh:
-        return [b.inputs for b in subject.task.held_out(n, CALIBRATION_BATCH)]
+        return [b.arguments for b in subject.task.held_out(n, CALIBRATION_BATCH)]
     draws = (Draw(size, number, rng) for number, size in enumerate(sizes))
-    return [subject.task.batch(draw).inputs for draw in draws]
+    return [subject.task.batch(draw).arguments for draw in draws]

@@ -119,6 +119,10 @@ Split = Annotated[str | None, _text(("--split",), "NAME", "Part of the data, suc
 Values = Annotated[
     str | None, _text(("--values",), "LOW,HIGH", "What is black and white, of floats.", DATA)
 ]
+Layout = Annotated[
+    str | None,
+    _text(("--layout",), "nchw|nhwc", "Where the channels of an array are, if unclear.", DATA),
+]
 Length = Annotated[int | None, _text(("--length",), "N", "Samples of a piece of sound.", DATA, 1)]
 Workers = Annotated[
     int | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gancompress.commands.resolve.datasets import DataFlags
-from gancompress.commands.resolve.subject import EMBEDDED, read_record
+from gancompress.commands.resolve.subject import EMBEDDED, Subject, read_record
 from gancompress.commands.run_start import ROOT, require_recipe
 from gancompress.errors import CheckpointError, ConfigError
 from gancompress.recipes.load import load_recipe
@@ -17,6 +17,7 @@ from gancompress.recipes.schema import Recipe
 from gancompress.training.run_files import CONFIG, SUMMARY, numbered_runs
 from gancompress.training.start import run_lengths
 
+_OF_NETWORK = ("model", "config", "folder", "saved", "input", "output", "form")
 _OF_DISCRIMINATORS = ("discriminator", "discriminator_weights", "discriminator_call")
 
 
@@ -70,10 +71,14 @@ class Request:
         """The run folder that ``--resume`` names, if it names one."""
         return None if self.resume in (None, "auto") else Path(str(self.resume))
 
-    def record(self, origin: Mapping[str, Any]) -> dict[str, Any]:
+    def record(self, subject: Subject) -> dict[str, Any]:
         """Return what a run folder keeps beside the recipe: text only."""
         kept = "data", "weights", "init_from", "max_steps"
-        record = {**origin, **{name: getattr(self, name) for name in kept}}
+        # Of a run that this one starts from only what says which network it is.
+        record = {k: subject.origin[k] for k in _OF_NETWORK if k in subject.origin}
+        record |= {name: getattr(self, name) for name in kept}
+        if subject.run is not None:
+            record["run"] = str(subject.run)
         for name in _OF_DISCRIMINATORS:
             # One is plain text, as it was before there could be several.
             given = list(getattr(self, name))
@@ -103,8 +108,13 @@ def continued(request: Request) -> Request:
     found = read_record(folder)
     require_recipe(folder)
     what, model = request.what or found.get("folder"), request.model
-    if (saved := found.get("saved")) is not None:
-        what, model = saved, model or request.what
+    if (start := found.get("saved") or found.get("run")) is not None:
+        if not Path(start).is_dir():
+            raise CheckpointError(
+                f"{folder} began with the generator in {start}, which is not there any more. Put "
+                "it back, or begin a new run"
+            )
+        what, model = start, model or request.what
     return replace(
         request,
         what=what,

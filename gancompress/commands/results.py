@@ -21,12 +21,14 @@ from gancompress.commands.task_results import (
     task_picture,
     task_rows,
     task_sounds,
+    worst_sounds,
 )
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.classifier import FEATURES
 from gancompress.metrics.features import Features
 from gancompress.metrics.taken import Toll
 from gancompress.recipes.schema import Recipe
+from gancompress.reporting.side_by_side import shows_inputs
 from gancompress.reporting.taken_table import taken_table
 from gancompress.reporting.worst_examples import Farthest
 from gancompress.storage import read_json
@@ -85,8 +87,8 @@ class Finished:
 
     @property
     def beside(self) -> bool:
-        """Whether outputs are shown beside their inputs: those of noise alone tell nothing."""
-        return not isinstance(self.task, Noise) or bool(self.task.sampler.files)
+        """Whether outputs are shown beside their inputs."""
+        return shows_inputs(self.task)
 
 
 def close(done: Finished, *, json: bool) -> dict[str, Any]:
@@ -177,6 +179,8 @@ def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
     if done.teacher is not None:
         found["student"]["worst"] = farthest.record()
         draw_worst(farthest, done.run / WORST)
+        if done.task.rate is not None:
+            worst_sounds(farthest, done.run / SOUNDS)
     return found
 
 

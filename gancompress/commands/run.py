@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,22 +22,25 @@ from gancompress.commands.request import Request, continued, go_on, recipe_of, r
 from gancompress.commands.resolve.adapt_recipe import adapted
 from gancompress.commands.resolve.feature_choice import features_for
 from gancompress.commands.resolve.participants import Participants, each_its_own, gather
+from gancompress.commands.resolve.run_task import in_words_of
 from gancompress.commands.resolve.subject import resolved_device
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.commands.results import Finished, close
 from gancompress.commands.run_start import check_same, new_folder, unfinished
+from gancompress.errors import ConfigError, DataError
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import DiscriminatorCall, describe_call, use_call
 from gancompress.modules.ranks import rank, world
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Named, Recipe
+from gancompress.tasks.check_fit import stood_in_for
 from gancompress.tasks.noise import Noise
 from gancompress.training.arithmetic import check_device
 from gancompress.training.callbacks import check_loggers
 from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.distributed import by_first, joined_ranks, restarted
 from gancompress.training.loop import train
-from gancompress.training.run_files import EVENTS, PREDICTION
+from gancompress.training.run_files import EVENTS, PREDICTION, is_unstarted
 from gancompress.training.shares import check_shares
 from gancompress.training.signals import preemptible
 from gancompress.training.start import TrainResult, check_recipe
@@ -80,6 +84,7 @@ def trained(request: Request, device: torch.device) -> Finished | int:
     check_loggers(recipe.log)
     torch.manual_seed(recipe.seed)
     who = gather(request, recipe)
+    request, recipe = who.request, who.recipe
     recipe = checked(request, recipe, who)
     check_shares(recipe.batch, world(), recipe.accumulate)
     check_device(recipe, device)
@@ -98,7 +103,7 @@ def trained(request: Request, device: torch.device) -> Finished | int:
     started = time.monotonic()
     result = carried_out(request, recipe, who, device, folder, going_on=going_on)
     if result.exit_code:
-        record = request.record(who.subject.origin) | {"features": request.features}
+        record = request.record(who.subject) | {"features": request.features}
         command = go_on(request.kind, folder, record)
         note(f"stopped after a checkpoint. Go on with: {command}")
         return result.exit_code
@@ -132,7 +137,7 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
     if discriminator is not None:
         said = request.discriminator_call
         for member, text in each_its_own(discriminator, said, "--discriminator-call"):
-            use_call(member, DiscriminatorCall.parse(text))
+            use_call(member, DiscriminatorCall.parse(in_words_of(task, text)))
     check_rates(recipe, task)
     typed = any(word.startswith("distill") for word in request.overrides)
     example = task.check(subject.generator, discriminator, ())
@@ -150,8 +155,14 @@ def checked(request: Request, recipe: Recipe, who: Participants) -> Recipe:
         shown = task.shown(example, made)
         how = describe_call(discriminator, shown.output, shown.labels, shown.condition)
         note(f"discriminator: called as {how}")
-    if recipe.task is None and not isinstance(task, Noise):
+    if recipe.task is None and (not isinstance(task, Noise) or task.rate is not None):
         recipe = recipe.model_copy(update={"task": Named(name=task.name)})
+    if isinstance(task, Noise) and (what := stood_in_for(subject.generator, task.sampler)):
+        note(
+            f"warning: {subject.spec} reads {what}s and is given noise that its class draws in "
+            "their place: what is learnt is learnt on that. --input 'x=images(FOLDER)' gives it "
+            "pictures"
+        )
     if who.dataset is not None and not who.data_is_read(recipe):
         note(f"the images of --data are not read: {who.why_not_read(recipe)}")
     return recipe
@@ -165,7 +176,9 @@ def place_of(request: Request, recipe: Recipe, who: Participants) -> tuple[Path,
         TargetError: the target is out of reach; nothing has been written then.
         StorageError: it cannot be made.
     """
-    record = request.record(who.subject.origin) | {"classes": who.class_names()}
+    record = request.record(who.subject) | {"classes": who.class_names()}
+    if request.kind != "train":  # there all that was learnt is in the checkpoint
+        record["start"] = who.fingerprints()
     if found := by_first(lambda: earlier_run(request, recipe, record), "the run folder"):
         return Path(found), True
     # Ranks choose together.
@@ -226,6 +239,11 @@ def carried_out(
                 threads=watch_threads(device),
                 workers=request.workers,
             )
+    except (ConfigError, DataError):
+        if not going_on and world() == 1 and is_unstarted(folder):
+            # Nothing was learnt in it: what is wrong with the words is no run.
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     except Exception:
         if (folder / EVENTS).is_file():
             note(f"what happened until then is in {folder / EVENTS}")

@@ -11,6 +11,7 @@ from typing import Any
 from gancompress.commands.console import note
 from gancompress.commands.resolve.subject import read_record
 from gancompress.errors import CheckpointError, ConfigError, StorageError
+from gancompress.modules.fingerprint import same_weights
 from gancompress.recipes.load import dump_recipe, load_recipe
 from gancompress.recipes.schema import Recipe, fields_that_count
 from gancompress.training.lock import Lock
@@ -25,6 +26,7 @@ from gancompress.training.run_files import (
 from gancompress.training.run_folder import RunFolder, check_start, make_folder
 
 ROOT = Path("runs")
+_LATER = ("classes", "run")
 
 
 def new_folder(out: Path | None, label: str, recipe: Recipe, record: Mapping[str, Any]) -> Path:
@@ -132,12 +134,13 @@ def check_same(run: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
         raise ConfigError(f"{run} is finished. See it: gancompress compare {run}")
     check_start(run)
     started, found = load_recipe(run / CONFIG), read_record(run)
+    # Runs from before these were kept can be resumed all the same.
+    compared = [k for k in record if k != "start" and (k not in _LATER or k in found)]
     other = [
         f"{key}: {mine!r} now, {theirs!r} then"
         for mine, theirs, key in (
             *((getattr(recipe, k), getattr(started, k), k) for k in fields_that_count(recipe)),
-            # Runs from before class names were kept can be resumed all the same.
-            *((record.get(k), found.get(k), k) for k in record if k != "classes" or k in found),
+            *((record.get(k), found.get(k), k) for k in compared),
         )
         if mine != theirs
     ]
@@ -146,3 +149,28 @@ def check_same(run: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
             f"{run} was started differently ({'; '.join(other[:3])}). Give the same words, or "
             "begin a new run with --init-from"
         )
+    _check_start_weights(run, record, found)
+
+
+def _check_start_weights(run: Path, record: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Compare the networks that the run starts from with those of its beginning.
+
+    Raises:
+        CheckpointError: one of them has other weights; which, and where they came from.
+    """
+    now, then = record.get("start"), found.get("start")
+    if not isinstance(now, Mapping) or not isinstance(then, Mapping):
+        return
+    sources = {
+        "generator": ("init_from", "weights", "run", "saved", "folder", "model"),
+        "discriminator": ("discriminator_weights", "discriminator", "run", "folder"),
+        "reverse": ("reverse_weights", "reverse"),
+    }
+    for name, keys in sources.items():
+        if name in now and name in then and not same_weights(now[name], then[name]):
+            place = next((str(found[k]) for k in keys if found.get(k)), "its builder")
+            raise CheckpointError(
+                f"{run} began with other weights of the {name} than {place} gives now: "
+                "distillation would follow another teacher. Put them back (a builder that draws "
+                "them has to draw the same again), or begin a new run"
+            )

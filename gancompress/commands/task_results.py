@@ -8,12 +8,15 @@ from typing import Any
 
 from torch import nn
 
+from gancompress.data.arrays import class_names_of
+from gancompress.reporting.worst_examples import Farthest
 from gancompress.tasks.protocol import Task
 from gancompress.training.run_files import SOUND_SHEET
 from gancompress.training.samples import write_wav
 
 ROWS = 6
 SOUNDS = 3
+WORST_SOUNDS = 2
 
 NAMES = {
     "l1": "L1",
@@ -58,7 +61,11 @@ def task_picture(task: Task, student: nn.Module, teacher: nn.Module | None, file
     from gancompress.reporting.side_by_side import beside, columns_of
 
     batch = next(iter(task.held_out(ROWS, ROWS)))
-    save_png(beside(columns_of(task, batch, student, teacher), task.values), file)
+    titles: list[str] = []
+    if batch.labels is not None:
+        names = class_names_of(getattr(task, "data", None))
+        titles = [names[i] if names else f"class {i}" for i in batch.labels.tolist()]
+    save_png(beside(columns_of(task, batch, student, teacher), task.values, titles), file)
 
 
 def task_sounds(
@@ -66,8 +73,8 @@ def task_sounds(
 ) -> list[Path]:
     """Write wav files of some held-out pieces, and a picture; return the wav files.
 
-    They are the wanted ones, the teacher's and the student's; the picture ``sounds.png`` has their
-    waveforms and mel spectrograms.
+    They are what went in (if it is sound), the wanted ones, the teacher's and the student's; the
+    picture ``sounds.png`` has their waveforms and mel spectrograms.
     """
     from gancompress.reporting.pictures import save_png
     from gancompress.reporting.side_by_side import columns_of
@@ -77,11 +84,21 @@ def task_sounds(
     folder.mkdir(exist_ok=True)
     batch = next(iter(task.held_out(SOUNDS, SOUNDS)))
     written: list[Path] = []
-    columns = [c for c in columns_of(task, batch, student, teacher) if c[0] != "input"]
+    columns = columns_of(task, batch, student, teacher)
     save_png(sound_sheet(columns, task.rate), folder / SOUND_SHEET)
     for title, sound in columns:
         for i, piece in enumerate(sound):
-            file = folder / f"{i}_{title}.wav"
+            file = folder / f"{i}_{title.replace(' ', '-')}.wav"
             write_wav(file, piece, task.rate)
             written.append(file)
     return written
+
+
+def worst_sounds(farthest: Farthest, folder: Path) -> None:
+    """Write wav files of the pieces that the student makes least like its teacher."""
+    assert farthest.task.rate is not None
+    folder.mkdir(exist_ok=True)
+    for i, example in enumerate(farthest.examples[:WORST_SOUNDS]):
+        for title, sound in example.columns:
+            file = folder / f"worst-{i + 1}_{title.replace(' ', '-')}.wav"
+            write_wav(file, sound[0], farthest.task.rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,7 +41,8 @@ def adapt(
     (``IterableDataset``, loaders over them or with a ``collate_fn`` of their own) are read once
     and kept in memory.
 
-    Samples are images, tuples (image, label), or mappings. Images are tensors (c, h, w), arrays
+    Samples are images, tuples (image, label) in any order, or mappings. Images are tensors
+    (c, h, w), arrays
     (h, w), (h, w, c) or (c, h, w), or Pillow pictures.
 
     Args:
@@ -58,6 +60,10 @@ def adapt(
     range_ = checked_range(values)
     if all(hasattr(source, name) for name in ("batch", "channels", "n_classes", "__len__")):
         return source
+    if isinstance(source, (str, Path)):
+        raise ConfigError(
+            f"{str(source)!r} is a path: open it, gancompress.data.folders.open_images(path)"
+        )
     reader = SampleReader(image, label, type(source).__name__)
     if isinstance(source, DataLoader):
         if not _by_index(source):
@@ -105,7 +111,7 @@ class Adapted:
         self._n_classes = None
         if label is not None:
             self._n_classes = len(self.class_names) if self.class_names else self._count()
-        self.notes = (f"{reader.where}: {len(source):,} samples, read by index",)
+        self.notes = (f"{reader.where}: {len(source):,} samples, read by index", *reader.notes)
         # What ends early or changes on the way shows at its end and in its middle: before step 0.
         self.raw([len(source) - 1, len(source) // 2])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +81,20 @@ def notes_of(dataset: Dataset) -> tuple[str, ...]:
     return tuple(getattr(dataset, "notes", ()))
 
 
+def stems_of(dataset: Any) -> list[str] | None:
+    """Return the file name of each sample, suffix aside; ``None`` where samples have no names.
+
+    Mirrored pictures, which follow behind the others, are called ``NAME (mirrored)``.
+    """
+    names = getattr(dataset, "names", None)
+    if not names:
+        return None
+    stems = [str(PurePath(str(name)).with_suffix("")) for name in names]
+    if len(dataset) == 2 * len(stems):
+        stems += [f"{stem} (mirrored)" for stem in stems]
+    return stems
+
+
 def described(dataset: Dataset) -> dict[str, Any]:
     """Return what a run keeps of its data: count, shape, class names in label order, notes."""
     return {
@@ -134,6 +149,8 @@ class ArrayDataset:
         class_names: a name for each class.
         notes: lines that say how the files were read.
 
+    ``names`` are those of its files, where each image is one; empty otherwise.
+
     Raises:
         DataError: shapes, types or label values do not fit.
     """
@@ -174,6 +191,7 @@ class ArrayDataset:
         self.values = range_of(dtype, values, "images")
         self.class_names = tuple(class_names) if class_names and labels is not None else None
         self.notes = tuple(notes)
+        self.names: Sequence[str] = ()
         self._n_classes = n_classes if labels is not None else None
 
     @property

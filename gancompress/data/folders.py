@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from gancompress.data.fashion import fashion, is_fashion_folder
 from gancompress.data.framing import Frame
 from gancompress.data.hdf5 import HDF5_SUFFIXES, open_hdf5
 from gancompress.data.layouts import reframed
+from gancompress.data.npy_files import SUFFIX, open_npy_folder
 from gancompress.data.npz import open_npy, open_npz
 from gancompress.data.picture_set import PictureSet
 from gancompress.data.pictures import SUFFIXES
 from gancompress.data.ranges import checked_range
-from gancompress.data.stores import FolderStore, list_folder
+from gancompress.data.stores import FolderStore, Stamp, holds, list_folder
+from gancompress.data.stylegan import NO_LABELS, Unpacked, label_arguments, of_folder
 from gancompress.data.tars import open_tars, shards_of
 from gancompress.data.zips import open_zip
 from gancompress.errors import DataError
@@ -42,9 +44,9 @@ def open_images(
 ) -> Dataset:
     """Return the data set at ``path``, which docs/data.md describes kind by kind (ours).
 
-    A folder of pictures (each folder in it a class), a ``.zip`` or ``.tar`` of them, the idx files
-    of Fashion-MNIST, or arrays in ``.npz``, ``.npy``, ``.h5``. What was done to the files is told
-    by the ``notes`` of the result.
+    A folder of pictures or of ``.npy`` arrays (each folder in it a class), a ``.zip`` or ``.tar``
+    of pictures, the idx files of Fashion-MNIST, or arrays in ``.npz``, ``.npy``, ``.h5``. What was
+    done to the files is told by the ``notes`` of the result.
 
     Args:
         path: a file, a folder, or tar shards such as ``shard-{0000..0012}.tar``.
@@ -81,6 +83,8 @@ def open_images(
         path = path if split is None else _part(path, split)
         if is_fashion_folder(path):
             return reframed(fashion(path), frame)
+        if not holds(path, SUFFIXES, depth=1) and holds(path, (SUFFIX,), depth=1):
+            return reframed(open_npy_folder(path, **arrays), frame)
         return ImageFolder(path, classes=names, **pictures)
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -111,6 +115,10 @@ class ImageFolder(PictureSet):
     ) -> None:
         self.folder = Path(folder)
         listing, stamps = list_folder(self.folder, SUFFIXES)
+        unpacked = of_folder(self.folder, listing)
+        if unpacked is not None and (unpacked[1] is not None or classes is None):
+            super().__init__(**self._numbered(unpacked, stamps, classes), **options)
+            return
         found = arrange(listing, classes)
         if not found.files:
             raise DataError(_nothing(self.folder, listing, found))
@@ -120,6 +128,19 @@ class ImageFolder(PictureSet):
         super().__init__(
             store, labels if found.names else None, found.names, notes=found.notes, **options
         )
+
+    def _numbered(
+        self, unpacked: Unpacked, stamps: dict[str, Stamp], classes: Mapping[str, str] | None
+    ) -> dict[str, Any]:
+        """Return the arguments of a `PictureSet` of StyleGAN's numbered files."""
+        names, labels = unpacked
+        store = FolderStore(self.folder, names, stamps)
+        if labels is None:
+            return {"store": store, "notes": [NO_LABELS]}
+        given, named, notes = label_arguments(
+            str(self.folder), names, labels, stamps.__contains__, classes
+        )
+        return {"store": store, "labels": given, "class_names": named, "notes": notes}
 
 
 def _part(folder: Path, split: str) -> Path:

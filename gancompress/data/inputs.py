@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import math
 import pkgutil
 import re
@@ -19,10 +18,13 @@ from torch import Tensor, nn
 from gancompress.data import input_kinds
 from gancompress.data.input_kinds import INPUT_KINDS, Drawn, Stored
 from gancompress.data.input_kinds.protocol import LARGEST_SAMPLE
+from gancompress.data.named_inputs import in_order
 from gancompress.errors import ConfigError, DataError, GancompressError, closest
 from gancompress.modules.nested import pick
 
-_SPEC = re.compile(r"^(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<kind>[a-z]\w*)\((?P<text>.*)\)$", re.DOTALL)
+_SPEC = re.compile(
+    r"^(?P<name>[A-Za-z_]\w*(?:\.\w+)*)\s*=\s*(?P<kind>[a-z]\w*)\((?P<text>.*)\)$", re.DOTALL
+)
 LARGEST_DRAW = 2**31
 """Numbers in one draw (8 GiB in float32): more is refused before the memory is taken."""
 
@@ -83,7 +85,8 @@ class InputSampler:
         ``gancompress/data/input_kinds``. Inputs read from files are joined by file name.
 
         They are in the order of ``forward``. With ``generator``, names that are those of its
-        arguments decide instead, keyword-only ones included.
+        arguments decide instead, keyword-only ones included; ``batch.image=...`` is an entry of a
+        dictionary that ``forward`` takes, ``xs.0=...`` an item of a list.
 
         Raises:
             ConfigError: a specification has another form (all of them are named), or two draw
@@ -107,7 +110,7 @@ class InputSampler:
         if faults:
             raise ConfigError("; ".join(faults))
         if generator is not None:
-            parts = _in_order(parts, generator)
+            parts = [parts[i] for i in in_order([part.name for part in parts], generator)]
         index = next((i for i, part in enumerate(parts) if _classes(part) is not None), None)
         places, names = _joined(parts)
         return cls(
@@ -184,6 +187,11 @@ class InputSampler:
         What is not read from files is drawn, as ever.
         """
         return self._draw(len(places), rng, places.tolist())  # type: ignore[call-arg]
+
+    @property
+    def draws_labels(self) -> bool:
+        """Whether there are labels among what is drawn."""
+        return self._label_index is not None
 
     def labels(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """Return the labels (n,) among ``inputs``; ``None`` for an unconditional generator."""
@@ -294,69 +302,3 @@ def _draw(
             where = torch.tensor([places[part.name][i] for i in chosen], dtype=torch.int64)
             made.append(part.source.read(where).to(rng.device))
     return tuple(made)
-
-
-def _in_order(parts: Sequence[InputPart], generator: nn.Module) -> list[InputPart]:
-    """Return ``parts`` in the order of the arguments of ``forward``.
-
-    Raises:
-        ConfigError: some names are arguments of ``forward`` in another place and some are not, a
-            keyword-only or a skipped argument is asked for in a way that cannot be given.
-    """
-    slots = [
-        p
-        for p in inspect.signature(generator.forward).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    order = [p.name for p in slots]
-    names = [part.name for part in parts]
-    known = [name for name in names if name in order]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"inputs {', '.join(names)}: a name is given twice")
-    if len(known) == len(names):
-        parts = sorted(parts, key=lambda part: order.index(part.name))
-        bind_keywords(generator, [part.name for part in parts])
-        return list(parts)
-    wrong = [name for name in known if order.index(name) != names.index(name)]
-    if wrong:
-        other = next(name for name in names if name not in order)
-        raise ConfigError(
-            f"input {wrong[0]!r} is argument {order.index(wrong[0]) + 1} of "
-            f"{type(generator).__name__}.forward({', '.join(order)}) and typed as number "
-            f"{names.index(wrong[0]) + 1}, and there is no argument {other!r}. Use its names"
-        )
-    return list(parts)
-
-
-class KeywordInputs:
-    """A forward pre-hook that hands positional arguments over by name (ours).
-
-    A generator whose inputs are keyword-only, or leave out an optional argument between two, is
-    then called like any other: ``generator(*inputs)``.
-    """
-
-    def __init__(self, names: Sequence[str], positional: int) -> None:
-        self.names, self.positional = tuple(names), positional
-
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments as ``forward`` takes them; another call is left as it is."""
-        if len(args) != len(self.names) or kwargs:
-            return args, kwargs
-        named = dict(zip(self.names[self.positional :], args[self.positional :], strict=True))
-        return args[: self.positional], named
-
-
-def bind_keywords(generator: nn.Module, names: Sequence[str]) -> None:
-    """Let ``generator(*inputs)`` hand its arguments over as ``names``, where order is not enough.
-
-    Nothing is changed when these are its first positional arguments.
-    """
-    slots = inspect.signature(generator.forward).parameters.values()
-    plain = [p.name for p in slots if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    straight = 0
-    while straight < len(names) and plain[straight : straight + 1] == [names[straight]]:
-        straight += 1
-    if straight < len(names):
-        generator.register_forward_pre_hook(KeywordInputs(names, straight), with_kwargs=True)

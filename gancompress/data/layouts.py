@@ -102,6 +102,12 @@ def layout_of(shape: Sequence[int], layout: str | None, where: str) -> str:
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(f"layout={layout!r} is none of {', '.join(LAYOUTS)}")
     if len(shape) == 3:
+        if shape[2] in (1, 3, 4) and min(shape[:2]) > 4:
+            raise DataError(
+                f"{where} has shape {tuple(shape)}: one picture, or {shape[0]} grey ones of "
+                f"{shape[1]}x{shape[2]}? Give (n, height, width, channels), of one picture "
+                f"{(1, *shape)}"
+            )
         return "nhw"
     if len(shape) != 4:
         raise DataError(
@@ -127,15 +133,20 @@ def layout_of(shape: Sequence[int], layout: str | None, where: str) -> str:
             f"{where} has shape {tuple(shape)}; expected 1 to {MAX_CHANNELS} channels, in front of "
             "height and width or behind them"
         )
-    raise DataError(f"{where} has shape {tuple(shape)}: say layout='nchw' or layout='nhwc'")
+    raise DataError(
+        f"{where} has shape {tuple(shape)}: are the channels in front or behind? Say layout='nchw' "
+        "or layout='nhwc' (on the command line: --layout nchw)"
+    )
 
 
 def labels_of(array: np.ndarray, where: str) -> Tensor:
-    """Return integer labels (n,) of an array (n,) or (n, 1).
+    """Return integer labels (n,) of an array (n,) or (n, 1), or of one-hot rows (n, classes).
 
     Raises:
         DataError: other types or shapes.
     """
+    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "buif":
+        array = _classes_of_rows(array, where)
     if array.dtype.kind not in "iu":
         raise DataError(f"{where} must be integer labels; found {array.dtype}")
     if array.ndim == 2 and array.shape[1] == 1:
@@ -143,6 +154,15 @@ def labels_of(array: np.ndarray, where: str) -> Tensor:
     if array.ndim != 1:
         raise DataError(f"{where} must be labels (n,), one number an image; found {array.shape}")
     return tensor_of(array.astype(np.int64))
+
+
+def _classes_of_rows(rows: np.ndarray, where: str) -> np.ndarray:
+    if not (((rows == 0) | (rows == 1)).all() and (rows.sum(1) == 1).all()):
+        raise DataError(
+            f"{where} must be labels (n,), one number an image, or one-hot rows; found "
+            f"{rows.shape} {rows.dtype}"
+        )
+    return rows.argmax(1)
 
 
 def named(

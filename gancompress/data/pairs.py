@@ -174,7 +174,7 @@ class Half:
 
 def _joined(x: Dataset, y: Dataset) -> Tensor:
     """Return for each target the index of its input."""
-    x_names, y_names = getattr(x, "names", None), getattr(y, "names", None)
+    x_names, y_names = (getattr(data, "names", None) or None for data in (x, y))
     if x_names is None or y_names is None:
         if (x_names is None) != (y_names is None) or len(x) != len(y):
             raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -265,3 +265,19 @@ class PictureSet:
 
 def _described(source: Source, name: str) -> tuple[int, ...]:
     return tuple(int(value) for value in astuple(header(source, name)))
+
+
+def label_names(labels: Tensor, classes: Mapping[str, str] | None, where: str) -> tuple[str, ...]:
+    """Return a name for each label 0 to the largest: those of ``classes``, else the numbers.
+
+    Raises:
+        DataError: negative labels, or more of them than names.
+    """
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= 2**20:
+        raise DataError(f"{where}: labels must lie in 0..{2**20 - 1:,}; found {least}..{most}")
+    if classes is None:
+        return tuple(map(str, range(most + 1)))
+    if most >= len(classes):
+        raise DataError(f"{where}: {len(classes)} class names; found the label {most}")
+    return tuple(classes.values())

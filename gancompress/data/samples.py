@@ -23,6 +23,8 @@ class SampleReader:
 
     def __init__(self, image: str | int | None, label: str | int | None, where: str) -> None:
         self.image, self.label, self.where = image, label, where
+        self.notes: list[str] = []
+        self._places: tuple[int, int | None] | None = None
 
     def parts(self, sample: Any, what: str) -> tuple[Any, Any]:
         """Return the image and the label (or ``None``) of a sample.
@@ -33,12 +35,13 @@ class SampleReader:
         try:
             if isinstance(sample, Mapping):
                 key = self._key(sample, self.image, IMAGE_KEYS)
+                if key is None:
+                    key = _only_image(sample)
                 mark = self._key(sample, self.label, LABEL_KEYS)
                 if key is not None:
                     return sample[key], None if mark is None else sample[mark]
             elif isinstance(sample, (tuple, list)):
-                place = 0 if self.image is None else self.image
-                at = self.label if self.label is not None else (1 if len(sample) == 2 else None)
+                place, at = self._in(sample)
                 return sample[place], None if at is None else sample[at]  # type: ignore[index]
             elif self.image is None:
                 return sample, None
@@ -46,7 +49,31 @@ class SampleReader:
             raise DataError(
                 f"{self.where}: {what} has no {error}; {found_shape(sample)}"
             ) from error
-        raise DataError(f"{self.where}: {what} has no image; {found_shape(sample)}")
+        raise DataError(
+            f"{self.where}: {what} has no image; {found_shape(sample)}. Say image= where it is"
+        )
+
+    def _in(self, sample: Sequence[Any]) -> tuple[Any, Any]:
+        """Return the places of image and label in a tuple: as said, else as the first sample is."""
+        if self._places is None:
+            image, label = self.image, self.label
+            if image is None:
+                ranks = [_rank(value) for value in sample]
+                top = [i for i, rank in enumerate(ranks) if rank == max(ranks) >= 2]
+                image = top[0] if top else 0
+            others = [i for i in range(len(sample)) if i != image]
+            if label is None and len(others) > 1:
+                numbers = [i for i in others if _is_number(sample[i])]
+                label = numbers[0] if len(numbers) == 1 else None
+                if label is None:
+                    self.notes.append(
+                        f"samples of {len(sample)} parts: which is the label cannot be told, none "
+                        "is read (label=1 says it)"
+                    )
+            elif label is None and others:
+                label = others[0]
+            self._places = image, label  # type: ignore[assignment]
+        return self._places  # type: ignore[return-value]
 
     def _key(self, sample: Mapping[Any, Any], given: Any, usual: Sequence[str]) -> Any:
         return given if given is not None else next((k for k in usual if k in sample), None)
@@ -89,6 +116,26 @@ class SampleReader:
             f"{self.where}: the label of {what} is no class number; {found_shape(label)}. "
             "Say label= where it is, or give images alone"
         )
+
+
+def _only_image(sample: Mapping[Any, Any]) -> Any:
+    """Return the key of the one value that may be an image; ``None``: none or several are."""
+    ranks = {key: _rank(value) for key, value in sample.items()}
+    top = [key for key, rank in ranks.items() if rank == max(ranks.values()) >= 2]
+    return top[0] if len(top) == 1 else None
+
+
+def _rank(value: Any) -> int:
+    """Return 2 or more of what may be an image, or a batch of them."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim
+    return 3 if hasattr(value, "getexif") else 0
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim < 2 and not value.is_floating_point()
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def found_shape(value: Any) -> str:

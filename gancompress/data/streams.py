@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -49,6 +50,7 @@ def kept(
         if len(images) == limit:
             break
     _check_end(source, reader, rounds, len(images), limit)
+    _check_workers(source, reader, images)
     known = [label for label in labels if label is not None]
     if known and len(known) != len(images):
         raise DataError(f"{reader.where}: only {len(known)} of {len(images)} samples have labels")
@@ -56,7 +58,7 @@ def kept(
     range_of(stacked.dtype, values, f"{reader.where}: images", span(stacked[:64].numpy()))
     note = f"{reader.where}: {len(images):,} samples, read once and kept in memory"
     return ArrayDataset(
-        stacked, torch.tensor(known) if known else None, values=values, notes=[note]
+        stacked, torch.tensor(known) if known else None, values=values, notes=[note, *reader.notes]
     )
 
 
@@ -75,6 +77,20 @@ def _samples(
     if len(labels) != len(images):
         raise DataError(f"{reader.where}: {what} has {len(images)} images, {len(labels)} labels")
     return [(image, reader.number(label, what)) for image, label in zip(images, labels)]
+
+
+def _check_workers(source: Any, reader: SampleReader, images: list[Tensor]) -> None:
+    """Refuse a stream of which each worker of a loader gave all."""
+    workers = getattr(source, "num_workers", 0)
+    if workers < 2 or not isinstance(getattr(source, "dataset", None), IterableDataset):
+        return
+    counts = Counter(hash(image.numpy().tobytes()) for image in images)
+    if min(counts.values()) >= workers:
+        raise DataError(
+            f"{reader.where}: each of {len(counts):,} images came {min(counts.values())} times: "
+            f"every one of the {workers} workers gives all of {type(source.dataset).__name__}. "
+            "Share them out (torch.utils.data.get_worker_info), or set num_workers=0"
+        )
 
 
 def _check_end(

@@ -18,11 +18,11 @@ import torch
 
 from gancompress.data import index
 from gancompress.data.index import Names
-from gancompress.data.picture_set import PictureSet
+from gancompress.data.picture_set import PictureSet, label_names
 from gancompress.data.pictures import SUFFIXES
 from gancompress.data.stores import holds
 from gancompress.data.survey import CACHE_FROM
-from gancompress.data.zips import MAX_MEMBER, label_names
+from gancompress.data.zips import MAX_MEMBER
 from gancompress.errors import ConfigError, DataError
 from gancompress.storage import BoundedFile
 
@@ -92,7 +92,9 @@ def open_tars(
     if (each < 0).all():
         if classes is not None:
             raise DataError(f"{where} has no labels (.cls) that the classes could name")
-        return PictureSet(store, notes=[*notes, "no labels (.cls)"], **options)
+        folders = {name.rpartition("/")[0] for name in names}
+        beside = f"; the {len(folders)} folders in it are no classes" if len(folders) > 1 else ""
+        return PictureSet(store, notes=[*notes, f"no labels (.cls){beside}"], **options)
     if (each < 0).any():
         first = int(np.argmax(each < 0))
         raise DataError(f"{store.name(first)} has no label (.cls), others have")

@@ -21,6 +21,7 @@ from gancompress.modules.undisturbed import evaluating, look, traceless
 class ClassGain:
     """A module whose output g scales the channels of a tap by ``offset + g`` (ours).
 
+    One number a channel (of a class, AdaIN), or one a place as well (of a label map, SPADE).
     ``part`` says which half of the output it is (None = all of it), when one module makes gain and
     bias together.
     """
@@ -30,11 +31,13 @@ class ClassGain:
     part: int | None
 
     def of(self, output: Tensor) -> Tensor:
-        """Return the gains (n, c) from the module's output (n, c) or (n, 2c), or with 1x1 space."""
-        flat = widen(output).flatten(1)
+        """Return gains (n, c), or (n, c, *space), from the module's output of c or 2c channels."""
+        found = widen(output)
+        if max(found.shape[2:], default=1) == 1:
+            found = found.flatten(1)
         if self.part is not None:
-            flat = flat.chunk(2, dim=1)[self.part]
-        return self.offset + flat
+            found = found.chunk(2, dim=1)[self.part]
+        return self.offset + found
 
 
 @dataclass
@@ -126,32 +129,35 @@ def _probe(
     module: nn.Module, reader: _Reader, tap: Tensor, only: str | None = None
 ) -> ClassGain | None:
     norm = module.get_submodule(reader.path)
-    n, c = tap.shape[:2]
     # Noise, not the tap itself: a flat channel would have no slope.
     rng = torch.Generator().manual_seed(0)
-    noise = torch.randn(tap.shape, generator=rng).to(tap.device, tap.dtype)
-    args = tuple(noise if x is tap else x for x in reader.args)
-    kwargs = {name: noise if x is tap else x for name, x in reader.kwargs.items()}
+    noises = [torch.randn(tap.shape, generator=rng).to(tap.device, tap.dtype) for _ in range(2)]
 
     def slope() -> Tensor | None:
-        output = next(iter(tensors_of(traceless(norm, args, kwargs))), None)
-        if output is None or output.shape != tap.shape:
+        made: list[Tensor] = []
+        for noise in noises:
+            args = tuple(noise if x is tap else x for x in reader.args)
+            kwargs = {name: noise if x is tap else x for name, x in reader.kwargs.items()}
+            made += tensors_of(traceless(norm, args, kwargs))[:1]
+        if [x.shape for x in made] != [tap.shape] * 2:
             return None
-        a, b = widen(noise).flatten(2), widen(output).flatten(2)
+        # A difference: what a condition adds, the same for any tap, is no slope.
+        a, b = (widen(one - other).flatten(2) for one, other in (noises, made))
         a, b = a - a.mean(2, keepdim=True), b - b.mean(2, keepdim=True)
         return (a * b).mean(2) / a.square().mean(2)
 
     with torch.no_grad(), evaluating(norm):
-        sizes = _Sizes()
-        with _hooked(norm, sizes.note):
+        shapes = _Shapes()
+        with _hooked(norm, shapes.note):
             if slope() is None:
                 return None
-        for part, size in sizes.found.items():
+        for part, shape in shapes.found.items():
             name = next(path for path, other in norm.named_modules() if other is part)
             path = f"{reader.path}.{name}"
-            if size not in (n * c, 2 * n * c) or (only is not None and path != only):
+            times = _channels(shape, tap.shape)
+            if times is None or (only is not None and path != only):
                 continue
-            for half in (None,) if size == n * c else (0, 1):
+            for half in (None,) if times == 1 else (0, 1):
                 slopes: list[Tensor] = []
                 for value in (0.0, 1.0, 2.0):
                     handle = part.register_forward_hook(_Set(value, half).override)
@@ -164,6 +170,14 @@ def _probe(
                 if offset is not None:
                     return ClassGain(path, offset, half)
     return None
+
+
+def _channels(shape: tuple[int, ...], tap: tuple[int, ...]) -> int | None:
+    """Return 1 or 2, the channels of ``shape`` for each of the tap's; ``None``: it is no gain."""
+    plain = max(shape[2:], default=1) == 1
+    if len(shape) < 2 or shape[0] != tap[0] or not (plain or shape[2:] == tap[2:]):
+        return None
+    return next((times for times in (1, 2) if shape[1] == times * tap[1]), None)
 
 
 def _offset(slopes: list[Tensor]) -> float | None:
@@ -182,15 +196,15 @@ def _offset(slopes: list[Tensor]) -> float | None:
     return float(round(offset)) if abs(offset - round(offset)) < 1e-2 else offset
 
 
-class _Sizes:
-    """Notes how many numbers each submodule returns."""
+class _Shapes:
+    """Notes what each submodule returns."""
 
     def __init__(self) -> None:
-        self.found: dict[nn.Module, int] = {}
+        self.found: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         if isinstance(output, Tensor):
-            self.found[module] = output.numel()
+            self.found[module] = tuple(output.shape)
 
 
 class _Set:

@@ -24,7 +24,8 @@ class FrozenDiscriminator:
 
     ``sizes`` maps each tap to its spatial size. Not an ``nn.Module``: it must stay out of the
     distiller's parameters and checkpoints. Without ``taps`` they are found, one a spatial size, in
-    the order of the forward.
+    the order of the forward; where no module runs just once (several heads share them, both sounds
+    pass them), the features that it returns are looked at instead, called ``features 0`` and so on.
 
     Raises:
         ConfigError: no discriminator, an unknown tap, or no map to tap.
@@ -38,8 +39,6 @@ class FrozenDiscriminator:
                 f"{who} looks at images with the teacher's discriminator, and there is none; "
                 "give one (--discriminator) or choose distiller 'attention'"
             )
-        self.network = copy.deepcopy(context.discriminator).requires_grad_(False)
-        self.network.eval()
         self.who = who
         images = context.image
         if images is None:
@@ -48,18 +47,36 @@ class FrozenDiscriminator:
             self.call = call_of(context.discriminator, images, context.labels(), context.condition)
         except GancompressError as error:
             raise type(error)(f"{who}: {error}") from error
-        arguments = self._arguments(images, context.labels(), context.condition)
-        found = {tap: size for size, tap in find_taps(self.network, arguments).items()}
-        if taps is not None:
+        # Copied after it was asked: several in one remember how each of them is called.
+        self.network = copy.deepcopy(context.discriminator).requires_grad_(False).eval()
+        arguments, named = self._arguments(images, context.labels(), context.condition)
+        self.returned = False
+        if taps is None:
+            found = self._found(arguments, named)
+        else:
             if not taps:
                 raise ConfigError(f"{who}: the list of discriminator taps is empty")
             for tap in taps:
                 tap_path(self.network, tap)
             with Taps(self.network, taps) as recorder:
-                look(self.network, arguments)
+                look(self.network, arguments, named)
                 shapes = {tap: tuple(x.shape) for tap, x in recorder.take().items()}
             found = {tap: shape[2:] for tap, shape in shapes.items()}
         self.sizes: Mapping[str, tuple[int, ...]] = found
+
+    def _found(
+        self, arguments: tuple[Tensor, ...], named: Mapping[str, Tensor]
+    ) -> dict[str, tuple[int, ...]]:
+        try:
+            sizes = find_taps(self.network, arguments, named, results=self.call.read)
+        except ConfigError:
+            features = self.call.read_features(look(self.network, arguments, named))
+            maps = {f"features {i}": tuple(x.shape[2:]) for i, x in enumerate(features)}
+            self.returned = any(maps.values())
+            if not self.returned:
+                raise
+            return {name: shape for name, shape in maps.items() if shape}
+        return {tap: size for size, tap in sizes.items()}
 
     def keep(self, taps: Sequence[str]) -> None:
         """Look only at ``taps`` from now on."""
@@ -69,9 +86,16 @@ class FrozenDiscriminator:
         self, images: Tensor, labels: Tensor | None, condition: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return the activations by tap, in the run's precision, with gradient to ``images``."""
+        arguments, named = self._arguments(images, labels, condition)
+        if self.returned:
+            return self._returned(self.network(*arguments, **named))
         with Taps(self.network, list(self.sizes)) as taps:
-            self.network(*self._arguments(images, labels, condition))
+            self.network(*arguments, **named)
             return dict(taps.take())
+
+    def _returned(self, output: Any) -> dict[str, Tensor]:
+        found = {f"features {i}": x for i, x in enumerate(self.call.read_features(output))}
+        return {name: found[name] for name in self.sizes}
 
     def class_maps(
         self, images: Tensor, labels: Tensor | None, condition: Tensor | None = None
@@ -83,18 +107,22 @@ class FrozenDiscriminator:
         projection, this is the score's exact decomposition over space (up to the bias): sum_c
         w_c(y) relu(F_c).
         """
+        if self.returned and not images.requires_grad:
+            images = images.detach().requires_grad_()  # no layer of its own starts the graph
         leaves = _Leaves()
         handles = [
             self.network.get_submodule(tap_path(self.network, tap)).register_forward_hook(
                 leaves.open
             )
-            for tap in self.sizes
+            for tap in ([] if self.returned else self.sizes)
         ]
         try:
-            with torch.enable_grad(), Taps(self.network, list(self.sizes)) as taps:
-                arguments = self._arguments(images, labels, condition)
-                heads = self.call.read(self.network(*arguments))
-                features = taps.take()
+            tapped = [] if self.returned else list(self.sizes)
+            with torch.enable_grad(), Taps(self.network, tapped) as taps:
+                arguments, named = self._arguments(images, labels, condition)
+                output = self.network(*arguments, **named)
+                heads = self.call.read(output)
+                features = self._returned(output) if self.returned else taps.take()
                 means = [widen(head).reshape(head.shape[0], -1).mean(1) for head in heads]
                 total = torch.stack(means).mean(0).sum()
                 # Only the part behind the first tap is differentiated here.
@@ -111,14 +139,8 @@ class FrozenDiscriminator:
 
     def _arguments(
         self, images: Tensor, labels: Tensor | None, condition: Tensor | None
-    ) -> tuple[Any, ...]:
-        positional, keywords = self.call.bind(image=images, label=labels, condition=condition)
-        if keywords:
-            raise ConfigError(
-                f"{self.who}: {type(self.network).__name__} takes {', '.join(keywords)} by keyword "
-                "only; give it a forward with positional arguments"
-            )
-        return positional
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        return self.call.bind(image=images, label=labels, condition=condition)
 
 
 class _Leaves:

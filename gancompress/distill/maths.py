@@ -31,8 +31,8 @@ def attention_map(x: Tensor, gain: Tensor | None = None) -> Tensor:
     """Return unit attention maps (n, h*w) of (n, c, h, w): mean over channels of (gain x)^2.
 
     Zagoruyko & Komodakis 2017, Section 3.1, with power 2; the sum over channels is the same after
-    scaling to unit norm. ``gain`` is (n, c). The number and the order of channels do not matter.
-    ``x`` may be in bf16; the maps are at least float32.
+    scaling to unit norm. ``gain`` is (n, c), or (n, c, h, w). The number and the order of
+    channels do not matter. ``x`` may be in bf16; the maps are at least float32.
     """
     return unit((channel_energy(x, gain) / x.shape[1]).flatten(1))
 
@@ -40,10 +40,10 @@ def attention_map(x: Tensor, gain: Tensor | None = None) -> Tensor:
 def channel_energy(x: Tensor, gain: Tensor | None = None) -> Tensor:
     """Return the sum over channels of (gain x)^2, (n, *space), of (n, c, *space) (ours).
 
-    ``gain`` is (n, c). At least float32, whatever the precision of ``x``.
+    ``gain`` is (n, c) or (n, c, *space). At least float32, whatever the precision of ``x``.
     """
     if gain is not None:
-        x = x * gain.to(x.dtype).view(*gain.shape, *[1] * (x.dim() - 2))
+        x = x * gain.to(x.dtype).view(*gain.shape, *[1] * (x.dim() - gain.dim()))
     return squared_norm(x, 1)
 
 

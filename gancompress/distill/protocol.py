@@ -128,8 +128,10 @@ class Distiller(Protocol):
 class Context:
     """The networks a distiller is built for, and a generator's arguments as example (ours).
 
-    ``condition`` is what a conditional discriminator is shown beside the example's images;
-    ``image`` what the teacher makes of the example, where it returns more than that.
+    ``condition`` is what a conditional discriminator is shown beside the example's images,
+    ``classes`` (n,) int64 the classes of the example, where they are not among its arguments as
+    such (one-hot rows); ``image`` what the teacher makes of the example, where it returns more than
+    that.
     """
 
     teacher: nn.Module
@@ -138,6 +140,7 @@ class Context:
     example: tuple[Any, ...]
     condition: Tensor | None = None
     image: Tensor | None = None
+    classes: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -145,7 +148,9 @@ class Context:
         return next(self.student.parameters()).device
 
     def labels(self) -> Tensor | None:
-        """Return the class labels of the example: its only integer tensor of rank 1, else None."""
+        """Return the class labels of the example: those given, else its only int64 of rank 1."""
+        if self.classes is not None:
+            return self.classes
         found = [
             value
             for value in self.example
@@ -161,18 +166,21 @@ def build_distiller(
     student: nn.Module,
     discriminator: nn.Module | None,
     example: tuple[Any, ...],
+    labels: Tensor | None = None,
     condition: Tensor | None = None,
     image: Tensor | None = None,
     **options: Any,
 ) -> Distiller:
     """Build the distiller registered as ``name`` with its own ``options`` (ours).
 
-    ``discriminator`` is the teacher's; distillers that use it keep a frozen copy. ``condition`` is
-    what it is shown beside the images of ``example``, if anything; ``image`` is what the teacher
+    ``discriminator`` is the teacher's; distillers that use it keep a frozen copy. ``labels`` (n,)
+    int64 and ``condition`` are what it is shown beside the images of ``example``, if anything
+    (labels among its arguments are found without); ``image`` is what the teacher
     makes of it, needed where it returns several tensors. Nothing given is changed.
 
     Raises:
         ConfigError: unknown name or option (nearest named), or a network that does not fit.
     """
     factory: Callable[[Context], Distiller] = DISTILLERS.bind({**options, "name": name})
-    return factory(Context(teacher, student, discriminator, tuple(example), condition, image))
+    example = tuple(example)
+    return factory(Context(teacher, student, discriminator, example, condition, image, labels))

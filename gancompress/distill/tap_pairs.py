@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from gancompress.distill.influence import modules_behind
+from gancompress.distill.protocol import Context
 from gancompress.distill.taps import Taps, tap_path
 from gancompress.errors import ConfigError
 from gancompress.modules.nested import tensors_of
 from gancompress.modules.undisturbed import look
 
 Pairs = tuple[tuple[str, str], ...]
+Results = Callable[[Any], Sequence[Tensor]]
+"""Picks, out of what a network returns, the tensors that count: its image, its logits."""
 
 
 @dataclass(frozen=True)
@@ -46,32 +50,45 @@ class _Witness:
             self.calls.append(_Call(path, len(self.open), tuple(tensors[0].shape)))
 
 
-def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ...], str]:
+def find_taps(
+    module: nn.Module,
+    example: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    results: Results | None = None,
+) -> dict[tuple[int, ...], str]:
     """Return one tap for each spatial size in ``module``: the last block output of it (ours).
 
     Among the outputs of one size the outermost modules win (a residual block over its
     convolutions), and of those the last to finish; a norm or activation counts only behind a
     convolution of the same level and size. The network's own output, anything of its shape, 1x1
-    maps, weight parametrizations and modules that run more than once are no candidates. Keys are
-    spatial sizes, for example ``(16, 16)``, in order of first appearance.
+    maps, weight parametrizations and modules that run more than once are no candidates; where a
+    network returns several tensors, neither are modules that the result does not come from. Keys
+    are spatial sizes, for example ``(16, 16)``, in order of first appearance.
+
+    Args:
+        module: the network.
+        example: positional arguments of its forward.
+        kwargs: arguments by name.
+        results: picks the result where it returns more than one tensor.
 
     Raises:
-        ConfigError: the forward on ``example`` gives no maps to tap.
+        ConfigError: the forward on ``example`` gives no maps to tap, or several tensors, and
+            ``results`` does not say which count.
     """
     witness = _Witness(module)
     handles = [part.register_forward_pre_hook(witness.enter) for part in witness.paths]
     handles += [part.register_forward_hook(witness.leave) for part in witness.paths]
     try:
-        output = look(module, example)
+        output = look(module, example, kwargs)
     finally:
         for handle in handles:
             handle.remove()
-    final = next(iter(tensors_of(output)), None)
-    if final is None:
-        raise ConfigError(f"{type(module).__name__} returns no tensor on the example inputs")
-    batch = final.shape[0]
+    finals, behind = _results(module, example, kwargs, output, results)
+    shapes = {tuple(final.shape) for final in finals}
+    batch = finals[0].shape[0]
     # A discriminator ends in a score: then any rank that has space will do.
-    ranks = {final.dim()} if final.dim() > 2 else {3, 4, 5}
+    ranks = {final.dim() for final in finals if final.dim() > 2} or {3, 4, 5}
     best: dict[tuple[int, ...], _Call] = {}
     for call in witness.calls:
         space = call.shape[2:]
@@ -82,7 +99,8 @@ def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ..
             or len(call.shape) not in ranks
             or call.shape[0] != batch
             or max(space) == 1
-            or call.shape == tuple(final.shape)
+            or call.shape in shapes
+            or (behind and call.path not in behind)
         ):
             continue
         if space in best:
@@ -99,17 +117,52 @@ def find_taps(module: nn.Module, example: tuple[Any, ...]) -> dict[tuple[int, ..
     return {space: call.path for space, call in best.items()}
 
 
-def pair_taps(teacher: nn.Module, student: nn.Module, example: tuple[Any, ...]) -> Pairs:
+def _results(
+    module: nn.Module,
+    example: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    output: Any,
+    results: Results | None,
+) -> tuple[list[Tensor], frozenset[str]]:
+    """Return the tensors of ``output`` that count, and of several the modules they come from."""
+    found = tensors_of(output)
+    name = type(module).__name__
+    if not found:
+        raise ConfigError(f"{name} returns no tensor on the example inputs")
+    if len(found) == 1:
+        return found, frozenset()
+    if results is None:
+        shown = ", ".join(str(tuple(x.shape)) for x in found)
+        raise ConfigError(
+            f"{name} returns {len(found)} tensors ({shown}), and nothing says which is its image. "
+            "Say it: --output 0 on the command line, image= for build_distiller"
+        )
+    finals = list(results(output))
+    if not finals:
+        raise ConfigError(f"none of the {len(found)} tensors of {name} is of the image's shape")
+    return finals, modules_behind(module, example, kwargs, results)
+
+
+def pair_taps(
+    teacher: nn.Module,
+    student: nn.Module,
+    example: tuple[Any, ...],
+    image: Tensor | None = None,
+) -> Pairs:
     """Return (student tap, teacher tap) for each spatial size in both, coarse to fine (ours).
 
     On BigGAN these are the outputs of the residual stages (of the attention block where a stage has
-    one).
+    one). ``image`` is what the teacher makes of the example, needed where it returns more.
 
     Raises:
         ConfigError: no size in common, or nothing to tap in one of the networks.
     """
-    theirs = find_taps(teacher, example)
-    ours = find_taps(student, example)
+    results: Results | None = None
+    if image is not None:
+        shape = image.shape[1:]
+        results = lambda output: [x for x in tensors_of(output) if x.shape[1:] == shape]  # noqa: E731
+    theirs = find_taps(teacher, example, results=results)
+    ours = find_taps(student, example, results=results)
     common = sorted((space for space in ours if space in theirs), key=lambda s: (_area(s), s))
     if not common:
         raise ConfigError(
@@ -119,12 +172,7 @@ def pair_taps(teacher: nn.Module, student: nn.Module, example: tuple[Any, ...]) 
     return tuple((ours[space], theirs[space]) for space in common)
 
 
-def resolve_pairs(
-    teacher: nn.Module,
-    student: nn.Module,
-    example: tuple[Any, ...],
-    pairs: Sequence[str | Sequence[str]] | None,
-) -> Pairs:
+def resolve_pairs(context: Context, pairs: Sequence[str | Sequence[str]] | None) -> Pairs:
     """Return ``pairs`` checked against both networks, or the pairs found when it is None (ours).
 
     An entry is one name (the same in both networks) or ``[student tap, teacher tap]``.
@@ -133,8 +181,9 @@ def resolve_pairs(
         ConfigError: an unknown tap (the nearest is named), an entry of another form, or maps of
             different size.
     """
+    teacher, student, example = context.teacher, context.student, context.example
     if pairs is None:
-        return pair_taps(teacher, student, example)
+        return pair_taps(teacher, student, example, context.image)
     if not pairs:
         raise ConfigError("pairs is empty: name a tap, or leave it out to have the pairs found")
     result: list[tuple[str, str]] = []

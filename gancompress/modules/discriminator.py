@@ -141,7 +141,8 @@ def _value(argument: re.Match[str], values: Mapping[str, Tensor | None]) -> Tens
             known = ", ".join(k for k, v in values.items() if v is not None)
             raise DataError(
                 f"the discriminator is called with {name!r}, and there is none here (there is: "
-                f"{known}). Give data that has it, or another --discriminator-call"
+                f"{known}; condition: the inputs beside the output, of task paired those that "
+                "task.condition names). Give data that has it, or another --discriminator-call"
             )
         parts.append(part)
     image = values.get("image")

@@ -172,7 +172,8 @@ def _explain(fault: Mapping[str, Any], data: Any, lines: Mapping[tuple, int]) ->
         hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(known))}."
         return f"{where}unknown key {_dotted(path)!r}.{hint}"
     if fault["type"] == "missing":
-        return f"{where}{_dotted(path)} is missing"
+        flag = " (--task NAME, before its options)" if _dotted(path) == "task.name" else ""
+        return f"{where}{_dotted(path)} is missing{flag}"
     message = str(fault["msg"]).removeprefix("Value error, ")
     given = fault.get("input")
     shown = "" if isinstance(given, dict | list) else f", not {given!r}"

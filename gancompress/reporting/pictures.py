@@ -52,7 +52,8 @@ def check_pictures(images: object) -> None:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise DataError(f"a picture needs float images (n, c, h, w), not {found}")
     if images.ndim != 4:
-        kind = {3: "sound", 5: "a volume or video"}.get(images.ndim, "something else")
+        sound = "sound (--task noise task.rate=22050 writes it as such)"
+        kind = {3: sound, 5: "a volume or video"}.get(images.ndim, "something else")
         raise DataError(
             f"a picture needs images (n, c, h, w); the output {tuple(images.shape)} is {kind}"
         )
@@ -63,18 +64,25 @@ def check_pictures(images: object) -> None:
 def to_pixels(images: Tensor, shown: Range = UNIT) -> np.ndarray:
     """Return uint8 (n, h, w, 3) of float images (n, c, h, w), black and white at ``shown``.
 
-    Beyond ``shown`` they are clamped. Of more than three channels the first three are shown, of two
-    the first.
+    Beyond ``shown`` they are clamped. Of more than three channels the first three are shown; two
+    are red and green, so that both are seen.
 
     Raises:
         DataError: these are no images, or not finite.
     """
     check_pictures(images)
-    images = images[:, : 3 if images.shape[1] >= 3 else 1].detach().float().cpu()
+    images = few_channels(images.detach().float().cpu())
     black, white = shown
     scaled = (images - black) * (255.0 / ((white - black) or 1.0))
     pixels = scaled.clamp(0, 255).round().to(torch.uint8)
     return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def few_channels(images: Tensor) -> Tensor:
+    """Return one or three channels of (n, c, h, w): the first three, or two as red and green."""
+    if images.shape[1] == 2:
+        return torch.cat([images, images.mean(1, keepdim=True)], 1)
+    return images[:, : 3 if images.shape[1] >= 3 else 1]
 
 
 def enlargement(side: int) -> int:

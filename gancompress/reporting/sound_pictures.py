@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,12 +39,16 @@ def waveform(sound: Tensor, width: int = WIDTH, height: int = WAVE) -> np.ndarra
 def mel_picture(sound: Tensor, rate: int, width: int = WIDTH, height: int = MEL) -> np.ndarray:
     """Return uint8 (height, width, 3): log mel spectrogram, low notes below, equal scale for all.
 
-    ``sound`` is (time,); pieces shorter than a frame are lengthened by silence.
+    ``sound`` is (time,); frames of short pieces are shorter, so that there are some of them, and
+    pieces shorter than a frame are lengthened by silence.
     """
-    n_fft, hop = 1024, 256
+    n_fft = max(128, min(1024, 2 ** int(math.log2(max(len(sound), 1) / 16 + 1))))
     if len(sound) < n_fft:
         sound = torch.nn.functional.pad(sound, (0, n_fft - len(sound)))
-    found = log_mel(sound[None, None], rate=rate, n_fft=n_fft, hop=hop, n_mels=80, high=None)[0]
+    bands = min(80, n_fft // 8)
+    found = log_mel(
+        sound[None, None], rate=rate, n_fft=n_fft, hop=n_fft // 4, n_mels=bands, high=None
+    )[0]
     share = ((found - QUIET) / (LOUD - QUIET)).clamp(0, 1).flip(0).double().numpy()[..., None]
     pixels = (_DARK + share * (_LIGHT - _DARK)).round().astype(np.uint8)
     picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)

@@ -9,7 +9,9 @@ from pathlib import Path
 LIMIT = 1_500_000
 """Bytes of wav files that a page takes in; base64 makes a third more of them."""
 
-_ORDER = ("wanted", "teacher", "student")
+_ORDER = ("input", "wanted", "teacher", "student")
+_LAST = 10**6
+"""Place of the worst examples: behind those that are numbered."""
 
 
 def players(folder: Path) -> tuple[list[list[tuple[str, str]]], list[str]]:
@@ -39,4 +41,4 @@ def players(folder: Path) -> tuple[list[list[tuple[str, str]]], list[str]]:
 def _place(file: Path) -> tuple[int, str, int]:
     number, _, name = file.stem.partition("_")
     at = _ORDER.index(name) if name in _ORDER else len(_ORDER)
-    return (int(number) if number.isdecimal() else 0, number, at)
+    return (int(number) if number.isdecimal() else _LAST, number, at)

@@ -71,18 +71,20 @@ def _quality(quality: Mapping[str, Any]) -> Iterator[Verdict]:
             "classifier (not an FID). No threshold was set",
         )  # fmt: skip
     elif now.get("to_wanted"):
-        mine, teachers = now["to_wanted"]["l1"], was.get("to_wanted", {}).get("l1")
+        key, name = ("log_mel", "log mel") if "log_mel" in now["to_wanted"] else ("l1", "L1")
+        mine, teachers = now["to_wanted"][key], was.get("to_wanted", {}).get(key)
         beside = "" if teachers is None else f"; the teacher {teachers:.3g}"
         yield Verdict(
-            "quality", f"L1 {mine:.3g} to what was wanted",
+            "quality", f"{name} {mine:.3g} to what was wanted",
             f"{now['n']} held-out inputs, on the scale [-1, 1]{beside}. No threshold was set",
         )  # fmt: skip
     elif now.get("to_teacher"):
         found = now["to_teacher"]
-        name = "PSNR" if "psnr" in found else next(iter(found))
-        unit = " dB" if name == "PSNR" else ""
+        kinds = (("psnr", "PSNR", " dB"), ("log_mel", "log mel", ""))
+        fallback = (next(iter(found)), next(iter(found)), "")
+        key, name, unit = next((kind for kind in kinds if kind[0] in found), fallback)
         yield Verdict(
-            "quality", f"{name} {found[name.lower()]:.3g}{unit} to the teacher",
+            "quality", f"{name} {found[key]:.3g}{unit} to the teacher",
             f"{now['n']} held-out inputs; how near the student is to its teacher, not how good "
             "either is. No threshold was set",
         )  # fmt: skip

@@ -86,7 +86,7 @@ class Farthest:
         columns = [(row[0][0], torch.cat([x for _, x in row])) for row in rows]
         titles = [f"{self.measure} {e.distance:.3g}" for e in self.examples]
         if self.task.rate is not None:
-            return sound_sheet([c for c in columns if c[0] != "input"], self.task.rate, titles)
+            return sound_sheet(columns, self.task.rate, titles)
         shown = self.task.values
         if columns[-1][1].ndim == 4 and all(
             title in ("teacher", "student") for title, _ in columns

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancompress.data.arrays import Dataset, size_of
+from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import stream
 from gancompress.errors import ConfigError, DataError, GancompressError
@@ -49,7 +49,10 @@ def check_fit(
             lambda: generator(*inputs), f"the generator's forward fails on inputs {shown}"
         )
     images = sampler.image(output)
-    _check_images(images, "the generator's images", generator, beside_data=dataset is not None)
+    sound = getattr(dataset, "rate", None) is not None
+    ranks = (3,) if sound else (3, 4, 5) if dataset is None else (4,)
+    kind = "sound" if sound else "images"
+    _check_images(images, f"the generator's {kind}", generator, ranks=ranks)
     if discriminator is not None and augment and images.ndim != 4:
         raise DataError(
             f"augment ({', '.join(augment)}) is for images (n, channels, h, w); the generator "
@@ -57,14 +60,15 @@ def check_fit(
         )
     labels = sampler.labels(inputs)
     if dataset is not None:
-        refuse_noise_for_pictures(sampler, images)
+        refuse_noise_for_pictures(sampler, images, generator)
         _check_data(images, dataset, sampler)
     if discriminator is not None:
         with untouched(discriminator):
             shown_to_it: list[tuple[str, Tensor, Tensor | None]] = [("generated", images, labels)]
             if dataset is not None:
                 real, y = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-                shown_to_it.append(("real", real.to(device), None if y is None else y.to(device)))
+                known = y is not None and sampler.draws_labels
+                shown_to_it.append(("real", real.to(device), y.to(device) if known else None))
             for kind, pictures, y in shown_to_it:
                 what = f"the discriminator's forward fails on {kind} images {tuple(pictures.shape)}"
                 logits = run_or_name(
@@ -81,7 +85,15 @@ def check_fit(
     return inputs
 
 
-def refuse_noise_for_pictures(sampler: InputSampler, images: Tensor) -> None:
+def stood_in_for(generator: nn.Module, sampler: InputSampler) -> str | None:
+    """Return what the class reads (its ``reads``), where its own ``sample_inputs`` stands in."""
+    what = getattr(type(generator), "reads", None)
+    return what if isinstance(what, str) and not sampler.parts else None
+
+
+def refuse_noise_for_pictures(
+    sampler: InputSampler, images: Tensor, generator: nn.Module | None = None
+) -> None:
     """Refuse to feed noise to a generator that reads pictures, beside data that it never sees.
 
     An input looks like pictures when its sides are those of the ``images`` (n, c, h, w) that come
@@ -89,8 +101,17 @@ def refuse_noise_for_pictures(sampler: InputSampler, images: Tensor) -> None:
     (super-resolution). A map of noise beside a latent vector is none (StyleGAN's).
 
     Raises:
-        ConfigError: an input that looks like pictures is drawn as noise.
+        ConfigError: an input that looks like pictures is drawn as noise, or the class says that
+            what it draws only stands in.
     """
+    if generator is not None and (what := stood_in_for(generator, sampler)):
+        raise ConfigError(
+            f"{type(generator).__name__} reads {what}s, and without --input its class draws noise "
+            "in their place: it would be trained on what it never meets in use, while it sees "
+            "nothing of --data. Give it pictures: --input 'x=images(FOLDER)', label maps: "
+            "'m=masks(FOLDER,35)', pairs: --ab left, or let a task make its inputs of the data: "
+            "--task restore, --task vocoder"
+        )
     if images.ndim != 4:
         return
     shapes = [part.source.shape for part in sampler.parts if part.noise]
@@ -115,25 +136,30 @@ def refuse_noise_for_pictures(sampler: InputSampler, images: Tensor) -> None:
 
 def _check_data(images: Tensor, dataset: Dataset, sampler: InputSampler) -> None:
     made = tuple(images.shape[1:])
-    given = (dataset.channels, *size_of(dataset))
+    sound = images.ndim == 3
+    real, _ = dataset.batch(torch.arange(min(PROBE, len(dataset))))
+    given = tuple(real.shape[1:])
     if made != given:
+        what = "sound" if sound else "images"
+        axes = "channels, samples" if sound else "channels, height, width"
+        advice = f" (--length {made[1]})" if sound else ""
         raise DataError(
-            f"the generator makes images {made} (channels, height, width); the data has {given}. "
-            "Use data of the generator's size"
+            f"the generator makes {what} {made} ({axes}); the data has {given}. Use data of the "
+            f"generator's size{advice}"
         )
     if sampler.n_classes is not None and dataset.n_classes != sampler.n_classes:
         raise DataError(
             f"the generator draws labels of {sampler.n_classes} classes; the data has "
             f"{dataset.n_classes or 'no labels'}. Use matching data, or another y=labels(...)"
         )
-    real, _ = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-    _check_images(real, "the data's images", None, beside_data=True)
+    _check_images(real, f"the data's {'sound' if sound else 'images'}", None, ranks=(real.ndim,))
 
 
 def _check_images(
-    images: object, what: str, made_by: nn.Module | None, *, beside_data: bool
+    images: object, what: str, made_by: nn.Module | None, *, ranks: tuple[int, ...]
 ) -> None:
-    shape, ranks = ("h, w", (4,)) if beside_data else ("*space", (3, 4, 5))
+    beside_data = len(ranks) == 1
+    shape = "*space" if not beside_data else {3: "time", 4: "h, w"}[ranks[0]]
     if not isinstance(images, Tensor) or images.ndim not in ranks or not images.is_floating_point():
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise DataError(f"{what} must be floats (n, channels, {shape}); found {found}")

@@ -69,6 +69,12 @@ def _call(discriminator: nn.Module, shown: Shown, batch: Batch, what: str) -> Di
         )
     except DataError as error:
         x = batch.inputs[0] if batch.inputs else None
+        pictures = [x for x in batch.inputs if isinstance(x, Tensor) and x.ndim > 2]
+        if shown.condition is not None and len(pictures) > 1:
+            raise DataError(
+                f"{error}. Its condition has {shown.condition.shape[1]} channels: all inputs of "
+                "the output's size, joined; task.condition=[NAME] shows it those of these names"
+            ) from error
         if shown.condition is not None or not isinstance(x, Tensor):
             raise
         if x.ndim != shown.output.ndim or x.shape[2:] == shown.output.shape[2:]:
@@ -84,7 +90,10 @@ def _advice(task: Task, batch: Batch, output: Tensor) -> str:
     """Return what to do about outputs of another shape than the wanted ones."""
     first, wanted = batch.inputs[0] if batch.inputs else None, batch.wanted
     if task.rate is None or wanted is None or output.ndim != 3:
-        return "Use data of one size, or --size / --crop"
+        return _times(task, first, output, wanted) + (
+            "Use data of one size: --size and --crop for --data, "
+            "'x=images(DIR,size=64,crop=center)' for inputs"
+        )
     if output.shape[1] != wanted.shape[1]:
         return f"Sound of {output.shape[1]} channel{'s' * (output.shape[1] > 1)} is needed"
     made, length = output.shape[2], wanted.shape[2]
@@ -96,6 +105,20 @@ def _advice(task: Task, batch: Batch, output: Tensor) -> str:
         f"is {length:,} samples long: the frames are {length / frames:g} samples apart. Set "
         f"task.hop={made // frames}, or give mels of that hop and pieces of {made:,} samples"
     )
+
+
+def _times(task: Task, first: Any, output: Tensor, wanted: Tensor | None) -> str:
+    """Return what is said of pictures that come out another number of times as large."""
+    if wanted is None or not isinstance(first, Tensor) or first.ndim != 4 or output.ndim != 4:
+        return ""
+    if output.shape[1] != wanted.shape[1] or output.shape[2:] == wanted.shape[2:]:
+        return ""
+    made, asked = (x.shape[2] / first.shape[2] for x in (output, wanted))
+    what = (
+        f"The network makes pictures {made:g} times as high as its inputs, and those wanted are "
+        f"{asked:g} times as high. "
+    )
+    return what + (f"Set task.scale={made:g}. " if task.name == "restore" else "")
 
 
 def _check_discriminator(

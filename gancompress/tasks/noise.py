@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gancompress.data.arrays import Dataset
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import batch_indices, stream
+from gancompress.errors import ConfigError
 from gancompress.tasks.check_fit import check_fit
 from gancompress.tasks.protocol import TASKS, Batch, Draw, Shown, Sources
 
@@ -19,13 +20,30 @@ ROWS = 10
 
 
 @TASKS.register("noise")
-def noise(sources: Sources) -> Noise:
+def noise(sources: Sources, *, rate: int = 0) -> Noise:
     """Take latents, and classes where there are any, to images like those of the data.
 
+    Args:
+        sources: ``sampler`` draws the inputs; ``dataset`` holds images, or pieces of sound.
+        rate: samples a second, of sound without data; 0: the outputs are no sound.
+
     Raises:
-        ConfigError: nothing says how the inputs are drawn.
+        ConfigError: nothing says how the inputs are drawn, or the data has another rate.
     """
-    return Noise(sources.needs_sampler("noise"), sources.dataset, sources.seed)
+    sampler, data = sources.needs_sampler("noise"), sources.dataset
+    return Noise(sampler, data, sources.seed, sound=rate_of(rate, data))
+
+
+def rate_of(asked: int, data: Any) -> int | None:
+    """Return the rate of sound: that of ``data``, else the one asked for; ``None``: no sound.
+
+    Raises:
+        ConfigError: they differ, or it is negative.
+    """
+    own = getattr(data, "rate", None)
+    if asked < 0 or (own is not None and asked not in (0, own)):
+        raise ConfigError(f"task.rate={asked}: sound of --data has {own} samples a second")
+    return own or asked or None
 
 
 @dataclass(frozen=True)
@@ -36,12 +54,14 @@ class Noise:
         sampler: draws the generator's inputs.
         dataset: real images in [-1, 1]; without, the teacher's stand in.
         seed: of the order of images and of the preview.
+        sound: samples a second; ``None``: the outputs are no sound.
     """
 
     sampler: InputSampler
     dataset: Dataset | None = None
     seed: int = 0
     name: str = "noise"
+    sound: int | None = None
 
     @property
     def has_real(self) -> bool:
@@ -74,7 +94,9 @@ class Noise:
         """Return images of the data: every one once before any comes again."""
         assert self.dataset is not None
         picked = batch_indices(len(self.dataset), batch=draw.n, seed=self.seed, step=draw.number)
-        return Shown(*self.dataset.batch(draw.rows(picked)))
+        output, labels = self.dataset.batch(draw.rows(picked))
+        # Classes that the generator knows nothing of are not shown: made images have none.
+        return Shown(output, labels if self.sampler.draws_labels else None)
 
     def shown(self, batch: Batch, output: Tensor) -> Shown:
         """Return the image with its class."""
@@ -112,8 +134,8 @@ class Noise:
 
     @property
     def rate(self) -> int | None:
-        """Return ``None``."""
-        return None
+        """Return the rate of sound, ``None`` of images."""
+        return self.sound
 
     @property
     def values(self) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from gancompress.data.adapters import readable
 from gancompress.data.inputs import InputSampler
+from gancompress.data.named_inputs import bind_names
 from gancompress.errors import ConfigError
 from gancompress.plugins.kinds import TASKS as TASKS
 
@@ -25,6 +27,7 @@ class Sources:
         seed: of the recipe.
         output: which of the generator's outputs counts, see `pick`; ``None``: the only tensor.
         reverse: a frozen generator of the way back, for tasks that go in circles.
+        finished: nothing will be trained: what only losses need may be missing.
     """
 
     sampler: InputSampler | None = None
@@ -32,6 +35,7 @@ class Sources:
     seed: int = 0
     output: str | None = None
     reverse: nn.Module | None = None
+    finished: bool = False
 
     def needs_sampler(self, task: str) -> InputSampler:
         """Return the sampler.
@@ -114,6 +118,11 @@ class Batch:
         parts = (*self.inputs, *self.kwargs.values())
         return len(next(part for part in parts if isinstance(part, Tensor)))
 
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """All arguments by place, those by name last: for a network that `bound_to` was told of."""
+        return (*self.inputs, *self.kwargs.values())
+
     def to(self, device: torch.device) -> Batch:
         """Return this batch on ``device``."""
         here = self.labels is not None and self.labels.device.type == "cpu"
@@ -152,6 +161,13 @@ class Batch:
             condition=maybe(self.condition),
             extras={name: maybe(x) for name, x in self.extras.items()},
         )
+
+
+def bound_to(batch: Batch, network: nn.Module) -> None:
+    """Let ``network(*batch.arguments)`` do what ``batch.run(network)`` does (ours)."""
+    if batch.kwargs:
+        slots = list(inspect.signature(network.forward).parameters)
+        bind_names(network, [*slots[: len(batch.inputs)], *batch.kwargs])
 
 
 @dataclass(frozen=True)

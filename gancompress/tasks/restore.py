@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gancompress.errors import ConfigError, DataError
-from gancompress.tasks.paired import Paired
+from gancompress.tasks.paired import Joined, Paired
 from gancompress.tasks.protocol import TASKS, Sources
 from gancompress.tasks.split import Split
 
@@ -42,8 +42,8 @@ def restore(
     """Spoil the data's pictures as said, and want them back.
 
     Args:
-        sources: ``dataset`` holds the good pictures; or pairs of spoilt and good ones, which are
-            taken as they are.
+        sources: ``dataset`` holds the good pictures; or pairs of spoilt and good ones (also
+            ``sampler`` reads the spoilt ones from files of the same names), taken as they are.
         scale: how many times smaller the input is (bicubic, with antialiasing).
         blur: sigma in pixels of a Gaussian blur before that.
         noise: standard deviation of Gaussian noise after it, values being in [-1, 1].
@@ -52,12 +52,25 @@ def restore(
         held_out: share of the pictures that is only measured on.
 
     Raises:
-        ConfigError: no data, or nothing is spoilt.
-        DataError: the pictures are no multiple of ``scale``, or smaller than ``patch``.
+        ConfigError: no data, nothing is spoilt, or both pairs and how to spoil.
+        DataError: names without a partner, or the pictures are no multiple of ``scale``, or
+            smaller than ``patch``.
     """
     data = sources.needs_dataset("restore", "good pictures")
-    if hasattr(data, "pairs"):
-        rows: Any = Scaled(data, unit)
+    files = sources.sampler is not None and bool(sources.sampler.files)
+    if sources.sampler is not None and sources.sampler.parts and not files:
+        raise ConfigError(
+            f"task restore makes its inputs of --data, or reads them from files; the inputs given "
+            f"are {', '.join(sources.sampler.specs)}. Leave --input out"
+        )
+    if files or hasattr(data, "pairs"):
+        if blur or noise:
+            raise ConfigError(
+                "task restore takes pairs as they are: leave task.blur and task.noise out, or give "
+                "the good pictures alone"
+            )
+        pairs: Any = Joined(sources.sampler, data) if files and sources.sampler else data
+        rows: Any = Scaled(pairs, unit, patch)
     elif scale == 1 and blur == 0 and noise == 0:
         raise ConfigError(
             "task restore spoils nothing: set task.scale, task.blur or task.noise, or give pairs"
@@ -76,15 +89,56 @@ def restore(
 
 @dataclass(frozen=True)
 class Scaled:
-    """Pairs in [-1, 1], or in [0, 1] where ``unit`` (ours)."""
+    """Pairs in [-1, 1], or in [0, 1] where ``unit``; squares of ``patch`` pixels of them (ours)."""
 
     data: Any
     unit: bool
+    patch: int = 0
 
     def rows(self, indices: Tensor, rng: torch.Generator) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return inputs and wanted pictures."""
-        x, wanted, _ = self.data.pairs(indices)
-        return (_shifted(x, self.unit),), _shifted(wanted, self.unit)
+        """Return inputs and wanted pictures.
+
+        Raises:
+            DataError: pictures smaller than a patch, or no whole number of times as large.
+        """
+        if hasattr(self.data, "pairs"):
+            x, wanted, _ = self.data.pairs(indices)
+            given: tuple[Tensor, ...] = (x,)
+        else:
+            given, wanted = self.data.rows(indices, rng)
+        if self.patch:
+            given, wanted = self._cut(given, wanted, rng)
+        inputs = (_shifted(x, self.unit) if x.ndim == 4 else x for x in given)
+        return tuple(inputs), _shifted(wanted, self.unit)
+
+    def _cut(
+        self, given: tuple[Tensor, ...], wanted: Tensor, rng: torch.Generator
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return the same random square of inputs and wanted pictures, another of each sample."""
+        high, wide = next(x for x in given if x.ndim == 4).shape[2:]
+        times = wanted.shape[2] // high
+        if wanted.shape[2:] != (times * high, times * wide) or self.patch % times:
+            raise DataError(
+                f"pictures of {tuple(wanted.shape[2:])} are no whole number of times as large as "
+                f"inputs of {(high, wide)}, or task.patch={self.patch} is no multiple of it"
+            )
+        side = self.patch // times
+        if min(high, wide) < side:
+            raise DataError(
+                f"pictures of {tuple(wanted.shape[2:])} are smaller than task.patch={self.patch}; "
+                "task.patch=0 takes them whole"
+            )
+        tops = torch.randint(high - side + 1, (len(wanted),), generator=rng).tolist()
+        lefts = torch.randint(wide - side + 1, (len(wanted),), generator=rng).tolist()
+
+        def cut(x: Tensor, by: int) -> Tensor:
+            squares = [
+                one[:, by * t : by * (t + side), by * left : by * (left + side)]
+                for one, t, left in zip(x, tops, lefts, strict=True)
+            ]
+            return torch.stack(squares)
+
+        return tuple(cut(x, 1) if x.ndim == 4 else x for x in given), cut(wanted, times)
 
 
 class Spoilt:

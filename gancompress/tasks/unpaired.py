@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gancompress.data.input_kinds import Drawn
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import batch_indices, stream
 from gancompress.errors import ConfigError, DataError
 from gancompress.modules.undisturbed import evaluating
+from gancompress.tasks.check_fit import run_or_name
 from gancompress.tasks.check_networks import check_networks
 from gancompress.tasks.protocol import TASKS, Batch, Draw, Shown, Sources
 from gancompress.tasks.split import Split
@@ -34,12 +37,15 @@ def unpaired(
         sources: ``sampler`` reads the inputs from files (and draws domain labels, where the
             generator takes them), ``dataset`` holds the domain wanted, ``reverse`` the frozen
             generator of the way back.
-        identity: weight of |G(b) - b| for b of the wanted domain (Zhu et al. 2017, section 5.2).
-        cycle: weight of |reverse(G(a)) - a| (Zhu et al. 2017, eq. 2).
+        identity: weight of |G(b) - b| for b of the wanted domain (Zhu et al. 2017, section 5.2); a
+            generator of several domains is asked for that of b.
+        cycle: weight of |reverse(G(a)) - a| (Zhu et al. 2017, eq. 2); the way back is given G(a)
+            alone.
         held_out: share of the inputs that is only measured on.
 
     Raises:
         ConfigError: no inputs from files, or a cycle without a way back.
+        DataError: an empty domain, or other domains in the data than the generator is asked for.
     """
     data = sources.needs_dataset("unpaired", "pictures of the wanted domain")
     sampler = sources.needs_sampler("unpaired")
@@ -48,10 +54,17 @@ def unpaired(
             "task unpaired reads pictures: --input 'x=images(FOLDER)'; the inputs given are "
             f"{', '.join(sampler.specs)}"
         )
+    cycle = 0.0 if sources.finished else cycle
     if cycle > 0 and sources.reverse is None:
         raise ConfigError("task unpaired: cycle needs the generator of the way back: --reverse")
     if len(data) < 1:
         raise DataError("the wanted domain is empty")
+    if sampler.n_classes is not None and data.n_classes != sampler.n_classes:
+        raise DataError(
+            f"the generator is asked for {sampler.n_classes} domains; --data has "
+            f"{data.n_classes or 'no folders of them'}. Give a folder a domain, in the order of "
+            "the labels, or another number of labels"
+        )
     return Unpaired(
         sampler,
         data,
@@ -116,6 +129,7 @@ class Unpaired:
         batch = check_networks(self, batch, generator, discriminator, augment)
         with evaluating(generator), torch.no_grad():
             made = self.output(batch.run(generator))
+            self._check_terms(batch, made)
         real = self.data.batch(torch.zeros(1, dtype=torch.int64))[0]
         if made.shape[1:] != real.shape[1:]:
             raise DataError(
@@ -129,13 +143,19 @@ class Unpaired:
         batch = self._at(self.split.training(draw), draw.rng)
         if self.identity == 0:
             return batch
-        return replace(batch, extras={"wanted domain": self.real(draw).output})
+        real = self.real(draw)
+        extras = {"wanted domain": real.output}
+        if real.labels is not None:
+            extras["its labels"] = real.labels
+        return replace(batch, extras=extras)
 
     def real(self, draw: Draw) -> Shown:
         """Return pictures of the wanted domain, in an order of their own."""
         seed = self.split.seed + 1
         picked = batch_indices(len(self.data), batch=draw.n, seed=seed, step=draw.number)
-        return Shown(*self.data.batch(draw.rows(picked)))
+        output, labels = self.data.batch(draw.rows(picked))
+        # Classes that the generator knows nothing of are not shown: made pictures have none.
+        return Shown(output, labels if self.sampler.draws_labels else None)
 
     def shown(self, batch: Batch, output: Tensor) -> Shown:
         """Return the output, with its domain label where there is one."""
@@ -148,12 +168,17 @@ class Unpaired:
     def terms(self, batch: Batch, output: Tensor, network: nn.Module) -> dict[str, Tensor]:
         """Return the cycle and the identity term, where they have a weight."""
         found: dict[str, Tensor] = {}
+        place = self._picture
         if self.reverse is not None and self.cycle > 0:
-            back = self.output(self.reverse(output, *batch.inputs[1:]))
-            found["cycle"] = self.cycle * (back.float() - batch.inputs[0].float()).abs().mean()
+            back = self._back(self.reverse, output)
+            wanted = batch.inputs[place].float()
+            found["cycle"] = self.cycle * (back.float() - wanted).abs().mean()
         if self.identity > 0:
             real = batch.extras["wanted domain"]
-            same = self.output(network(real, *batch.inputs[1:]))
+            inputs = (*batch.inputs[:place], real, *batch.inputs[place + 1 :])
+            if "its labels" in batch.extras:
+                inputs = self.sampler.relabelled(inputs, batch.extras["its labels"])
+            same = self.output(network(*inputs))
             found["identity"] = self.identity * (same.float() - real.float()).abs().mean()
         return found
 
@@ -166,6 +191,34 @@ class Unpaired:
         rng = stream(self.split.seed, "held out")
         for indices in self.split.held_out(n).split(batch):
             yield self._at(indices, rng)
+
+    @property
+    def _picture(self) -> int:
+        """Which of the inputs is the picture: the first that is read from files."""
+        parts = enumerate(self.sampler.parts)
+        return next((i for i, part in parts if not isinstance(part.source, Drawn)), 0)
+
+    def _back(self, reverse: nn.Module, output: Tensor) -> Tensor:
+        return self.output(reverse.to(output.device)(output))
+
+    def _check_terms(self, batch: Batch, made: Tensor) -> None:
+        """Try the cycle on two samples.
+
+        Raises:
+            DataError: the way back fails on outputs, or makes no inputs of them.
+        """
+        if self.reverse is None or self.cycle == 0:
+            return
+        back = run_or_name(
+            partial(self._back, self.reverse, made),
+            f"the way back fails on outputs {tuple(made.shape)} of the generator",
+        )
+        x = batch.inputs[self._picture]
+        if back.shape != x.shape:
+            raise DataError(
+                f"the way back makes {tuple(back.shape[1:])} of outputs; inputs are "
+                f"{tuple(x.shape[1:])}: it is no generator of the way back"
+            )
 
     def _at(self, indices: Tensor, rng: torch.Generator) -> Batch:
         inputs = self.sampler.at(indices, rng)

@@ -58,6 +58,12 @@ def vocoder(
     rate = getattr(data, "rate", None)
     if rate is None:
         raise ConfigError("task vocoder needs sound: --data FOLDER with wav or flac files")
+    if sources.sampler is not None and sources.sampler.parts and not sources.sampler.files:
+        raise ConfigError(
+            "task vocoder makes mels of the sound, or reads what the network is given from files "
+            f"('mel=npy(DIR)'); the inputs given are {', '.join(sources.sampler.specs)}. Leave "
+            "them out, or say --task noise"
+        )
     if sources.sampler is not None and sources.sampler.files:
         for part in sources.sampler.parts:
             if (other := getattr(part.source, "rate", rate)) != rate:

@@ -32,6 +32,7 @@ class Distillation:
         student: nn.Module,
         discriminator: nn.Module | None,
         example: tuple[Any, ...],
+        labels: Tensor | None = None,
         condition: Tensor | None = None,
         image: Tensor | None = None,
     ) -> None:
@@ -43,6 +44,7 @@ class Distillation:
                 student=student,
                 discriminator=discriminator,
                 example=example,
+                labels=labels,
                 condition=condition,
                 image=image,
                 **entry.options,
@@ -93,6 +95,10 @@ class Distillation:
             )
             total = total + weight * distiller(step).float()
         return total
+
+    def remarks(self) -> list[str]:
+        """Return what the distillers have to say about how they look (their ``remark``), if any."""
+        return [getattr(distiller, "remark", "") for distiller in self.distillers]
 
     def mute(self, kept: KeptChannels) -> None:
         """Hide from the distillers the channels that have died since the last cut."""

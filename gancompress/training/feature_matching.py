@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -108,22 +107,12 @@ def gather_feature_matching(
         return FeatureMatching(asked.weight, asked.taps)
     if call.read_features(look(discriminator, positional, keywords)):
         return FeatureMatching(asked.weight)
-    return FeatureMatching(asked.weight, _found(discriminator, positional, keywords))
-
-
-def _found(
-    discriminator: nn.Module, positional: Sequence[Any], keywords: dict[str, Any]
-) -> tuple[str, ...]:
-    name = type(discriminator).__name__
-    say = "Name layers: feature_matching.taps=[...]"
-    if keywords:
-        raise ConfigError(
-            f"feature_matching: {name} returns no features, and its layers cannot be looked for "
-            f"where arguments go by keyword. {say}"
-        )
     try:
-        return tuple(find_taps(discriminator, tuple(positional)).values())
+        found = find_taps(discriminator, tuple(positional), keywords, results=call.read)
     except ConfigError as error:
+        name = type(discriminator).__name__
         raise ConfigError(
-            f"feature_matching: {name} returns no features: {error}. {say}"
+            f"feature_matching: {name} returns no features: {error}. Name layers: "
+            "feature_matching.taps=[...]"
         ) from error
+    return FeatureMatching(asked.weight, tuple(found.values()))

@@ -40,7 +40,7 @@ from gancompress.training.recovery import Recovery
 from gancompress.training.run_files import DATA
 from gancompress.training.run_folder import RunFolder
 from gancompress.training.same_run import check_same_run
-from gancompress.training.samples import Range, sample_images, save_grid, write_wav
+from gancompress.training.samples import Range, save_preview
 from gancompress.training.saves import Saves
 from gancompress.training.signals import Stop
 from gancompress.training.start import (
@@ -253,7 +253,9 @@ def say_start(
 ) -> None:
     """Tell, before the first step, what was decided, and keep how the data was read."""
     data: Any = getattr(task, "dataset", None) or getattr(task, "data", None)
-    if run is not None and data is not None and hasattr(data, "resolution"):
+    data = getattr(data, "data", data)  # the wanted outputs, of a task that joins them to inputs
+    # Asked of its class: of rectangles the value itself is an error.
+    if run is not None and "resolution" in dir(data):
         run.write_json(DATA, described(data))
     log.event(RECORD, people.arithmetic.describe(), **people.arithmetic.record())
     if people.masked is not None:
@@ -330,10 +332,7 @@ def report(
         log.figures(state.step, total, recipe.batch, values | state.measure_size(), state.widths)
     if run is not None and recipe.sample_every and (last or state.step % recipe.sample_every == 0):
         device = next(state.ema.parameters()).device
-        made = sample_images(state.ema, task, device)
-        file = run.samples / f"step_{state.step:06d}"
-        if task.rate is not None and made.ndim == 3:
-            write_wav(file := file.with_suffix(".wav"), made[0], task.rate)
-            log.shown("sound", state.step, "samples", file)
-        elif save_grid(made, file := file.with_suffix(".png"), shown=shown):
-            log.shown("picture", state.step, "samples", file)
+        stem = run.samples / f"step_{state.step:06d}"
+        if file := save_preview(state.ema, task, device, stem, shown):
+            kind = "sound" if file.suffix == ".wav" else "picture"
+            log.shown(kind, state.step, "samples", file)

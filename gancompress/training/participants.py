@@ -18,7 +18,7 @@ from gancompress.modules.discriminator import same_call
 from gancompress.modules.undisturbed import look
 from gancompress.recipes.schema import Recipe
 from gancompress.surgery.reconstruction.reconstruct import Report
-from gancompress.tasks.protocol import Batch, Shown, Task
+from gancompress.tasks.protocol import Batch, Shown, Task, bound_to
 from gancompress.training.arithmetic import Arithmetic, place, settle
 from gancompress.training.check_loss import check_rates, loss_remark
 from gancompress.training.companion import Companions, gather_companions
@@ -112,7 +112,7 @@ def gather(
         recipe, task, device, generator=generator, discriminator=discriminator, earlier=earlier
     )
     layout = arithmetic.layout
-    example = task.check(generator, discriminator, recipe.augment).to(device)
+    example = _tried(task, generator, discriminator, teacher, recipe).to(device)
     made = task.output(look(generator, example.inputs, example.kwargs))
     _try_losses(recipe, task, example, made)
     own = discriminator
@@ -126,7 +126,7 @@ def gather(
     inputs = Inputs(task, recipe, device)
     student, plan, verified, report = _student_of(recipe, generator, source, example, inputs)
     place(student, device, layout).requires_grad_(True).train()
-    masked = masked_student(student, example.inputs, recipe) if recipe.kind == "prune" else None
+    masked = masked_student(student, example.arguments, recipe) if recipe.kind == "prune" else None
     after_cuts = gather_cut_reconstruction(recipe, task, masked, source, device)
     score_channels(recipe, task, masked, device)
     ema = duplicate(student)  # before the distillers' hooks are on it
@@ -136,16 +136,14 @@ def gather(
         teacher=source,
         student=student,
         discriminator=discriminator,
-        example=example.inputs,
+        example=example.arguments,
+        labels=example.labels,
         condition=example.condition,
         image=made,
     ).to(device)
     own = _as_it_begins(recipe, own)
     matching = gather_feature_matching(recipe, task, discriminator=own, example=example, made=made)
-    remarks.append("" if matching is None else matching.describe())
-    regularisers = gather_regularisers(
-        recipe, task, generator=student, discriminator=own, example=example, device=device
-    )
+    remarks += [*distillation.remarks(), "" if matching is None else matching.describe()]
     networks = student, source, discriminator, own
     return Participants(
         student=student,
@@ -160,7 +158,9 @@ def gather(
         plan=plan,
         verified=verified,
         shown=shown_range(source, task, device),
-        regularisers=regularisers,
+        regularisers=gather_regularisers(
+            recipe, task, generator=student, discriminator=own, example=example, device=device
+        ),
         matching=matching,
         remarks=tuple(filter(None, remarks)),
         report=report,
@@ -171,6 +171,21 @@ def gather(
 
 def _fresh_judge(recipe: Recipe, task: Task, generator: nn.Module, shown: Shown) -> nn.Module:
     return fresh_discriminator(recipe, task, shown, student_params(recipe, generator))
+
+
+def _tried(
+    task: Task,
+    generator: nn.Module,
+    discriminator: nn.Module | None,
+    teacher: nn.Module | None,
+    recipe: Recipe,
+) -> Batch:
+    """Return two samples that went through the networks, which take them by place from then on."""
+    example = task.check(generator, discriminator, recipe.augment)
+    for network in (generator, teacher):
+        if network is not None:
+            bound_to(example, network)
+    return example
 
 
 def _placed_teacher(
@@ -225,7 +240,7 @@ def _student_of(
     """Return the generator itself, or a narrower one of fixed shape with its plan."""
     if recipe.kind != "distill" or recipe.target is None:
         return generator, None, None, None
-    student, plan, verified = narrow_student(teacher, example.inputs, recipe, inputs)
+    student, plan, verified = narrow_student(teacher, example.arguments, recipe, inputs)
     report = None
     if recipe.student.init == "scratch":
         student = fresh(student, recipe.seed)

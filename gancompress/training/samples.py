@@ -17,6 +17,34 @@ Range = tuple[float, float]
 
 
 @torch.no_grad()
+def save_preview(
+    generator: nn.Module, task: Task, device: torch.device, stem: Path, shown: Range
+) -> Path | None:
+    """Write what ``generator`` makes of the task's preview, and return the file.
+
+    ``stem.png``: a grid, of a task that reads pictures each beside its input and the wanted one;
+    ``stem.wav``: the first piece of sound. ``None``: nothing that can be shown.
+    """
+    batch = task.preview(COLUMNS)
+    with evaluating(generator):
+        made = task.output(batch.to(device).run(generator))
+    if task.rate is not None and made.ndim == 3:
+        write_wav(stem.with_suffix(".wav"), made[0], task.rate)
+        return stem.with_suffix(".wav")
+    if made.ndim != 4:
+        return None
+    from gancompress.reporting.pictures import save_png
+    from gancompress.reporting.side_by_side import beside, named_columns, shows_inputs
+
+    file = stem.with_suffix(".png")
+    if not shows_inputs(task):
+        save_grid(made, file, shown=shown)
+    else:
+        save_png(beside(named_columns(batch, made, None), shown, wide=COLUMNS), file)
+    return file
+
+
+@torch.no_grad()
 def sample_images(generator: nn.Module, task: Task, device: torch.device) -> Tensor:
     """Return what ``generator`` makes, in eval mode, of the task's preview: (n, c, h, w)."""
     with evaluating(generator):

@@ -256,7 +256,7 @@ class Steps:
             with torch.no_grad():
                 answer = self.task.output(seen.run(self.teacher))
             return state.distillation.loss(
-                inputs=made.batch.inputs,
+                inputs=made.batch.arguments,
                 labels=made.batch.labels,
                 student_images=made.made,
                 teacher_images=answer,

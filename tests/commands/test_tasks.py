@@ -96,13 +96,22 @@ def test_pairs_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["eval", "run", "--model", "task_nets:net", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["to_wanted"]["l1"] == pytest.approx(quality["student"]["to_wanted"]["l1"])
-    assert main(["sample", "run", "--model", "task_nets:net", "--out", "s.png"]) == 0
+    capsys.readouterr()
+    words = ["sample", "run", "--model", "task_nets:net", "--compare", "--out", "s.png", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == "held out"
+    with Image.open("s.png") as picture:  # input, wanted, teacher and student of one pair
+        assert picture.width > 4 * 64
+    with Image.open("run/samples/step_000002.png") as picture:
+        assert picture.width > 3 * 64
 
 
 def test_two_domains(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = prune(
-        capsys, "task_nets:net", "--input", "x=images(a)", "--data", "b", "task={name: unpaired}"
-    )
+        capsys, "task_nets:net", "--input", "x=images(a)", "--data", "b",
+        "task={name: unpaired, cycle: 1.0}", "--reverse", "task_nets:net",
+    )  # fmt: skip
+    assert main(["eval", "run", "--model", "task_nets:net", "--json"]) == 0  # asks for no way back
     assert "to_wanted" not in found["quality"]["student"]
     assert found["quality"]["student"]["to_teacher"]["psnr"] > 0
 
@@ -125,6 +134,22 @@ def test_super_resolution(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert found["quality"]["student"]["to_wanted"]["ssim"] <= 1
     assert main(["eval", "run", "--model", "task_nets:twice", "--data", "b", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 6
+    # Pairs as they are, of another scale than the network's.
+    words = [
+        "prune",
+        "task_nets:twice",
+        "--input",
+        "x=images(a)",
+        "--data",
+        "a",
+        "--task",
+        "restore",
+    ]
+    assert main([*words, "losses=[l1]", *SHORT, "--out", "other"]) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 times as high as its inputs, and those wanted are 1 times" in said
+    assert "Set task.scale=2" in said
+    assert not Path("other").exists()
 
 
 def test_sound(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,8 +160,12 @@ def test_sound(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "losses=[{name: mel, rate: 8000, n_fft: 256, hop: 64, n_mels: 20}]",
     )  # fmt: skip
     assert set(found["quality"]["student"]["to_wanted"]) == {"l1", "log_mel", "stft"}
-    rate, samples = wavfile.read("run/sounds/0_student.wav")
-    assert (rate, len(samples)) == (8000, 1024)
+    for name in ("0_student", "worst-1_teacher"):
+        rate, samples = wavfile.read(f"run/sounds/{name}.wav")
+        assert (rate, len(samples)) == (8000, 1024)
+    assert main(["sample", "run", "--model", "task_nets:voice", "--out", "heard.png"]) == 0
+    assert wavfile.read("heard_0_student.wav")[0] == 8000
+    assert Path("heard.png").is_file()
 
 
 @pytest.mark.parametrize(

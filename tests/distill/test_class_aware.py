@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gancompress.distill import DistillBatch, build_distiller
+from gancompress.distill import DistillBatch, Taps, build_distiller
 from gancompress.distill.bank import ClassBank, class_means
 from gancompress.distill.class_gains import ClassGain, find_gain, named_gain
 from gancompress.errors import ConfigError, DataError
@@ -146,6 +147,21 @@ class Film(nn.Module):
         return x * self.gamma(w) + self.beta(w)
 
 
+class Spade(nn.Module):
+    """Gains of a label map, another at each place, beside a bias that varies far more."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(c, affine=False)
+        self.shared = nn.Conv2d(5, 6, 1)
+        self.gamma, self.beta = nn.Conv2d(6, c, 1), nn.Conv2d(6, c, 1)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        rows = torch.linspace(-1, 1, x.shape[2]).view(1, 1, -1, 1).expand(len(x), 1, *x.shape[2:])
+        h = self.shared(w[:, :, None, None] * rows).relu()
+        return self.norm(x) * (1 + self.gamma(h)) + 50 * self.beta(h)
+
+
 class Additive(nn.Module):
     """A condition that only shifts: no gain to be found."""
 
@@ -174,6 +190,7 @@ class Reads(nn.Module):
     [
         (Adaptive(3), ClassGain("norm.style", 1.0, 1)),
         (Film(3), ClassGain("norm.gamma", 0.0, None)),
+        (Spade(3), ClassGain("norm.gamma", 1.0, None)),
         (Additive(3), None),
     ],
     ids=lambda value: type(value).__name__,
@@ -187,6 +204,23 @@ def test_gain_is_found_by_what_it_does(norm: nn.Module, expected: ClassGain | No
         found = dataclasses.replace(found, path="norm.style")
     assert found == expected
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_gains_of_a_place_weigh_the_map() -> None:
+    net, images, w = Reads(Spade(3)).eval(), torch.randn(2, 1, 4, 4), torch.randn(2, 5)
+    distiller = build_distiller(
+        "class_aware", teacher=net, student=net, discriminator=None, example=(images, w),
+        pairs=["tap"],
+    )  # fmt: skip
+    assert distiller.remark == ""
+    paths = [s for s, _ in distiller.pairs]
+    with Taps(net, paths) as taps:
+        out = net(images, w).detach()
+        mine = {tap: x.detach() for tap, x in taps.take().items()}
+    other = {**mine, "norm.gamma": mine["norm.gamma"] * torch.rand(4, 1)}
+    batch = functools.partial(DistillBatch, (images, w), None, out, out, teacher=mine)
+    assert float(distiller(batch(student=mine))) == pytest.approx(0, abs=1e-6)
+    assert float(distiller(batch(student=other))) > 1e-4
 
 
 def test_bias_named_as_gain_is_refused():

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gancompress.distill import attention_transfer, find_taps, pair_taps
+from gancompress.distill import attention_transfer, build_distiller, find_taps, pair_taps
+from gancompress.distill.protocol import DistillBatch
 from gancompress.errors import ConfigError
 from gancompress.models import BigGANConfig, BigGANDiscriminator, BigGANGenerator
+from gancompress.modules.discriminator import DiscriminatorCall, use_call
+from gancompress.modules.joint_discriminator import joined
 from tests.distill.toys import CLASSES, LATENT, Discriminator, Generator, bench
 
 
@@ -176,3 +180,125 @@ def test_audio_maps_are_found_too():
 def test_toy_discriminator():
     images, labels = torch.randn(2, 1, 16, 16), torch.tensor([0, 1])
     assert find_taps(Discriminator(), (images, labels)) == {(8, 8): "first", (4, 4): "second"}
+
+
+class Several(nn.Module):
+    """A body of 8x8 maps, then the image; before it maps of 8x8 that it returns, behind it a mask.
+
+    The first tensor returned is a vector, the last module of 8x8 is the head of the mask.
+    """
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, width, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.image = nn.Conv2d(width, 3, 3, padding=1)
+        self.head = nn.Conv2d(width, 2, 3, padding=1)
+
+    def forward(self, x: Tensor, size: int = 2) -> tuple[Tensor, list[Tensor], Tensor]:
+        h = self.act(self.body(x))
+        image = self.image(nn.functional.interpolate(h, scale_factor=size))
+        return h.mean((2, 3)), [image, h], self.head(h)
+
+
+def test_of_several_outputs_the_image_says_which_layers_count():
+    net, x = Several().requires_grad_(False), torch.randn(2, 3, 8, 8)
+    with pytest.raises(ConfigError, match=r"returns 4 tensors .* which is its image"):
+        find_taps(net, (x,))
+    before = copy.deepcopy(net.state_dict())
+    assert find_taps(net, (x,), results=lambda output: [output[1][0]]) == {(8, 8): "act"}
+    assert find_taps(net, (x,), results=lambda output: [output[2]]) == {(8, 8): "act"}
+    assert find_taps(net, (x,), {"size": 1}, results=lambda output: [output[1][0]])
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert not any(m._forward_hooks for m in net.modules())
+    assert all(p.grad is None and not p.requires_grad for p in net.parameters())
+
+
+def test_a_teacher_of_several_outputs_is_distilled_by_its_image():
+    teacher, student, x = Several(), Several(2), torch.randn(2, 3, 8, 8)
+    image = teacher(x)[1][0].detach()
+    assert pair_taps(teacher, student, (x,), image) == (("act", "act"),)
+    for name in ("attention", "relational", "kernel_alignment", "feature"):
+        distiller = build_distiller(
+            name, teacher=teacher, student=student, discriminator=None, example=(x,), image=image
+        )
+        assert tuple(distiller.pairs) == (("act", "act"),)
+
+
+def test_a_discriminator_is_tapped_where_its_score_comes_from():
+    class Auxiliary(nn.Module):
+        """Features first, labels by keyword, and a map for classes that no score comes from."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+            self.score = nn.Linear(4, 1)
+            self.classes = nn.Conv2d(4, 3, 3, padding=1)
+
+        def forward(self, x: Tensor, *, labels: Tensor | None = None) -> dict[str, Any]:
+            h = self.first(x).relu()
+            return {
+                "features": [h],
+                "classes": self.classes(h),
+                "logits": self.score(h.mean((2, 3))),
+            }
+
+    generator, y = Generator(), torch.tensor([0, 1])
+    example_inputs = (torch.randn(2, LATENT), y)
+    for name, options in (("discriminator_features", {}), ("class_aware", {"variant": "cam"})):
+        distiller = build_distiller(
+            name, teacher=generator, student=Generator(3), discriminator=Auxiliary(),
+            example=example_inputs, **options,
+        )  # fmt: skip
+        images = torch.randn(2, 1, 16, 16, requires_grad=True)
+        batch = DistillBatch(example_inputs, y, images, images.detach() + 1, {}, {})
+        distiller(batch).backward()
+        assert images.grad is not None
+        assert float(images.grad.abs().sum()) > 0
+
+
+def test_features_that_a_discriminator_returns_stand_in_for_its_layers():
+    class Both(nn.Module):
+        """D(y, y_hat) of HiFi-GAN's public code: each layer runs on both."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 1, 3, 2, 1)
+
+        def one(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+            h = self.first(x).relu()
+            return self.last(h).flatten(1), [h]
+
+        def forward(self, y: Tensor, y_hat: Tensor) -> tuple[list[Any], ...]:
+            (a, f), (b, g) = self.one(y), self.one(y_hat)
+            return [a], [b], [f], [g]
+
+    judge, generator, y = Both(), Generator(), torch.tensor([0, 1])
+    use_call(judge, DiscriminatorCall.parse("image, image -> 1.* features 3.*.*"))
+    inputs = (torch.randn(2, LATENT), y)
+    for name, options in (("discriminator_features", {}), ("class_aware", {"variant": "cam"})):
+        distiller = build_distiller(
+            name, teacher=generator, student=Generator(3), discriminator=judge, example=inputs,
+            **options,
+        )  # fmt: skip
+        images = torch.randn(2, 1, 16, 16, requires_grad=True)
+        same = DistillBatch(inputs, y, images, images.detach(), {}, {})
+        assert float(distiller(same).detach()) == pytest.approx(0, abs=1e-6)
+        distiller(DistillBatch(inputs, y, images, torch.randn(2, 1, 16, 16), {}, {})).backward()
+        assert images.grad is not None
+        assert float(images.grad.abs().sum()) > 0
+
+
+def test_several_in_one_are_looked_through_before_anybody_called_them():
+    class Small(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 1, 3, 2, 1))
+
+    generator, inputs = Generator(), (torch.randn(2, LATENT), torch.tensor([0, 1]))
+    distiller = build_distiller(
+        "discriminator_features", teacher=generator, student=Generator(3),
+        discriminator=joined([Small(), Small()]), example=inputs,
+    )  # fmt: skip
+    images = torch.randn(2, 1, 16, 16)
+    batch = DistillBatch(inputs, inputs[1], images, images + 1, {}, {})
+    assert float(distiller(batch)) > 0

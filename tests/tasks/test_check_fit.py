@@ -163,3 +163,14 @@ def test_noise_is_not_fed_to_what_reads_pictures(
         return
     with pytest.raises(ConfigError, match=rf"'{refused}' is noise.*{refused}=images\(FOLDER\)"):
         refuse_noise_for_pictures(sampler, torch.zeros(2, *made))
+
+
+def test_a_class_that_draws_stand_ins_is_no_noise_beside_data() -> None:
+    from gancompress.models.translation import ResnetGenerator
+
+    net = ResnetGenerator(ngf=4, n_blocks=1, sample_size=8)
+    sampler = InputSampler.of(net)
+    data = ArrayDataset(torch.zeros(4, 3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ConfigError, match="ResnetGenerator reads images, .*draws noise"):
+        check_fit(net, sampler, dataset=data)
+    assert len(check_fit(net, sampler)) == 1  # without data there is nothing that it misses

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from gancompress.errors import ConfigError, DataError
 from gancompress.tasks import TASKS, Sources
 from gancompress.tasks.restore import blurred
 from tests.tasks.test_terms import Negatives, draw
@@ -77,3 +80,30 @@ def test_the_input_is_shown_beside_the_output_where_the_task_says_so(condition: 
         return
     assert shown.condition is not None
     assert torch.equal(shown.condition, batch.inputs[0])
+
+
+def test_patches_of_pairs_lie_on_each_other() -> None:
+    large = torch.arange(16.0).view(1, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    class Twofold(Flat):
+        def pairs(self, indices: Tensor) -> tuple[Tensor, Tensor, None]:
+            n = len(indices)
+            small = torch.arange(16.0).view(1, 1, 4, 4)
+            return small.expand(n, -1, -1, -1), large.expand(n, -1, -1, -1), None
+
+    def bound(**options: object) -> Any:
+        return TASKS.bind({"name": "restore", **options})(Sources(dataset=Twofold(large)))
+
+    seen: set[float] = set()
+    task = bound(scale=2, patch=4)
+    for number in range(20):
+        batch = task.batch(draw(number))
+        x, wanted = batch.inputs[0], batch.wanted
+        assert x.shape == (4, 1, 2, 2)
+        assert torch.equal(x.repeat_interleave(2, 2).repeat_interleave(2, 3), wanted)
+        seen |= set(x[:, 0, 0, 0].tolist())
+    assert len(seen) == 9
+    with pytest.raises(DataError, match=r"smaller than task\.patch=12"):
+        bound(patch=12, scale=2).preview(1)
+    with pytest.raises(ConfigError, match=r"leave task\.blur"):
+        bound(blur=1.0)

@@ -47,6 +47,14 @@ class Negatives:
         return x, -x, None
 
 
+class Named(list[str]):
+    """A data set of files with these names."""
+
+    @property
+    def names(self) -> list[str]:
+        return list(self)
+
+
 def draw(number: int, n: int = 4) -> Draw:
     return Draw(n, number, stream(0, "test", number))
 
@@ -70,7 +78,7 @@ def test_weight_of_a_loss_multiplies_it(weight: float) -> None:
 
 
 def unpaired(**weights: float) -> Unpaired:
-    sampler: Any = SimpleNamespace(image=lambda raw: raw, files={})
+    sampler: Any = SimpleNamespace(image=lambda raw: raw, files={}, parts=())
     return Unpaired(sampler, None, Split(8, 0), reverse=Times(0.5), **weights)
 
 
@@ -96,8 +104,11 @@ def test_domains_without_pairs_meet_in_another_way_each_epoch() -> None:
         def batch(self, indices: Tensor) -> tuple[Tensor, None]:
             return pictures[indices].float(), None
 
+    sampler: Any = SimpleNamespace(
+        at=lambda i, rng: (i,), labels=lambda inputs: None, draws_labels=False, parts=()
+    )
     task = Unpaired(
-        SimpleNamespace(at=lambda i, rng: (i,), labels=lambda inputs: None),  # type: ignore[arg-type]
+        sampler,
         Numbered(),
         Split(8, 3, 0.0),
     )
@@ -161,10 +172,10 @@ def test_images_of_each_step_are_others_until_all_were_seen() -> None:
 )
 def test_equal_names_say_pairs(names: list[str], task: str) -> None:
     reads: Any = SimpleNamespace(files={"a": 0, "b": 1})
-    assert inferred_task(Sources(sampler=reads, dataset=SimpleNamespace(names=names))) == task
+    assert inferred_task(Sources(sampler=reads, dataset=Named(names))) == task
 
 
 def test_names_of_which_some_are_equal_say_nothing() -> None:
     reads: Any = SimpleNamespace(files={"a": 0, "b": 1})
     with pytest.raises(ConfigError, match=r"1 of the inputs .*\(b\).*--task unpaired"):
-        inferred_task(Sources(sampler=reads, dataset=SimpleNamespace(names=["a.png", "c.png"])))
+        inferred_task(Sources(sampler=reads, dataset=Named(["a.png", "c.png"])))

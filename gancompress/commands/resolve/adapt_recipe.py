@@ -28,12 +28,13 @@ def adapted(
 ) -> Recipe:
     """Return ``recipe`` with the distillers that can work here, and say what was changed and why.
 
-    Without a discriminator, those that look through it go (``co_attention`` becomes
-    ``attention``). Where no conditional norm reads a map, or no sample has a class, ``class_aware``
-    becomes condition-aware (variant ``cam`` on the score that the discriminator gives beside the
-    condition) if the discriminator is shown one, else ``attention``, which is the same without
-    the class; it goes where there is no map (a graph form has none). Augmentations of images are
-    left out for sound and volumes. All else is left to fail by its own message (ours).
+    Without a discriminator, or one without layers to look into, those that look through it go
+    (``co_attention`` becomes ``attention``). Where no conditional norm reads a map, or no sample
+    has a class, ``class_aware`` becomes condition-aware (variant ``cam`` on the score that the
+    discriminator gives beside the condition) if the discriminator is shown one, else
+    ``attention``, which is the same without the class; it goes where there is no map (a graph form
+    has none). Augmentations of images are left out for sound and volumes. All else is left to fail
+    by its own message (ours).
 
     ``shown`` is the teacher's output for `Subject.example`, as a discriminator is shown it.
     """
@@ -52,14 +53,17 @@ def _fitting(
     entry: Weighted, subject: Subject, discriminator: nn.Module | None, shown: Shown
 ) -> Iterator[Weighted]:
     name, weight = entry.name, entry.weight
-    if discriminator is None and name in _NEED_DISCRIMINATOR:
+    if name in _NEED_DISCRIMINATOR and not _looks_through(entry, subject, discriminator, shown):
+        why = "no discriminator"
+        if discriminator is not None:
+            why = f"{type(discriminator).__name__} has no layer to look into"
         if name == "co_attention":
-            note(f"no discriminator: distiller attention instead of {name}")
+            note(f"{why}: distiller attention instead of {name}")
             yield Weighted(name="attention", weight=weight)
         else:
-            note(f"no discriminator: distiller {name} is left out")
+            note(f"{why}: distiller {name} is left out")
     elif name == "class_aware" and not _knows_class(entry, subject, discriminator, shown):
-        why = "no conditional norm to be class-aware with"
+        why = "no conditional norm reads a block's output as such"
         if entry.options.get("variant", "gain") in _NEED_CLASS:
             why = "no classes to be aware of"
         beside = Weighted.model_validate({"name": name, "weight": weight, "variant": "cam"})
@@ -93,6 +97,12 @@ def _knows_class(
     return _builds(entry, subject, discriminator, shown)
 
 
+def _looks_through(
+    entry: Weighted, subject: Subject, discriminator: nn.Module | None, shown: Shown
+) -> bool:
+    return discriminator is not None and _builds(entry, subject, discriminator, shown)
+
+
 def _sees_condition(discriminator: nn.Module | None, shown: Shown) -> bool:
     if discriminator is None or shown.condition is None:
         return False
@@ -124,6 +134,7 @@ def _builds(
             student=subject.generator,
             discriminator=discriminator,
             example=subject.example(),
+            labels=shown.labels,
             condition=shown.condition,
             image=shown.output,
             **entry.options,

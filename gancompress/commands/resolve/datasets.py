@@ -27,6 +27,7 @@ class DataFlags:
         split: a part such as ``train``.
         values: the numbers that become -1 and 1, for floats: ``0,1``.
         ab: side of the input where input and wanted output lie side by side.
+        layout: ``nchw`` or ``nhwc``, of arrays that could be read both ways.
         length: samples of a piece of sound.
         on_bad_sample: ``error`` or ``skip``.
     """
@@ -38,6 +39,7 @@ class DataFlags:
     split: str | None = None
     values: str | None = None
     ab: str | None = None
+    layout: str | None = None
     length: int | None = None
     on_bad_sample: str = "error"
 
@@ -61,7 +63,7 @@ def open_data(path: str, flags: DataFlags) -> Dataset | Any:
         DataError: the data cannot be read.
     """
     if _is_sound(path):
-        _refuse(flags, ("size", "crop", "flip", "split", "values", "ab"), "sound", path)
+        _refuse(flags, ("size", "crop", "flip", "split", "values", "ab", "layout"), "sound", path)
         found: Any = open_sound(
             path,
             length=flags.length,
@@ -79,9 +81,10 @@ def open_data(path: str, flags: DataFlags) -> Dataset | Any:
             "on_bad_sample": flags.on_bad_sample,
         }
         if flags.ab is not None:
-            found = side_by_side(path, ab=flags.ab, **options)
+            _refuse(flags, ("layout",), "pictures side by side", path)
+            found = side_by_side(path, ab=flags.ab, split=flags.split, **options)
         else:
-            found = open_images(path, split=flags.split, **options)
+            found = open_images(path, split=flags.split, layout=flags.layout, **options)
     say_data(found)
     return found
 

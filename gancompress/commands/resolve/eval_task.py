@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from gancompress.commands.console import note
@@ -19,9 +20,12 @@ from gancompress.commands.resolve.subject import (
     resolve,
     resolved_device,
 )
+from gancompress.data.named_inputs import in_order
 from gancompress.errors import ConfigError
 from gancompress.models import load_biggan_folder
+from gancompress.modules.fingerprint import fingerprint, same_weights
 from gancompress.recipes.load import load_recipe
+from gancompress.recipes.networks import discriminators_of
 from gancompress.recipes.schema import Named, Recipe
 from gancompress.tasks.protocol import TASKS, Sources, Task
 from gancompress.training.run_files import CONFIG
@@ -62,6 +66,7 @@ def task_to_measure(
         None if data is None else open_data(data, flags),
         seed,
         subject.sampler.output,
+        finished=True,
     )
     if name is None and sources.dataset is not None and _learnt_from_teacher_alone(subject, recipe):
         note(f"{subject.run} learnt from its teacher alone: --data is compared as a set")
@@ -105,10 +110,39 @@ def original_of(
         # A run of code of the user's own needs its name, which was typed for the student.
         folder = Path(named).is_dir()
         found = resolve(named, model if folder else None, device=device, later=True)
-        return found.generator
+        return _called_alike(found.generator, subject)
     if subject.run is None or load_recipe(subject.run / CONFIG).kind == "train":
         return None
+    network = _start_of(subject, home)
+    then = (subject.origin.get("start") or {}).get("generator")
+    if network is None or (then is not None and not same_weights(fingerprint(network), then)):
+        note("the teacher is not known any more: --teacher RUN or PKG.MODULE:FN compares with it")
+        return None
+    return _called_alike(network, subject)
+
+
+def _called_alike(network: nn.Module, subject: Subject) -> nn.Module:
+    """Return ``network``, which takes its inputs in the order in which ``subject`` does."""
+    typed = subject.typed or subject.sampler
+    if typed.parts:
+        in_order([part.name for part in typed.parts], network)
+    return network
+
+
+def _start_of(subject: Subject, home: torch.device) -> nn.Module | None:
+    """Return the network that the run of ``subject`` started from, if its files are still there."""
+    assert subject.run is not None
     origin = subject.origin
+    start = origin.get("run") or origin.get("saved")
+    if start is not None and not Path(start).is_dir():
+        return None
+    if start is not None:
+        spec = origin["model"]
+        model = spec if ":" in spec and not discriminators_of(spec) else None
+        network = resolve(start, model, device=str(home), later=True).generator
+        if origin.get("init_from"):
+            load_weights(network, str(origin["init_from"]))
+        return network
     if origin["model"] == EMBEDDED and not origin.get("weights"):
         return original(origin)().to(home).eval()
     folder = origin.get("folder")
@@ -116,9 +150,14 @@ def original_of(
         return load_biggan_folder(Path(folder))[0].to(home).eval()
     weights = origin.get("init_from") or origin.get("weights")
     file = None if weights is None else Path(str(weights).rpartition(":")[0] or str(weights))
-    if file is None or not (file.is_file() or Path(str(weights)).is_file()):
-        note("the teacher is not known any more: --teacher RUN or PKG.MODULE:FN compares with it")
+    if file is None and not origin.get("start"):
         return None
-    network = original(origin)()
-    load_weights(network, str(weights))
+    if file is not None and not (file.is_file() or Path(str(weights)).is_file()):
+        return None
+    with torch.random.fork_rng(devices=[]):
+        # A builder that draws its weights draws those of the run again.
+        torch.manual_seed(load_recipe(subject.run / CONFIG).seed)
+        network = original(origin)()
+    if weights is not None:
+        load_weights(network, str(weights))
     return network.to(home).eval()

@@ -33,7 +33,9 @@ from gancompress.models import (
 )
 from gancompress.models.embedded import embedded_discriminator
 from gancompress.modules.discriminator import members_of
+from gancompress.modules.fingerprint import fingerprint
 from gancompress.modules.joint_discriminator import joined
+from gancompress.recipes.load import load_recipe
 from gancompress.recipes.networks import (
     NETWORKS,
     REFERENCES,
@@ -46,13 +48,18 @@ from gancompress.tasks.paired import Joined, Paired
 from gancompress.tasks.protocol import Sources, Task
 from gancompress.tasks.unpaired import Unpaired
 from gancompress.training.checkpoint import latest_checkpoint
-from gancompress.training.run_files import CHECKPOINTS
+from gancompress.training.run_files import CHECKPOINTS, CONFIG
 
 
 @dataclass(frozen=True)
 class Participants:
-    """Who takes part in a run (ours)."""
+    """Who takes part in a run (ours).
 
+    ``request`` and ``recipe`` are those asked for, with what the run that it starts from brings.
+    """
+
+    request: Request
+    recipe: Recipe
     subject: Subject
     discriminator: nn.Module | None
     dataset: Dataset | None
@@ -62,6 +69,16 @@ class Participants:
         """Return the names of the data's classes, in the order of their labels."""
         names = None if self.dataset is None else class_names_of(self.dataset)
         return None if not names else list(names)
+
+    def fingerprints(self) -> dict[str, list[float]]:
+        """Return fingerprints of the networks that the run starts from, for those who resume it."""
+        reverse = self.task.reverse if isinstance(self.task, Unpaired) else None
+        networks = {
+            "generator": self.subject.generator,
+            "discriminator": self.discriminator,
+            "reverse": reverse,
+        }
+        return {name: fingerprint(net) for name, net in networks.items() if net is not None}
 
     def data_is_read(self, recipe: Recipe) -> bool:
         """Return whether any step of the run reads its data."""
@@ -105,6 +122,7 @@ def gather(request: Request, recipe: Recipe) -> Participants:
     discriminator = discriminator_of(subject, request, recipe)
     if request.form != "module":
         subject = in_its_form(subject, request.form)
+    request, recipe = brought_along(request, recipe, subject)
     dataset = dataset_of(subject, recipe, request.data, request.data_flags)
     reverse = None
     if request.reverse is not None:
@@ -115,9 +133,27 @@ def gather(request: Request, recipe: Recipe) -> Participants:
     sampler = typed if typed.specs else None
     sources = Sources(sampler, dataset, recipe.seed, subject.sampler.output, reverse)
     task = task_of(recipe, sources)
-    return Participants(
-        replace(subject, sampler=own_sampler(task, subject.sampler)), discriminator, dataset, task
-    )
+    subject = replace(subject, sampler=own_sampler(task, subject.sampler, subject.generator))
+    return Participants(request, recipe, subject, discriminator, dataset, task)
+
+
+def brought_along(request: Request, recipe: Recipe, subject: Subject) -> tuple[Request, Recipe]:
+    """Return both with the data and the task of the run that ``subject`` comes from; aloud.
+
+    Only where nothing else is asked for; a run that goes on has all of it already.
+    """
+    if subject.run is None:
+        return request, recipe
+    data = subject.origin.get("data")
+    if request.data is None and data is not None:
+        note(f"no --data: that of {subject.run}, {data}")
+        flags = DataFlags.of(subject.origin.get("data_flags") or {})
+        request = replace(request, data=data, data_flags=flags)
+    task = load_recipe(subject.run / CONFIG).task
+    if recipe.task is None and task is not None:
+        note(f"task {task.name}, as in {subject.run} (--task chooses another)")
+        recipe = recipe.model_copy(update={"task": task})
+    return request, recipe
 
 
 def start_of(recipe: Recipe, request: Request) -> Subject:
@@ -241,8 +277,6 @@ def dataset_of(
     Raises:
         DataError: the images cannot be read.
     """
-    if data is None and subject.run is not None and (data := subject.origin.get("data")):
-        note(f"no --data: the images of {subject.run}, {data}")
     if data is not None:
         return open_data(data, flags)
     if subject.spec == EMBEDDED:

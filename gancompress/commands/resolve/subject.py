@@ -287,18 +287,20 @@ def _from_run(
         raise ConfigError(
             f"{run} has no finished model. Go on with: gancompress {kind} --resume {run}"
         )
+    found["input"] = list(inputs or found["input"])
+    found |= {} if output is None else {"output": output}
     generator = gc.load(original(found), run / "model")
     # A graph form does not have the methods of its class.
     home = original(found)() if isinstance(generator, GraphForm) else generator
-    output = found.get("output") if output is None else output
-    sampler = sampler_for(home, inputs or found["input"], output, later=True)
+    output = found.get("output")
+    sampler = sampler_for(home, found["input"], output, later=True)
     task = None
     try:
         task = task_of_run(run, found, sampler)
     except DataError:
         if own_data:  # beside other data the run's own may be gone by now
             raise
-    shown = sampler if task is None else own_sampler(task, sampler)
+    shown = sampler if task is None else own_sampler(task, sampler, generator)
     return Subject(found, generator, shown, run, task, sampler)
 
 

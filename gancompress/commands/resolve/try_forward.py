@@ -28,5 +28,18 @@ def probe(subject: Subject, n: int = 2) -> tuple[Tensor, ...]:
         raise DataError(
             f"the generator's forward fails on inputs {shown}: {where(error)}. "
             f"The inputs were drawn as {', '.join(subject.sampler.specs)}; change them with --input"
+            f"{_whole_numbers(subject, example)}"
         ) from error
     return example
+
+
+def _whole_numbers(subject: Subject, example: tuple[Tensor, ...]) -> str:
+    """Return what to do about pictures that were given as tokens are, if any were."""
+    parts = (subject.typed or subject.sampler).parts
+    for part, x in zip(parts, example, strict=False):
+        if part.kind == "npy" and x.ndim == 4 and not x.is_floating_point():
+            return (
+                ". npy gives whole numbers as they are, int64, as tokens are wanted: pictures in "
+                f"an array are '{part.name}=images(FILE)'"
+            )
+    return ""

@@ -43,7 +43,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.reduction = reduction
-        self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
+        self.pairs = resolve_pairs(context, pairs)
 
     def forward(self, batch: DistillBatch) -> Tensor:
         """Return the loss of one batch."""

@@ -45,10 +45,11 @@ class ClassAware(nn.Module):
 
     - ``plain``: A(F). The class enters only through the generator's input (Zagoruyko & Komodakis
       2017).
-    - ``gain``: A(gamma(y) F), with gamma(y) the gains of the conditional norm that reads the tap:
-      each network with its own, so the student's channels may be any number; gradient also reaches
-      the gains. A tap that no conditional norm reads is matched plainly (``gains`` says which).
-      ``gains`` given maps a student tap to the module of its gain.
+    - ``gain``: A(gamma(y) F), with gamma(y) the gains of the conditional norm that reads the tap,
+      one a channel (a class) or one a channel and place (a label map, SPADE): each network with
+      its own, so the student's channels may be any number; gradient also reaches the gains. A tap
+      that no conditional norm reads is matched plainly (``remark`` says which). ``gains`` given
+      maps a student tap to the module of its gain.
     - ``prototype``: A(F) averaged over the samples of a class, in a moving average over steps
       (``momentum``) kept for each class and network; the gradient is that of the batch's average.
     - ``cam``: sum_c (d s_y / d F_c) F_c with F the features of the teacher's discriminator on each
@@ -67,6 +68,17 @@ class ClassAware(nn.Module):
     """
 
     pairs: Pairs
+
+    @property
+    def remark(self) -> str:
+        """Which taps are matched plainly though the variant is ``gain``; empty: none."""
+        plain = [tap for tap, gain in self.gains.items() if gain is None]
+        if not plain:
+            return ""
+        return (
+            f"class_aware: no conditional norm reads {', '.join(plain)} as such (in both "
+            "networks): matched without the class"
+        )
 
     def __init__(
         self,
@@ -89,7 +101,7 @@ class ClassAware(nn.Module):
                 self.discriminator.keep([list(self.discriminator.sizes)[-1]])
             self._taps: Pairs = ()
         else:
-            self._taps = resolve_pairs(context.teacher, context.student, context.example, pairs)
+            self._taps = resolve_pairs(context, pairs)
         wanted = list(self._taps)
         if variant == "gain":
             self.gains = _find_gains(context, self._taps, gains or {})

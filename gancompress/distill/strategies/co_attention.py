@@ -49,7 +49,7 @@ class CoAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.symmetric = symmetric
-        self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
+        self.pairs = resolve_pairs(context, pairs)
         self.discriminator = FrozenDiscriminator(context, "co_attention", taps)
         shapes = tap_shapes(context.student, context.example, [s for s, _ in self.pairs])
         self.partners: dict[str, str] = {}

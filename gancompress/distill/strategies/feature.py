@@ -32,7 +32,7 @@ class Feature(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
+        self.pairs = resolve_pairs(context, pairs)
         self.connectors = build_connectors(context, self.pairs, seed)
 
     def forward(self, batch: DistillBatch) -> Tensor:

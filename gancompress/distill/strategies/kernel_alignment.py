@@ -49,7 +49,7 @@ class KernelAlignment(nn.Module):
         self, context: Context, *, pairs: Sequence[str | Sequence[str]] | None = None
     ) -> None:
         super().__init__()
-        self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
+        self.pairs = resolve_pairs(context, pairs)
 
     def forward(self, batch: DistillBatch) -> Tensor:
         """Return the loss of one batch."""

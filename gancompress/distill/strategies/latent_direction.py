@@ -93,7 +93,7 @@ class LatentDirection(nn.Module):
         count: Annotated[int, Field(ge=1)] = 8,
     ) -> None:
         super().__init__()
-        self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
+        self.pairs = resolve_pairs(context, pairs)
         self.strength = strength
         self.samples = samples
         self.latent = _latent(context.example)

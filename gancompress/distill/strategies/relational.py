@@ -52,7 +52,7 @@ class Relational(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.pairs = resolve_pairs(context.teacher, context.student, context.example, pairs)
+        self.pairs = resolve_pairs(context, pairs)
         self.relation = relation
         self.connectors = (
             build_connectors(context, self.pairs, seed) if relation == "gram" else nn.ModuleList()
