@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 
-from gancompress.errors import GancompressError, visible
+from gancompress.errors import GancompressError, OutOfMemoryError, lack_of_memory, visible
 
 SCHEMA = 1
 """Version of every JSON object that the command line prints."""
@@ -104,31 +104,13 @@ def fail(error: BaseException, words: Sequence[str]) -> int:
     return exit_code
 
 
-_NO_MEMORY = (
-    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
-    "bad_alloc", "alloc_failed",
-)  # fmt: skip
-
-
-def lack_of_memory(error: BaseException | None) -> BaseException | None:
-    """Return the error, or one that led to it, by which memory ran out; ``None``: another cause."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return error
-        if isinstance(error, RuntimeError) and any(word in text for word in _NO_MEMORY):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def described(error: BaseException) -> tuple[str, int]:
     """Return message and exit code of an error (the codes are those of docs/cli.md)."""
-    if (lack := lack_of_memory(error)) is not None:
-        text = " ".join(f"{lack or type(lack).__name__}".split())[:300]
-        return f"out of memory: {text}. Try batch=8, --device cpu or a smaller --n", 5
+    if not isinstance(error, OutOfMemoryError) and (lack := lack_of_memory(error)) is not None:
+        advice = (
+            "Try accumulate=4 (the same batch, in parts), batch=8, --device cpu or a smaller --n"
+        )
+        return f"out of memory: {lack}. {advice}", 5
     if isinstance(error, GancompressError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -31,6 +31,7 @@ from gancompress.training.checkpoint import Checkpoint
 from gancompress.training.companion import Moment
 from gancompress.training.discriminator_shrink import start_narrowing
 from gancompress.training.log import Log, Screen, describe_cut
+from gancompress.training.memory import Updates, foresee, parts_again
 from gancompress.training.participants import Participants, gather
 from gancompress.training.prefetch import AheadBatches, workers_for
 from gancompress.training.reconstructed import told
@@ -106,6 +107,7 @@ def train(
         CheckpointError: there is a checkpoint to resume from, and none that is good.
         DivergedError: losses stay non-finite after rolling back.
         StorageError: nothing can be written.
+        OutOfMemoryError: memory does not do for one sample of the batch at a time.
         RanksError: another rank is gone, or they drifted apart.
     """
     steps, finetune = run_lengths(recipe, max_steps)
@@ -130,8 +132,9 @@ def train(
         state = start_state(recipe, task, people, found, total, log)
         take_first_(state.tensors(), "the weights to begin with")
         ahead = prepared_ahead(recipe, task, device, workers, stack)
-        update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching, ahead)
+        made = Steps(recipe, task, people.teacher, device, arithmetic, people.matching, ahead)
         recovery, guard = Recovery(state.snapshot(total)), BufferGuard(*state.networks())
+        update = Updates(made, recovery, log)
         saves = Saves(run and run.checkpoints, log)
         stack.enter_context(surroundings(recipe, device))
         stop = stack.enter_context(Stop())
@@ -147,7 +150,7 @@ def train(
             companions.before(Moment(state, progress, log, figures))
             guard.renew()
             sound = update.update(state, figures)
-            if not recovery.goes_on(sound, guard, state, log):
+            if sound is None or not recovery.goes_on(sound, guard, state, log):
                 continue
             state.step += 1
 
@@ -275,6 +278,7 @@ def start_state(
     Raises:
         ConfigError: the checkpoint is of a run of another length.
         CheckpointError: it is of other networks.
+        OutOfMemoryError: a step is sure not to fit into memory.
     """
     masked = people.masked
     if found is not None:
@@ -299,8 +303,11 @@ def start_state(
     state.companions = people.companions
     if found is not None:
         state.resume(found.step, found.parts, found.state)
+        state.parts_of_batch = parts_again(recipe, state.parts_of_batch)
         log.resume(state.step)
         log.event("resume", f"resuming at step {state.step} of {total}", step=state.step)
+    else:
+        foresee(recipe, task, people, state, log)
     return state
 
 
