@@ -128,6 +128,17 @@ def campaign(
     return found
 
 
+def _again(name: str, seed: int, number: int) -> int:
+    """Try one trial again and say how it went; return 1 when it does not hold."""
+    row = rows()[name]
+    with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
+        with silent():
+            trial = row.prepare(Path(folder))
+        kind, fault = attempt(row, name, trial, seed, number)
+    print(f"{row.label} {name}, trial {number}: {fault or f'held ({kind})'}")
+    return int(bool(fault))
+
+
 def _package(commit: str) -> str:
     """Return what the package was at ``commit``; unknown, or edited since: equal to nothing."""
     done = subprocess.run(
@@ -149,11 +160,16 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--results", type=Path, help=f"folder of results; default: {RESULTS}")
+    parser.add_argument("--trial", type=int, help="this one alone, of one row; keeps nothing")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     options = parser.parse_args(words)
     known = rows()
     if wrong := [name for name in options.rows if name not in known]:
         parser.error(f"no row {wrong[0]!r}; known: {', '.join(known)}")
+    if options.trial is not None:
+        if len(options.rows) != 1:
+            parser.error("--trial is of one row: name it")
+        return _again(options.rows[0], options.seed, options.trial)
     broken = 0
     # Those that fork runs go first: torch computes no gradient in a child once its parent has.
     for name in sorted(options.rows or known, key=lambda name: not known[name].forks):
