@@ -85,6 +85,41 @@ def test_results_are_added_up_and_begun_again(
     assert json.loads((tmp_path / "odd.json").read_text())["tried"] == 2
 
 
+def test_what_an_earlier_version_broke_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = "a"
+    monkeypatch.setattr(campaign, "RESULTS", tmp_path)
+    monkeypatch.setattr(campaign, "rows", lambda: {"odd": Row("X", "nothing", 9, odd)})
+    monkeypatch.setattr(campaign, "_package", lambda commit: commit)
+    monkeypatch.setattr(campaign.record, "protocol", lambda seed: {"git": version, "seed": seed})
+    monkeypatch.setattr(campaign.subprocess, "run", None)
+    monkeypatch.setattr(campaign, "_package", lambda commit: {"HEAD": version}.get(commit, commit))
+    assert campaign.main(["odd", "--count", "5"]) == 1
+
+    def mended(folder: Path) -> Trial:
+        def trial(rng: random.Random, number: int) -> str:
+            return "mended" if number == 3 else odd(folder)(rng, number)
+
+        return trial
+
+    version = "b"
+    monkeypatch.setattr(campaign, "rows", lambda: {"odd": Row("X", "nothing", 9, mended)})
+    assert campaign.main(["odd", "--count", "7", "--add"]) == 1
+    found = json.loads((tmp_path / "odd.json").read_text())
+    assert (found["tried"], found["held"]) == (7, 6)
+    assert found["kinds"] == {"True": 5, "broken": 1, "mended": 1}
+    assert [f["trial"] for f in found["failures"]] == [4]
+    assert [f["trial"] for f in found["mended"]] == [3]
+    assert table.commits(found) == "a (5), b (2)"
+    campaign.main(["odd", "--count", "1"])
+    found = json.loads((tmp_path / "odd.json").read_text())
+    assert found["tried"] == 7, "of this version, with those that were added"
+    version = "c"
+    campaign.main(["odd", "--count", "1"])
+    assert json.loads((tmp_path / "odd.json").read_text())["tried"] == 1
+
+
 def test_one_trial_can_be_run_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +152,7 @@ def test_fuzzing_tells_typed_errors_from_others(tmp_path: Path) -> None:
 
 
 def test_every_fuzzed_door_takes_what_it_begins_with(tmp_path: Path) -> None:
+    assert (*fuzz.targets(),) == fuzz.NAMES
     for name, (inputs, target) in fuzz.targets().items():
         for number, data in enumerate(inputs):
             place = tmp_path / f"{name}{number}"

@@ -39,11 +39,12 @@ def rank(kind: str, out: str, victim: int, moments: tuple[float, ...]) -> None:
         with preemptible():
             made = recipe_of(kind, sample_every=forked.EVERY)
             code = go(made, Path(out), resume="auto").exit_code
-    finally:
         if code == 0:
             distributed.barrier()
             signal.setitimer(signal.ITIMER_REAL, 0)
-        os._exit(code)
+    finally:
+        if code:
+            os._exit(code)  # the agent waits for what a rank that ends well returns
 
 
 def torchrun(kind: str, out: Path, victim: int, moments: tuple[float, ...]) -> Callable[[], None]:

@@ -22,6 +22,16 @@ def results(folder: Path = RESULTS) -> list[dict[str, Any]]:
     ]
 
 
+def commits(found: dict[str, Any]) -> str:
+    """Return the versions that were tried, the newest last, each with its count if several."""
+    earlier = found.get("earlier", [])
+    if not earlier:
+        return found["git"]
+    newest = found["tried"] - sum(part["tried"] for part in earlier)
+    parts = [*earlier, {"git": found["git"], "tried": newest}]
+    return ", ".join(f"{part['git']} ({part['tried']:,})" for part in parts)
+
+
 def fuzzed(folder: Path = RESULTS) -> dict[str, Any]:
     """Return the results of fuzzing; empty: there are none."""
     file = folder / "fuzz.json"
@@ -56,7 +66,7 @@ def markdown(found: list[dict[str, Any]], fuzz: dict[str, Any]) -> str:
     lines = [
         (
             r["label"], r["promise"], f"{r['held']:,} of {r['tried']:,}", f"{r['goal']:,}",
-            f"{r['wall_s']:,.0f} s", r["date"], r["git"],
+            f"{r['wall_s']:,.0f} s", r["date"], commits(r),
         )
         for r in found
     ]  # fmt: skip
@@ -69,6 +79,11 @@ def markdown(found: list[dict[str, Any]], fuzz: dict[str, Any]) -> str:
         for r in broken:
             text += f"- {r['label']}: {r['tried'] - r['held']} of {r['tried']:,}. "
             text += f"`{r['failures'][0]['fault'][:300]}`\n"
+    if mended := [(r, m) for r in found for m in r.get("mended", [])]:
+        text += "\nMended since, and held when tried again:\n\n"
+        text += "".join(
+            f"- {r['label']}, trial {m['trial']}: `{m['fault'][:200]}`\n" for r, m in mended
+        )
     text += of_fuzzing(fuzz)
     text += "\n<details><summary>What was tried, by kind</summary>\n\n"
     for r in found:
