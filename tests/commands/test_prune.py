@@ -333,6 +333,8 @@ def test_resume_auto_starts_continues_and_refuses(
     assert main([*WORDS[:-2], "--resume", "runs/0001-tiny-generator"]) == 2
     assert "is finished" in capsys.readouterr().err
     (here / "runs/0001-tiny-generator/summary.json").unlink()
+    assert main(["prune", "--resume", "auto"]) == 2, "the embedded one is not what was meant"
+    assert "runs/0001-tiny-generator is not finished: go on with it by" in capsys.readouterr().err
     assert main([*WORDS, "--resume", "auto"]) == 0
     assert "resuming runs/0001-tiny-generator" in capsys.readouterr().err
     assert main([*WORDS, "batch=8", "--out", "runs/0001-tiny-generator", "--resume", "auto"]) == 2
