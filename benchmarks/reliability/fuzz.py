@@ -180,7 +180,7 @@ def main(words: list[str] | None = None) -> int:
             found = json.loads(report.read_text()) if report.is_file() else {}
         if not found.get("tried"):
             raise SystemExit(f"{name}: nothing was tried: {done.stderr[-2000:]}")
-        if done.returncode not in (0, 1) or "libFuzzer: " in done.stderr.partition("Done ")[0]:
+        if done.returncode not in (0, 1) or "ERROR: libFuzzer" in done.stderr:
             found["failures"].append({"fault": done.stderr[-400:], "input": ""})
         whole = _added(whole, name, found, options.seconds)
         RESULT.write_text(json.dumps(whole, indent=1) + "\n")
