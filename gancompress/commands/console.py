@@ -89,6 +89,12 @@ def complain(message: str, *, exit_code: int, hint: str = "") -> None:
 _NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO) + (
     (errno.EDQUOT,) if hasattr(errno, "EDQUOT") else ()
 )
+_GONE = tuple(
+    getattr(errno, name)
+    for name in ("ENOENT", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "EHOSTDOWN")
+    if hasattr(errno, name)
+)
+"""What becomes of a folder that is removed, or whose disk or share is taken away."""
 
 
 def fail(error: BaseException, words: Sequence[str]) -> int:
@@ -118,6 +124,9 @@ def described(error: BaseException) -> tuple[str, int]:
     if type(error).__name__ == "PreemptedError":
         return f"{error}; go on with --resume auto and the same words", 75
     name, text = type(error).__name__, str(error)
+    if isinstance(error, OSError) and error.errno in _GONE:
+        advice = "Bring it back and go on with --resume, or choose another folder with --out"
+        return f"a file, a folder or its disk is gone: {text}. {advice}", 6
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return f"cannot write: {text}. Free space or choose another folder with --out", 6
     return f"{name}: {text}. This is a bug of gancompress: run again with --debug to see where", 1

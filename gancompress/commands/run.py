@@ -24,13 +24,7 @@ from gancompress.commands.resolve.participants import Participants, each_its_own
 from gancompress.commands.resolve.subject import resolved_device
 from gancompress.commands.resolve.try_forward import probe
 from gancompress.commands.results import Finished, close
-from gancompress.commands.run_start import (
-    check_same,
-    new_folder,
-    newest_unfinished,
-    unfinished,
-)
-from gancompress.errors import ConfigError
+from gancompress.commands.run_start import check_same, new_folder, unfinished
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import DiscriminatorCall, describe_call, use_call
 from gancompress.modules.ranks import rank, world
@@ -199,13 +193,6 @@ def earlier_run(request: Request, recipe: Recipe, record: Mapping[str, Any]) -> 
     if request.resume != "auto":
         return None
     found = unfinished(recipe, record, request.out)
-    nameless = request.what is None and request.model is None and request.out is None
-    if found is None and nameless and (other := newest_unfinished()) is not None:
-        # Of another model: the words of a scheduler name theirs, those of a hurry do not.
-        raise ConfigError(
-            f"nothing to resume with these words, and {other} is not finished: go on with it by "
-            f"--resume {other}, or leave out --resume auto to begin a new run"
-        )
     note(f"resuming {found}" if found else "nothing to resume: a new run")
     return None if found is None else str(found)
 

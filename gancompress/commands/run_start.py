@@ -19,7 +19,6 @@ from gancompress.training.run_files import (
     LOCK,
     SUBJECT,
     SUMMARY,
-    is_trained,
     is_unstarted,
     numbered_runs,
 )
@@ -119,14 +118,6 @@ def unfinished(recipe: Recipe, record: Mapping[str, Any], out: Path | None) -> P
         except (ConfigError, CheckpointError):
             continue
         return run
-    return None
-
-
-def newest_unfinished() -> Path | None:
-    """Return the newest run below ``runs/`` that has begun to learn and is not finished, if any."""
-    for run in reversed(numbered_runs(ROOT)):
-        if is_trained(run) and not (run / SUMMARY).exists():
-            return run
     return None
 
 

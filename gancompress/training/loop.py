@@ -15,7 +15,7 @@ from gancompress.data.adapters import readable
 from gancompress.data.arrays import described
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import derived_seed
-from gancompress.errors import ConfigError
+from gancompress.errors import ConfigError, DivergedError
 from gancompress.modules.joint_discriminator import Given, joined
 from gancompress.modules.ranks import mean_, rank, take_first_
 from gancompress.modules.undisturbed import BufferGuard
@@ -52,7 +52,7 @@ from gancompress.training.start import (
 )
 from gancompress.training.steps import Figures, Steps
 from gancompress.training.thread_watch import ThreadWatch
-from gancompress.training.train_state import TrainState
+from gancompress.training.train_state import TrainState, finite_parts
 
 
 def train(
@@ -320,6 +320,8 @@ def shrink_if_due(recipe: Recipe, state: TrainState, steps: int, log: Log) -> bo
         state.step - 1 < event * steps <= state.step for event in recipe.shrink.events
     ):
         return False
+    if not finite_parts(state.parts()):
+        raise DivergedError(f"weights are not finite at step {state.step}, where they are cut")
     changed = state.cut(last=last)
     if changed:
         log.event("shrink", describe_cut(state.step, state.size), step=state.step, **state.size)
