@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint docs matrix mutation reliability sbom clean
+.PHONY: demo test lint docs matrix mutation reliability fuzz sbom clean
 
 demo: .venv/.ready-demo
 	$(BIN)/gancompress prune --recipe ppcd
@@ -22,6 +22,12 @@ mutation: .venv/.ready-dev
 # Kills, damage, hostile files, full disks ...: does what was promised hold? Hours. ARGS=--help
 reliability: .venv/.ready-dev
 	$(BIN)/python -m benchmarks.reliability.campaign $(ARGS)
+	$(BIN)/python -m benchmarks.reliability.table
+
+# The same doors under coverage-guided fuzzing, ten minutes each; Linux. ARGS=--help
+fuzz: .venv/.ready-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3,<4'
+	$(BIN)/python -m benchmarks.reliability.fuzz $(ARGS)
 	$(BIN)/python -m benchmarks.reliability.table
 
 # What an installation consists of (CycloneDX), and whether any of it has a known fault.

@@ -317,6 +317,10 @@ def demo(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    kept: Annotated[
+        float,
+        typer.Option(metavar="X", help="Quality is kept up to X times the teacher's distance."),
+    ] = 1.1,
     json: flags.Json = False,
 ) -> None:
     """Write one HTML file about a run, pictures inside."""

@@ -91,6 +91,26 @@ class RanksError(GancompressError):
     exit_code = 75
 
 
+_NO_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+    "bad_alloc", "alloc_failed",
+)  # fmt: skip
+
+
+def lack_of_memory(error: BaseException | None) -> str | None:
+    """Return what said that memory ran out: the error, or one that led to it; ``None``: neither."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text = str(error).lower()
+        known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        says = isinstance(error, RuntimeError | OSError | ImportError)
+        if known or (says and any(word in text for word in _NO_MEMORY)):
+            return " ".join(f"{error or type(error).__name__}".split())[:300]
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def closest(name: str, names: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest of ``names``; all of them if none is near."""
     known = sorted(names)

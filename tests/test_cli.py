@@ -40,7 +40,7 @@ FLAGS = {
     "--to --tolerance --weights",
     "push": "--json --out --private",
     "demo": "--device --host --input --json --model --output --port --weights",
-    "report": "--json",
+    "report": "--json --kept",
     "verify": "--json",
     "recipes": "--json --kind",
     "show": "--json --schema",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,6 +124,16 @@ def test_python_of_a_page_runs(
     assert ran
 
 
+def launch(words: list[str], folder: Path) -> None:
+    """Run what a page gives to torchrun, in ``folder``, with this gancompress."""
+    if not importlib.import_module("torch.distributed").is_available():
+        pytest.skip("torch without distributed")
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda p: p.stem)
 def test_a_tutorial_does_what_it_says(
@@ -141,6 +154,9 @@ def test_a_tutorial_does_what_it_says(
             elif block.lang == "sh":
                 for line in block.text.replace("\\\n", " ").splitlines():
                     words = shlex.split(line)
+                    if words[0] == "torchrun":
+                        launch(words[1:], tmp_path)
+                        continue
                     assert words[0] == "gancompress"
                     code = main(words[1:])
                     assert code == 0, f"{line}\n{capsys.readouterr().err}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import importlib.util
+import json
 import re
 import runpy
 import subprocess
@@ -25,7 +26,7 @@ def test_every_extra_is_known_to_the_doctor() -> None:
 
     table = PROJECT.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
     named = set(re.findall(r"^(\w+) = \[", table, re.M))
-    assert named - {"dev", "bench"} == set(EXTRAS)
+    assert named - {"dev", "bench", "browser", "fuzz"} == set(EXTRAS)
 
 
 def test_versions_agree() -> None:
@@ -110,3 +111,8 @@ def test_wheel_and_sdist_install_and_prune(tmp_path: Path) -> None:
     assert told.split() == ["True", "True"]
     shown = subprocess.run([str(bin_ / "gancompress"), "recipes"], env={}, **run).stdout  # type: ignore[call-overload]
     assert "ppcd" in shown
+    words = ["prune", "--max-steps", "2", "batch=4", "--out", "run", "--json"]
+    env = {"GANCOMPRESS_CACHE": str(tmp_path / "cache")}
+    told = subprocess.run([str(bin_ / "gancompress"), *words], env=env, **run).stdout  # type: ignore[call-overload]
+    assert json.loads(told)["verify"]["passed"]
+    assert (tmp_path / "run" / "before_after.png").is_file()

@@ -6,12 +6,14 @@ import json
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import campaign, table
+from benchmarks.reliability import campaign, fuzz, table
 from benchmarks.reliability.row import BrokenPromiseError, Row, Trial
+from gancompress.errors import DataError
 
 ROWS = campaign.rows()
 
@@ -83,6 +85,83 @@ def test_results_are_added_up_and_begun_again(
     assert json.loads((tmp_path / "odd.json").read_text())["tried"] == 2
 
 
+def test_what_an_earlier_version_broke_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = "a"
+    monkeypatch.setattr(campaign, "RESULTS", tmp_path)
+    monkeypatch.setattr(campaign, "rows", lambda: {"odd": Row("X", "nothing", 9, odd)})
+    monkeypatch.setattr(campaign, "_package", lambda commit: commit)
+    monkeypatch.setattr(campaign.record, "protocol", lambda seed: {"git": version, "seed": seed})
+    monkeypatch.setattr(campaign.subprocess, "run", None)
+    monkeypatch.setattr(campaign, "_package", lambda commit: {"HEAD": version}.get(commit, commit))
+    assert campaign.main(["odd", "--count", "5"]) == 1
+
+    def mended(folder: Path) -> Trial:
+        def trial(rng: random.Random, number: int) -> str:
+            return "mended" if number == 3 else odd(folder)(rng, number)
+
+        return trial
+
+    version = "b"
+    monkeypatch.setattr(campaign, "rows", lambda: {"odd": Row("X", "nothing", 9, mended)})
+    assert campaign.main(["odd", "--count", "7", "--add"]) == 1
+    found = json.loads((tmp_path / "odd.json").read_text())
+    assert (found["tried"], found["held"]) == (7, 6)
+    assert found["kinds"] == {"True": 5, "broken": 1, "mended": 1}
+    assert [f["trial"] for f in found["failures"]] == [4]
+    assert [f["trial"] for f in found["mended"]] == [3]
+    assert table.commits(found) == "a (5), b (2)"
+    campaign.main(["odd", "--count", "1"])
+    found = json.loads((tmp_path / "odd.json").read_text())
+    assert found["tried"] == 7, "of this version, with those that were added"
+    version = "c"
+    campaign.main(["odd", "--count", "1"])
+    assert json.loads((tmp_path / "odd.json").read_text())["tried"] == 1
+
+
+def test_one_trial_can_be_run_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(campaign, "rows", lambda: {"odd": Row("X", "nothing", 9, odd)})
+    assert campaign.main(["odd", "--trial", "2"]) == 0
+    assert campaign.main(["odd", "--trial", "3"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "X odd, trial 3: three"
+    with pytest.raises(SystemExit):
+        campaign.main(["--trial", "3"])
+
+
+def test_fuzzing_tells_typed_errors_from_others(tmp_path: Path) -> None:
+    def target(data: bytes, place: Path) -> object:
+        if data == b"typed":
+            raise DataError("no")
+        if data == b"slow":
+            end = time.process_time() + 1.2
+            while time.process_time() < end:
+                pass
+        return 1 / len(data)
+
+    tried = fuzz.Tried(target, tmp_path, tmp_path / "report.json")
+    for data in (b"typed", b"x", b"", b"", b"slow"):
+        tried(data)
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert (found["tried"], found["refused"]) == (5, 1)
+    first, second = (failure["fault"] for failure in found["failures"])
+    assert first.startswith("ZeroDivisionError at test_reliability.py")
+    assert second.startswith("took 1.")
+
+
+def test_every_fuzzed_door_takes_what_it_begins_with(tmp_path: Path) -> None:
+    assert (*fuzz.targets(),) == fuzz.NAMES
+    for name, (inputs, target) in fuzz.targets().items():
+        for number, data in enumerate(inputs):
+            place = tmp_path / f"{name}{number}"
+            place.mkdir()
+            target(data, place)
+
+
 def test_the_documents_table_is_that_of_the_results() -> None:
     """Make it again after a campaign: python -m benchmarks.reliability.table."""
-    assert table.markdown(table.results()) in table.DOCUMENT.read_text(encoding="utf-8")
+    assert table.markdown(table.results(), table.fuzzed()) in table.DOCUMENT.read_text(
+        encoding="utf-8"
+    )

@@ -5,7 +5,8 @@
 
 Trial ``i`` of a row is a function of (row, seed, i). What was tried is kept in
 ``benchmarks/results/reliability/<row>.json``, and the next call goes on behind it; ``--fresh``
-begins again. Results of another version of the package are begun again as well.
+begins again. Results of another version of the package are begun again as well, unless ``--add``
+keeps them: then each trial that failed is tried again first, and all versions are named.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def campaign(
     seconds: float,
     seed: int = 0,
     fresh: bool = False,
+    add: bool = False,
     results: Path | None = None,
 ) -> dict[str, Any]:
     """Try row ``name`` up to ``count`` times in all, or for ``seconds``; return its results."""
@@ -92,11 +94,18 @@ def campaign(
     file = (results or RESULTS) / f"{name}.json"
     found = json.loads(file.read_text()) if file.is_file() and not fresh else None
     conditions = record.protocol(seed)
-    if found is None or found["seed"] != seed or _package(found["git"]) != _package("HEAD"):
-        found = {
-            "row": name, "label": row.label, "promise": row.promise, "goal": row.goal,
-            **conditions, "tried": 0, "held": 0, "wall_s": 0.0, "kinds": {}, "failures": [],
-        }  # fmt: skip
+    other = found is not None and _package(found["git"]) != _package("HEAD")
+    if found is None or found["seed"] != seed or (other and not add):
+        found, other = {"tried": 0, "held": 0, "wall_s": 0.0, "kinds": {}, "failures": []}, False
+    if other:
+        # Earlier versions stay, by commit and count; what they broke is tried again below.
+        found["earlier"] = [
+            *found.get("earlier", []),
+            {"git": found["git"], "tried": found["tried"] - _tried(found.get("earlier", []))},
+        ]
+    found = {
+        "row": name, "label": row.label, "promise": row.promise, "goal": row.goal,
+    } | found | {"promise": row.promise, "goal": row.goal} | conditions  # fmt: skip
     kinds = collections.Counter(found["kinds"])
     started = kept = time.monotonic()
     before = found["wall_s"]
@@ -110,6 +119,8 @@ def campaign(
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         with silent():
             trial = row.prepare(Path(folder))
+        if other:
+            _mend(found, kinds, lambda n: attempt(row, name, trial, seed, n))
         while found["tried"] < (row.goal if count is None else count):
             if time.monotonic() - started > seconds:
                 break
@@ -126,6 +137,39 @@ def campaign(
                 keep()
     keep()
     return found
+
+
+def _tried(earlier: list[dict[str, Any]]) -> int:
+    return sum(part["tried"] for part in earlier)
+
+
+def _mend(
+    found: dict[str, Any], kinds: collections.Counter[str], tried: Callable[[int], tuple[str, str]]
+) -> None:
+    """Try the failures of an earlier version again; those that hold now are counted as held."""
+    left = []
+    for failure in found["failures"]:
+        kind, fault = tried(failure["trial"])
+        if fault:
+            left.append({"trial": failure["trial"], "fault": fault[:600]})
+            continue
+        kinds["broken"] -= 1
+        kinds[kind] += 1
+        found["held"] += 1
+        found.setdefault("mended", []).append(failure)
+    found["failures"] = left
+    kinds += collections.Counter()  # without those of zero
+
+
+def _again(name: str, seed: int, number: int) -> int:
+    """Try one trial again and say how it went; return 1 when it does not hold."""
+    row = rows()[name]
+    with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
+        with silent():
+            trial = row.prepare(Path(folder))
+        kind, fault = attempt(row, name, trial, seed, number)
+    print(f"{row.label} {name}, trial {number}: {fault or f'held ({kind})'}")
+    return int(bool(fault))
 
 
 def _package(commit: str) -> str:
@@ -148,12 +192,18 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1e9, help="at most so long a row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parser.add_argument("--add", action="store_true", help="keep those of earlier versions")
     parser.add_argument("--results", type=Path, help=f"folder of results; default: {RESULTS}")
+    parser.add_argument("--trial", type=int, help="this one alone, of one row; keeps nothing")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     options = parser.parse_args(words)
     known = rows()
     if wrong := [name for name in options.rows if name not in known]:
         parser.error(f"no row {wrong[0]!r}; known: {', '.join(known)}")
+    if options.trial is not None:
+        if len(options.rows) != 1:
+            parser.error("--trial is of one row: name it")
+        return _again(options.rows[0], options.seed, options.trial)
     broken = 0
     # Those that fork runs go first: torch computes no gradient in a child once its parent has.
     for name in sorted(options.rows or known, key=lambda name: not known[name].forks):
@@ -166,6 +216,7 @@ def main(words: list[str] | None = None) -> int:
             seconds=options.seconds,
             seed=options.seed,
             fresh=options.fresh,
+            add=options.add,
             results=options.results,
         )
         broken += found["tried"] - found["held"]

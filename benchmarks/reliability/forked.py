@@ -8,18 +8,23 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
+import gc
 import hashlib
+import importlib
 import json
 import os
 import random
 import signal
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability.row import BrokenPromiseError
-from benchmarks.reliability.toys import RECORD, go
+from benchmarks.reliability.toys import RECORD, go, recipe_of
 from gancompress.commands.console import described
 from gancompress.commands.run_start import new_folder, unfinished
 from gancompress.commands.verify import check_integrity
@@ -45,6 +50,26 @@ LIMIT = 240.0
 """Seconds after which a child is called hung."""
 
 
+@lru_cache(maxsize=1)
+def load_all() -> None:
+    """Import here what a run imports on its way: seconds in each child, the most of it torch's."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, told = Path(folder) / "out", Path(folder) / "modules"
+        known = set(sys.modules)
+        ended(start(recipe_of("prune", sample_every=EVERY), out, after=lambda: _tell_modules(told)))
+        for name in told.read_text().splitlines():
+            if name not in known:
+                with contextlib.suppress(Exception):
+                    importlib.import_module(name)
+    # What is here now is no child's: its collector need not look at it, nor copy its pages.
+    gc.collect()
+    gc.freeze()
+
+
+def _tell_modules(file: Path) -> None:
+    file.write_text("\n".join(list(sys.modules)))
+
+
 def work(recipe: Recipe, out: Path) -> int:
     """Begin the run in ``out``, or go on with it, up to its summary; return its exit code."""
     if (out / SUMMARY).is_file():
@@ -57,8 +82,13 @@ def work(recipe: Recipe, out: Path) -> int:
     return result.exit_code
 
 
-def start(recipe: Recipe, out: Path, before: Callable[[], None] = lambda: None) -> int:
-    """Fork a child that does `work` after ``before``; return its process number."""
+def start(
+    recipe: Recipe,
+    out: Path,
+    before: Callable[[], None] = lambda: None,
+    after: Callable[[], None] = lambda: None,
+) -> int:
+    """Fork a child that does `work` between ``before`` and ``after``; return its process number."""
     child = os.fork()
     if child:
         return child
@@ -67,6 +97,7 @@ def start(recipe: Recipe, out: Path, before: Callable[[], None] = lambda: None) 
         before()
         with preemptible():
             code = work(recipe, out)
+        after()
     except BaseException as error:
         said, code = described(error)
         said = f"{type(error).__name__}: {said}"
@@ -103,6 +134,7 @@ def finish(recipe: Recipe, out: Path, want: str) -> None:
 
 def whole(recipe: Recipe, out: Path) -> tuple[str, float, int]:
     """Return digest, seconds and number of file operations of a run that nothing disturbs."""
+    load_all()
     count = Path(f"{out}.count")
     tell = Operations(lambda n: None)
 

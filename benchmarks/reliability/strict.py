@@ -51,7 +51,7 @@ def prepare(folder: Path) -> Trial:
     parsed = {name: parse_yaml(text, source=name) for name, text in shipped.items()}
     keys = sorted({p for data in parsed.values() for p in _paths(data)})
     record = {**RECORD, "model": "biggan", "config": BigGANConfig.fashion32().to_dict()}
-    tar = _tar()
+    tar = tar_of_pairs()
     wav = hostile_data.wav(size=64)
     place = folder / "place"
     for name in shipped:
@@ -67,7 +67,7 @@ def prepare(folder: Path) -> Trial:
         name = rng.choice(sorted(shipped))
         if kind == "text":
             (place / "r.yaml").write_bytes(_mutated(shipped[name].encode(), rng))
-            held = _typed(lambda: _again(load_recipe(place / "r.yaml"), place))
+            held = _typed(lambda: again(load_recipe(place / "r.yaml"), place))
         elif kind == "tar":
             (place / "d.tar").write_bytes(_mutated(tar, rng))
             held = _typed(lambda: hostile_data.opened(place / "d.tar"))
@@ -125,7 +125,7 @@ def _tree(data: Any, key: str, value: Any, place: Path) -> None:
         node = node.get(parent) if isinstance(node, dict) else None
     (node if isinstance(node, dict) else changed)[last] = value
     (place / "r.yaml").write_text(dump_yaml(changed))
-    _again(load_recipe(place / "r.yaml"), place)
+    again(load_recipe(place / "r.yaml"), place)
 
 
 def _override(name: str, key: str, value: Any) -> None:
@@ -141,7 +141,7 @@ def _record(record: dict[str, Any], value: Any, rng: random.Random, place: Path)
     read_record(place)
 
 
-def _again(recipe: Any, place: Path) -> None:
+def again(recipe: Any, place: Path) -> None:
     """A recipe that is accepted is written and read again as the same."""
     (place / "again.yaml").write_text(dump_recipe(recipe))
     if load_recipe(place / "again.yaml") != recipe:
@@ -179,7 +179,7 @@ def _mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(new)
 
 
-def _tar() -> bytes:
+def tar_of_pairs() -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for i in range(3):

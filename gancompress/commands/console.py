@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 
-from gancompress.errors import GancompressError, visible
+from gancompress.errors import GancompressError, OutOfMemoryError, lack_of_memory, visible
 
 SCHEMA = 1
 """Version of every JSON object that the command line prints."""
@@ -89,6 +89,12 @@ def complain(message: str, *, exit_code: int, hint: str = "") -> None:
 _NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO) + (
     (errno.EDQUOT,) if hasattr(errno, "EDQUOT") else ()
 )
+_GONE = tuple(
+    getattr(errno, name)
+    for name in ("ENOENT", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "EHOSTDOWN")
+    if hasattr(errno, name)
+)
+"""What becomes of a folder that is removed, or whose disk or share is taken away."""
 
 
 def fail(error: BaseException, words: Sequence[str]) -> int:
@@ -104,31 +110,13 @@ def fail(error: BaseException, words: Sequence[str]) -> int:
     return exit_code
 
 
-_NO_MEMORY = (
-    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
-    "bad_alloc", "alloc_failed",
-)  # fmt: skip
-
-
-def lack_of_memory(error: BaseException | None) -> BaseException | None:
-    """Return the error, or one that led to it, by which memory ran out; ``None``: another cause."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return error
-        if isinstance(error, RuntimeError) and any(word in text for word in _NO_MEMORY):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def described(error: BaseException) -> tuple[str, int]:
     """Return message and exit code of an error (the codes are those of docs/cli.md)."""
-    if (lack := lack_of_memory(error)) is not None:
-        text = " ".join(f"{lack or type(lack).__name__}".split())[:300]
-        return f"out of memory: {text}. Try batch=8, --device cpu or a smaller --n", 5
+    if not isinstance(error, OutOfMemoryError) and (lack := lack_of_memory(error)) is not None:
+        advice = (
+            "Try accumulate=4 (the same batch, in parts), batch=8, --device cpu or a smaller --n"
+        )
+        return f"out of memory: {lack}. {advice}", 5
     if isinstance(error, GancompressError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -136,6 +124,9 @@ def described(error: BaseException) -> tuple[str, int]:
     if type(error).__name__ == "PreemptedError":
         return f"{error}; go on with --resume auto and the same words", 75
     name, text = type(error).__name__, str(error)
+    if isinstance(error, OSError) and error.errno in _GONE:
+        advice = "Bring it back and go on with --resume, or choose another folder with --out"
+        return f"a file, a folder or its disk is gone: {text}. {advice}", 6
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return f"cannot write: {text}. Free space or choose another folder with --out", 6
     return f"{name}: {text}. This is a bug of gancompress: run again with --debug to see where", 1

@@ -16,7 +16,7 @@ from gancompress.commands.feature_rows import feature_rows, features_protocol
 from gancompress.commands.load_code import load_code
 from gancompress.commands.task_results import task_rows
 from gancompress.commands.watch import state_of
-from gancompress.errors import visible
+from gancompress.errors import ConfigError, visible
 from gancompress.reporting.sound_section import players
 from gancompress.reporting.task_section import task_pictures
 from gancompress.storage import read_plain
@@ -45,18 +45,23 @@ ROUTINE = ("shrink", "unmask", "groups")
 """Events that every run has: its curves show them."""
 
 
-def report(run: Path, *, json: bool) -> None:
+def report(run: Path, *, kept: float, json: bool) -> None:
     """Write ``report.html`` into ``run``: tables, notes, pictures, curves, the recipe.
 
+    ``kept`` is the threshold of its verdict on quality, see `reporting.verdict.verdicts`.
+
     Raises:
-        ConfigError: the run is not finished, or the extra ``report`` is missing.
+        ConfigError: the run is not finished, ``kept`` is below 1, or the extra ``report`` is
+            missing.
         CheckpointError: its summary is damaged.
     """
     from gancompress.reporting.html import write_html
 
+    if not kept >= 1:
+        raise ConfigError(f"--kept is {kept:g}; it must be at least 1: the teacher's own quality")
     summary = read_summary(run)
     with readable(run):
-        page = page_of(run, summary)
+        page = page_of(run, summary, kept=kept)
     file = write_html(page, run / REPORT)
     if json:
         emit("report", {"file": str(file), "bytes": file.stat().st_size})
@@ -71,7 +76,7 @@ MAX_EVENTS = 2**24
 MAX_NOTES = 200
 
 
-def page_of(run: Path, summary: dict[str, Any]) -> Any:
+def page_of(run: Path, summary: dict[str, Any], *, kept: float = 1.1) -> Any:
     """Return the page of a finished run.
 
     Its parts come from `gancompress.reporting`: what is special to a task, from `task_section`.
@@ -114,7 +119,7 @@ def page_of(run: Path, summary: dict[str, Any]) -> Any:
             :MAX_NOTES
         ],
         sounds=sounds,
-        verdicts=verdicts(summary),
+        verdicts=verdicts(summary, kept=kept),
         slider=_slider(run),
         widths=_widths(run),
         load=load_code(run, summary) if (run / "model").is_dir() else "",

@@ -105,8 +105,13 @@ def continued(request: Request) -> Request:
         return request
     if request.overrides or request.out is not None:
         raise ConfigError(f"--resume {folder} keeps its recipe and folder; leave the rest out")
+    if not folder.is_dir():
+        raise ConfigError(f"no run folder {folder} to go on with. Begin one in it: --out {folder}")
     found = read_record(folder)
     require_recipe(folder)
+    if (folder / SUMMARY).exists():
+        raise ConfigError(f"{folder} is finished. See it: gancompress compare {folder}")
+    _ask_for_code(request, folder, found)
     what, model = request.what or found.get("folder"), request.model
     if (start := found.get("saved") or found.get("run")) is not None:
         if not Path(start).is_dir():
@@ -177,6 +182,16 @@ def refuse_to_forget(request: Request) -> None:
                 f"its code run: {go_on(kind, run, found)}"
             )
         return
+
+
+def _ask_for_code(request: Request, run: Path, found: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose network is the user's code, which was not typed."""
+    typed = request.what or request.model or found.get("folder") or found.get("saved")
+    if typed is None and ":" in found["model"]:
+        raise ConfigError(
+            f"{run} was made from {found['model']!r}. Type that name to let its code run: "
+            f"{go_on(request.kind, run, found)}"
+        )
 
 
 def go_on(kind: str, run: Path, record: Mapping[str, Any]) -> str:

@@ -12,7 +12,15 @@ _OVERRIDE = re.compile(r"^[A-Za-z_][A-Za-z0-9_.\-]*=")
 _REFUSED = re.compile(r"^[+~][A-Za-z_]")
 
 _ELSEWHERE = {
-    "one device a run: --device cuda": ("gpu", "gpus", "gpu_ids", "num_gpus", "n_gpus", "devices"),
+    "--device cuda; several: torchrun --nproc-per-node N -m gancompress ... (docs/scale.md)": (
+        "gpu",
+        "gpus",
+        "gpu_ids",
+        "num_gpus",
+        "n_gpus",
+        "devices",
+        "nproc",
+    ),
     "steps=N, or --max-steps N for a try": ("epochs", "iters", "iterations", "max_iter", "kimg"),
     "batch=N": ("batch_size", "bs"),
     "generator_optim.lr=X and discriminator_optim.lr=X": ("lr", "learning_rate"),

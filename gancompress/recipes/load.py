@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -168,8 +168,11 @@ def _explain(fault: Mapping[str, Any], data: Any, lines: Mapping[tuple, int]) ->
     if fault["type"] == "extra_forbidden":
         known = _siblings(path)
         word = str(path[-1])
-        near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(known))}."
+        near = (_below(word) if len(path) == 1 else []) or difflib.get_close_matches(
+            word, known, n=1, cutoff=0.5
+        )
+        meant = " or ".join(map(repr, near))
+        hint = f" Did you mean {meant}?" if near else f" Known: {', '.join(sorted(known))}."
         return f"{where}unknown key {_dotted(path)!r}.{hint}"
     if fault["type"] == "missing":
         flag = " (--task NAME, before its options)" if _dotted(path) == "task.name" else ""
@@ -195,6 +198,16 @@ def _siblings(path: tuple[str | int, ...]) -> list[str]:
             return []
         model = next(iter(_models_in(field.annotation)), None)
     return list(model.model_fields) if model is not None else []
+
+
+def _below(word: str) -> list[str]:
+    """Return the keys of the recipe's parts that are called so: ``lr`` is an optimiser's."""
+    return [
+        f"{name}.{word}"
+        for name, field in Recipe.model_fields.items()
+        if get_origin(field.annotation) not in (list, tuple)
+        and any(word in model.model_fields for model in _models_in(field.annotation))
+    ]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -10,16 +10,25 @@ from gancompress.reporting.tables import fewer, si
 
 OFF = 0.02
 """How far off its target a size may be: what the command line promises."""
+UNKNOWN = "No threshold: nothing to compare it with"
 EXACT = 1e-9
 """How far masked and cut network may differ in float64 (`gancompress.surgery.verify`)."""
+KEPT = 1.1
+"""How many times the teacher's distance still counts as its quality, unless the user says."""
+NEAR = 40.0
+"""PSNR to the teacher, in dB, from which on the student counts as equal: 1 % of the range (rms)."""
 
 
-def verdicts(summary: Mapping[str, Any]) -> list[Verdict]:
-    """Return what the ``summary`` of a finished run says, the most asked first."""
+def verdicts(summary: Mapping[str, Any], *, kept: float = KEPT) -> list[Verdict]:
+    """Return what the ``summary`` of a finished run says, the most asked first.
+
+    Quality is kept where a distance is at most ``kept`` times the teacher's, or no larger than that
+    between two sets of real images; to the teacher alone, from `NEAR` dB on.
+    """
     return [
         *_size(summary),
         *_speed(summary.get("size", {})),
-        *_quality(summary.get("quality", {})),
+        *_quality(summary.get("quality", {}), kept),
         *_exactness(summary.get("verify")),
     ]
 
@@ -60,23 +69,34 @@ def _speed(size: Mapping[str, Any]) -> Iterator[Verdict]:
     )  # fmt: skip
 
 
-def _quality(quality: Mapping[str, Any]) -> Iterator[Verdict]:
+def _quality(quality: Mapping[str, Any], kept: float) -> Iterator[Verdict]:
     was, now = quality.get("teacher", {}), quality.get("student", {})
     key = "frechet_classifier"
     if now.get(key) is not None and was.get(key) is not None:
-        floor = f", real images {now['frechet_floor']:.2g}" if "frechet_floor" in now else ""
+        least = now.get("frechet_floor") or 0.0
+        floor = f", real images {least:.2g}" if "frechet_floor" in now else ""
+        allowed = max(kept * was[key], least)
         yield Verdict(
             "quality", f"Frechet {now[key]:.3g}",
             f"teacher {was[key]:.3g}{floor}; {now['n']} samples, features of the embedded "
-            "classifier (not an FID). No threshold was set",
+            f"classifier (not an FID). Allowed: {allowed:.3g}, {kept:g} times the teacher's"
+            + (" or as far as real images are apart" if floor else ""),
+            "good" if now[key] <= allowed else "bad",
         )  # fmt: skip
     elif now.get("to_wanted"):
         key, name = ("log_mel", "log mel") if "log_mel" in now["to_wanted"] else ("l1", "L1")
         mine, teachers = now["to_wanted"][key], was.get("to_wanted", {}).get(key)
         beside = "" if teachers is None else f"; the teacher {teachers:.3g}"
         yield Verdict(
+<<<<<<< HEAD
             "quality", f"{name} {mine:.3g} to what was wanted",
             f"{now['n']} held-out inputs, on the scale [-1, 1]{beside}. No threshold was set",
+=======
+            "quality", f"L1 {mine:.3g} to what was wanted",
+            f"{now['n']} held-out inputs, on the scale [-1, 1]{beside}. "
+            + (f"Allowed: {kept:g} times the teacher's" if teachers is not None else UNKNOWN),
+            "plain" if teachers is None else "good" if mine <= kept * teachers else "bad",
+>>>>>>> trust
         )  # fmt: skip
     elif now.get("to_teacher"):
         found = now["to_teacher"]
@@ -86,7 +106,8 @@ def _quality(quality: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(
             "quality", f"{name} {found[key]:.3g}{unit} to the teacher",
             f"{now['n']} held-out inputs; how near the student is to its teacher, not how good "
-            "either is. No threshold was set",
+            f"either is. {f'Asked for: {NEAR:g} dB' if unit else UNKNOWN}",
+            "plain" if not unit else "good" if found["psnr"] >= NEAR else "bad",
         )  # fmt: skip
 
 

@@ -169,9 +169,13 @@ def _prune(folder: Path, step: int, keep: int) -> None:
     saved = checkpoints(folder)
     past = [p for p in saved if (checkpoint_step(p) or 0) <= step]
     for old in (*past[:-keep], *saved[len(past) :]):
-        # An undeletable old checkpoint wastes space and harms nothing else.
+        # An undeletable old checkpoint wastes space and harms nothing else. As a draft: of one that
+        # is half removed by a kill nobody says that it is damaged.
         with contextlib.suppress(OSError):
-            shutil.rmtree(old)
+            gone = folder / f".tmp-{old.name}"
+            shutil.rmtree(gone, ignore_errors=True)
+            os.rename(old, gone)
+            shutil.rmtree(gone)
 
 
 def _recover(folder: Path) -> None:

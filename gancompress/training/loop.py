@@ -15,7 +15,7 @@ from gancompress.data.adapters import readable
 from gancompress.data.arrays import described
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import derived_seed
-from gancompress.errors import ConfigError
+from gancompress.errors import ConfigError, DivergedError
 from gancompress.modules.joint_discriminator import Given, joined
 from gancompress.modules.ranks import mean_, rank, take_first_
 from gancompress.modules.undisturbed import BufferGuard
@@ -32,7 +32,12 @@ from gancompress.training.companion import Moment
 from gancompress.training.cut_reconstruction import held_progress
 from gancompress.training.cuts import cut_now, shrink_if_due
 from gancompress.training.discriminator_shrink import start_narrowing
+<<<<<<< HEAD
 from gancompress.training.log import Log, Screen
+=======
+from gancompress.training.log import Log, Screen, describe_cut
+from gancompress.training.memory import Updates, foresee, parts_again
+>>>>>>> trust
 from gancompress.training.participants import Participants, gather
 from gancompress.training.prefetch import AheadBatches, workers_for
 from gancompress.training.reconstructed import told
@@ -53,8 +58,12 @@ from gancompress.training.start import (
 )
 from gancompress.training.steps import Figures, Steps
 from gancompress.training.thread_watch import ThreadWatch
+<<<<<<< HEAD
 from gancompress.training.train_state import TrainState
 from gancompress.training.width_search import search_widths
+=======
+from gancompress.training.train_state import TrainState, finite_parts
+>>>>>>> trust
 
 
 def train(
@@ -109,6 +118,7 @@ def train(
         CheckpointError: there is a checkpoint to resume from, and none that is good.
         DivergedError: losses stay non-finite after rolling back.
         StorageError: nothing can be written.
+        OutOfMemoryError: memory does not do for one sample of the batch at a time.
         RanksError: another rank is gone, or they drifted apart.
     """
     steps, finetune = run_lengths(recipe, max_steps)
@@ -135,8 +145,9 @@ def train(
         if found is None and search_widths(recipe, task, people.teacher, state, run, log):
             cut_now(state, log, people.after_cuts)
         ahead = prepared_ahead(recipe, task, device, workers, stack)
-        update = Steps(recipe, task, people.teacher, device, arithmetic, people.matching, ahead)
+        made = Steps(recipe, task, people.teacher, device, arithmetic, people.matching, ahead)
         recovery, guard = Recovery(state.snapshot(total)), BufferGuard(*state.networks())
+        update = Updates(made, recovery, log)
         saves = Saves(run and run.checkpoints, log)
         stack.enter_context(surroundings(recipe, device))
         stop = stack.enter_context(Stop())
@@ -152,7 +163,7 @@ def train(
             companions.before(Moment(state, progress, log, figures))
             guard.renew()
             sound = update.update(state, figures)
-            if not recovery.goes_on(sound, guard, state, log):
+            if sound is None or not recovery.goes_on(sound, guard, state, log):
                 continue
             state.step += 1
 
@@ -283,6 +294,7 @@ def start_state(
     Raises:
         ConfigError: the checkpoint is of a run of another length.
         CheckpointError: it is of other networks.
+        OutOfMemoryError: a step is sure not to fit into memory.
     """
     masked = people.masked
     if found is not None:
@@ -307,11 +319,36 @@ def start_state(
     state.companions = people.companions
     if found is not None:
         state.resume(found.step, found.parts, found.state)
+        state.parts_of_batch = parts_again(recipe, state.parts_of_batch)
         log.resume(state.step)
         log.event("resume", f"resuming at step {state.step} of {total}", step=state.step)
+    else:
+        foresee(recipe, task, people, state, log)
     return state
 
 
+<<<<<<< HEAD
+=======
+def shrink_if_due(recipe: Recipe, state: TrainState, steps: int, log: Log) -> bool:
+    """Cut at the recipe's events, and take the masks off after ``steps``; return whether it did."""
+    if state.masked is None:
+        return False
+    last = state.step >= steps
+    if not last and not any(
+        state.step - 1 < event * steps <= state.step for event in recipe.shrink.events
+    ):
+        return False
+    if not finite_parts(state.parts()):
+        raise DivergedError(f"weights are not finite at step {state.step}, where they are cut")
+    changed = state.cut(last=last)
+    if changed:
+        log.event("shrink", describe_cut(state.step, state.size), step=state.step, **state.size)
+    if last:
+        log.event("unmask", f"step {state.step}: the masks are gone", step=state.step)
+    return changed or last
+
+
+>>>>>>> trust
 def report(
     recipe: Recipe,
     task: Task,

@@ -75,9 +75,10 @@ class Steps:
         arithmetic: in which precision and memory format.
         matching: how features are matched; ``None`` where they are not.
         ahead: prepares batches in other processes; ``None``: they are made here, when needed.
+        parts: in how many a rank's share goes through the networks; 0: ``recipe.accumulate``.
 
-    A batch is shared by the ranks, and goes through the networks in ``recipe.accumulate`` parts,
-    whose gradients add up to those of the whole.
+    A batch is shared by the ranks, and goes through the networks in parts, whose gradients add up
+    to those of the whole.
     """
 
     recipe: Recipe
@@ -87,6 +88,7 @@ class Steps:
     arithmetic: Arithmetic
     matching: FeatureMatching | None = None
     ahead: AheadBatches | None = None
+    parts: int = 0
 
     def update(self, state: TrainState, figures: Figures) -> bool:
         """Make both updates; return whether all losses and gradients were finite."""
@@ -266,7 +268,7 @@ class Steps:
 
     @property
     def _parts(self) -> int:
-        return self.recipe.accumulate
+        return self.parts or self.recipe.accumulate
 
     def _buffers(self, *modules: nn.Module | None) -> PartBuffers:
         return PartBuffers(*(m for m in modules if m is not None), parts=self._parts)

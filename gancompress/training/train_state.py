@@ -61,6 +61,7 @@ class TrainState:
         rollbacks: how often the run went back to an earlier state; part of every random stream.
         plan: what was cut for good, ``verified`` how exactly, ``size`` what it costs now.
         widths: channels left by group when they were last counted.
+        parts_of_batch: in how many a rank's share of a batch goes through the networks.
         masks_at_rest: the masks' state once they are gone.
         scales: of the losses of ``generator`` and ``discriminator``, for float16.
         overflowed: the last update that was left out only overflowed float16.
@@ -91,6 +92,7 @@ class TrainState:
     companions: Companions | None = None
     widths: dict[str, int] = field(default_factory=dict[str, int])
     last_cut: Plan | None = None
+    parts_of_batch: int = 1
 
     @classmethod
     def gather(
@@ -122,6 +124,7 @@ class TrainState:
             )
         networks = generator, ema, discriminator, masked
         state = cls(*networks, distillation, optimizers, narrowing, regularisers)
+        state.parts_of_batch = recipe.accumulate
         device = next(generator.parameters()).device
         for name in ("generator", "discriminator"):
             state.scales[name] = LossScale(device, on=recipe.precision == "fp16")
@@ -322,6 +325,7 @@ class TrainState:
             "size": self.size,
             "scales": {name: scale.state_dict() for name, scale in self.scales.items()},
             "widths": self.widths,
+            "parts_of_batch": self.parts_of_batch,
         }
         return Snapshot(self.step, clone_parts(self.parts()), state)
 
@@ -333,6 +337,7 @@ class TrainState:
         """
         self.step, self.rollbacks, self.size = step, state["rollbacks"], state["size"]
         self.widths = state.get("widths", {})  # from before they were kept: empty
+        self.parts_of_batch = state.get("parts_of_batch", self.parts_of_batch)
         self.verified = state["verified"] or self.verified
         for name, scale in self.scales.items():
             scale.load_state_dict(state.get("scales", {}).get(name, {}))
@@ -347,7 +352,12 @@ class TrainState:
 
     def roll_back(self, good: Snapshot) -> None:
         """Go back to ``good``, a snapshot since the last cut; later steps draw other noise."""
-        self.step, self.rollbacks = good.step, self.rollbacks + 1
+        self.rollbacks += 1
+        self.go_back(good)
+
+    def go_back(self, good: Snapshot) -> None:
+        """Go back to ``good``, a snapshot since the last cut, as if nothing had been since."""
+        self.step = good.step
         self.restore(good.parts)
         if self.masked is not None:
             self.masked.progress = float(good.state["masks"]["progress"])

@@ -52,6 +52,13 @@ def test_lack_of_memory_is_the_cause_whatever_came_of_it(error: Exception) -> No
     assert described(DataError("out of memory, says the file"))[1] == 3
 
 
+def test_a_folder_that_is_gone_is_no_bug() -> None:
+    text, code = described(FileNotFoundError(2, "No such file or directory", "runs/1/log.txt"))
+    assert code == 6
+    assert "is gone: [Errno 2] No such file or directory: 'runs/1/log.txt'" in text
+    assert described(OSError(9, "Bad file descriptor"))[1] == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_set_up_and_closing_end_with_a_word(number: signal.Signals) -> None:
     before = signal.getsignal(number)

@@ -332,7 +332,15 @@ def test_resume_auto_starts_continues_and_refuses(
     assert main([*WORDS, "--resume", "runs/0001-tiny-generator"]) == 2
     assert main([*WORDS[:-2], "--resume", "runs/0001-tiny-generator"]) == 2
     assert "is finished" in capsys.readouterr().err
+    assert main(["prune", "--resume", "runs/0001-tiny-generator"]) == 2
+    assert "is finished" in capsys.readouterr().err, "before it asks for code"
+    assert main(["prune", "--resume", "runs/gone"]) == 2
+    assert "no run folder runs/gone" in capsys.readouterr().err
     (here / "runs/0001-tiny-generator/summary.json").unlink()
+    assert main(["prune", "--resume", "auto"]) == 2, "the embedded one is not what was meant"
+    assert "Type that name" in capsys.readouterr().err
+    assert main(["prune", "--resume", "runs/0001-tiny-generator"]) == 2
+    assert "prune --resume runs/0001-tiny-generator --model own_nets:" in capsys.readouterr().err
     assert main([*WORDS, "--resume", "auto"]) == 0
     assert "resuming runs/0001-tiny-generator" in capsys.readouterr().err
     assert main([*WORDS, "batch=8", "--out", "runs/0001-tiny-generator", "--resume", "auto"]) == 2

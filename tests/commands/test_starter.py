@@ -110,6 +110,17 @@ class Labelled(nn.Module):
         return self.last(self.norm(z + self.embed(y))) * scale
 
 
+class Planar(nn.Module):
+    """Latents that become a map of one pixel inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(6, 3, 4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.up(z[:, :, None, None])
+
+
 @pytest.mark.parametrize(
     ("make", "specs", "shape"),
     [
@@ -120,6 +131,7 @@ class Labelled(nn.Module):
             (2, 3, 4, 4),
         ),
         (lambda: nn.Conv2d(3, 2, 3), ("input=uniform(3,64,64)",), (2, 2, 62, 62)),
+        (Planar, ("z=normal(6)",), (2, 3, 4, 4)),
         (lambda: nn.Conv1d(80, 1, 1), ("input=normal(80,64)",), (2, 1, 64)),
     ],
 )

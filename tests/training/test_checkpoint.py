@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from gancompress.commands.verify import check_integrity
 from gancompress.errors import CheckpointError, StorageError
 from gancompress.storage import digest, sealed
 from gancompress.training import checkpoint as module
@@ -204,6 +206,28 @@ def test_a_course_that_was_left_behind_goes(tmp_path: Path) -> None:
     assert found is not None
     assert found.state == {"again": True}
     assert [p.name for p in checkpoints(tmp_path)] == ["step_000002", "step_000003"]
+
+
+def test_of_one_that_is_half_removed_nobody_says_that_it_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill while an old checkpoint is removed, after its manifest has gone."""
+    folder = tmp_path / "ckpt"
+    save_checkpoint(folder, 1, parts(), {}, keep=1)
+
+    def killed(path: Path, **options: object) -> None:
+        if (path / "manifest.json").exists():
+            (path / "manifest.json").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(folder, 2, parts(), {}, keep=1)
+    assert [p.name for p in checkpoints(folder)] == ["step_000002"]
+    check_integrity(folder, json=True)
+    save_checkpoint(folder, 3, parts(), {}, keep=1)
+    assert [p.name for p in folder.iterdir()] == ["step_000003"]
 
 
 def test_a_kill_while_a_step_is_saved_again_loses_nothing(

@@ -83,6 +83,25 @@ def test_a_bad_step_moves_neither_weights_nor_the_average() -> None:
     assert all(p.grad is None for p in screen.network.parameters()), "gradients are forgotten"
 
 
+def test_weights_that_no_loss_has_felt_are_no_fault_of_the_cut() -> None:
+    """An infinity in the row of a class that no batch has: found where the network is cut."""
+    generator, discriminator = networks()
+
+    def spoil(happening: object) -> None:
+        with torch.no_grad():
+            generator.embed.weight[0, 0] = float("inf")
+
+    def labels(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.randn(n, 6, generator=rng), torch.ones(n, dtype=torch.int64)
+
+    generator.sample_inputs = labels  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match="not finite at step .*, where they are cut"):
+        train(
+            recipe(checkpoint_every=0, distill=[]), generator=generator,
+            discriminator=discriminator, dataset=images(), screen=Silent(), callbacks=[spoil],
+        )  # fmt: skip
+
+
 def test_bad_steps_here_and_there_are_no_reason_to_go_back() -> None:
     _, _, screen = run({2, 3, 5, 6, 8, 9})
     assert sum("not finite" in text for text in screen.told) == 6

@@ -111,3 +111,7 @@ def _of_layers(generator: nn.Module) -> Iterator[str]:
         elif isinstance(layer, nn.Embedding):
             yield f"labels({layer.num_embeddings})"
             yield f"onehot({layer.num_embeddings})"
+    for layer in generator.modules():
+        if isinstance(layer, (nn.ConvTranspose2d, nn.Conv2d)):  # after z[:, :, None, None]
+            yield f"normal({layer.in_channels})"
+            return

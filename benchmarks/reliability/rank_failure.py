@@ -1,0 +1,122 @@
+"""B8: one of two ranks dies, torchrun starts both again, and the run ends as if none had."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import distributed
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from benchmarks.reliability import forked
+from benchmarks.reliability.row import BrokenPromiseError, Row, Trial
+from benchmarks.reliability.toys import go, recipe_of
+from gancompress.training.signals import preemptible
+
+KINDS = ("prune", "distill", "train")
+RESTARTS = 3
+SILENT = 60.0
+"""Seconds after which a rank gives the others up."""
+
+
+def rank(kind: str, out: str, victim: int, moments: tuple[float, ...]) -> None:
+    """Go on with the run in ``out`` as one rank; ``victim`` dies at its moment of each start."""
+    turn, number = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), int(os.environ["RANK"])
+    if turn < len(moments) and number == (victim + turn) % 2:
+        # SIGALRM, to which nobody listens: the system ends the process on the spot.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, moments[turn])
+    code = 1
+    try:
+        distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=SILENT))
+        with preemptible():
+            made = recipe_of(kind, sample_every=forked.EVERY)
+            code = go(made, Path(out), resume="auto").exit_code
+        if code == 0:
+            distributed.barrier()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        if code:
+            os._exit(code)  # the agent waits for what a rank that ends well returns
+
+
+def torchrun(kind: str, out: Path, victim: int, moments: tuple[float, ...]) -> Callable[[], None]:
+    """Return what does the work of torchrun: its agent, whose ranks are forked from here."""
+
+    def launch() -> None:
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=2, rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0", run_id=out.name, max_restarts=RESTARTS,
+            start_method="fork", monitor_interval=0.05,
+        )  # fmt: skip
+        elastic_launch(config, rank)(kind, str(out), victim, moments)
+
+    return launch
+
+
+def launched(launch: Callable[[], None]) -> float:
+    """Let a child do it; return its seconds.
+
+    Raises:
+        BrokenPromiseError: it hangs, or gives up.
+    """
+    started = time.monotonic()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            launch()
+            code = 0
+        finally:
+            os._exit(code)
+    code = forked.ended(child)
+    if code:
+        raise BrokenPromiseError(f"torchrun gives up after {RESTARTS} restarts: exit code {code}")
+    return time.monotonic() - started
+
+
+def prepare(folder: Path) -> Trial:
+    """Run each kind once on two ranks; in each trial one of them dies, once to three times."""
+    os.environ.setdefault("TORCHELASTIC_ERROR_FILE", str(folder / "error.json"))
+    forked.load_all()
+    found: dict[str, tuple[str, float]] = {}
+    for kind in KINDS:
+        lasting = launched(torchrun(kind, folder / kind, 0, ()))
+        found[kind] = forked.digest(folder / kind), lasting
+    out = folder / "out"
+
+    def trial(rng: random.Random, number: int) -> str:
+        shutil.rmtree(out, ignore_errors=True)
+        kind = KINDS[number % len(KINDS)]
+        want, lasting = found[kind]
+        deaths = rng.randint(1, RESTARTS)
+        moments = tuple(max(1e-3, rng.uniform(0.0, lasting)) for _ in range(deaths))
+        with contextlib.suppress(OSError):
+            (folder / "error.json").unlink()
+        launched(torchrun(kind, out, rng.randrange(2), moments))
+        if (ended := forked.digest(out)) != want:
+            raise BrokenPromiseError(f"{kind}, dead after {moments}: {ended}, not {want}")
+        return f"{kind}, up to {deaths} death{'s' * (deaths > 1)}"
+
+    return trial
+
+
+ROW = Row(
+    "B8",
+    "When one of two ranks dies at a random instant, once to three times, the other ends, torchrun "
+    "starts both again, and the run ends as the unbroken one, without a hang",
+    50,
+    prepare,
+    sample=1,
+    forks=True,
+)
