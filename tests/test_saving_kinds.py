@@ -322,3 +322,31 @@ def test_only_a_saved_generator_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="is not replaced"):
             gc.save(place, tied(True), replace=True)
     assert (path / "mine.txt").read_text() == "do not delete"
+
+
+class Listed(Side):
+    """Keeps the constants that decide its output in lists, dicts and a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noises = [torch.rand(2), torch.rand(2)]
+        self.tables = {"low band": (torch.rand(2), {"a.b]": torch.rand(2)}), 3: torch.rand(2)}
+        self.weights = [self.a.weight, self.scale]
+
+    def forward(self, z: Tensor) -> Tensor:
+        low, deep = self.tables["low band"]
+        return super().forward(z) + self.noises[1] * low + deep["a.b]"] + self.tables[3]
+
+
+def test_constants_in_lists_and_dicts_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    masked = gc.wrap(Listed().eval(), latents(), target="params=1.5x")
+    masked.advance(1.0)
+    small = masked.prune()
+    gc.save(tmp_path / "small", small)
+    torch.manual_seed(3)  # other constants than those that were saved
+    back = comes_back(small, tmp_path / "small", lambda: Listed().eval())
+    assert isinstance(back.tables["low band"], tuple)
+    extras = read_folder(tmp_path / "small")[1]["extras.safetensors"]
+    assert b"noises[1]" in extras
+    assert b"weights[0]" not in extras

@@ -20,10 +20,18 @@ _SPLIT = re.compile(
     re.IGNORECASE,
 )
 _KIND = {"tra": "train", "trn": "train", "tes": "test", "tst": "test", "val": "val", "dev": "val"}
+_WORDS = {"training": "train", "train": "train", "trn": "train", "testing": "test", "test": "test",
+          "tst": "test", "validation": "val", "valid": "val", "val": "val", "dev": "val",
+          "eval": "val", "holdout": "val"}  # fmt: skip
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)", re.ASCII | re.DOTALL)
 _PAIRS = (
     {"images", "image", "imgs", "img", "input", "inputs", "source", "lr", "sketch", "photo"},
     {"labels", "label", "masks", "mask", "target", "targets", "hr", "gt", "annotations"},
+)
+# What each may also be the name of a class: pairs only where every file has its counterpart.
+_LIKELY_PAIRS = (
+    {"low", "blur", "blurry", "noisy", "rain", "rainy", "hazy", "before", "degraded", "damaged"},
+    {"high", "sharp", "clean", "clear", "after", "reference", "restored", "groundtruth"},
 )
 MAX_FILE = 2**24
 
@@ -70,6 +78,28 @@ def split_of(name: str) -> str | None:
     return None if match is None else _KIND.get(match["part"][:3].lower(), "val")
 
 
+def splits_among(names: Iterable[str]) -> dict[str, str]:
+    """Return which of ``names`` are called as splits are, and which split each is (ours).
+
+    By themselves (`split_of`), or beside each other: the same words with another split among them,
+    as in ``DIV2K_train_HR`` and ``DIV2K_valid_HR``.
+    """
+    found: dict[str, str] = {}
+    alike: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in sorted(names):
+        if (kind := split_of(name)) is not None:
+            found[name] = kind
+        words = re.split(r"[-_. ]+", name.lower())
+        kinds = [_WORDS[word] for word in words if word in _WORDS]
+        if len(kinds) == 1:
+            rest = tuple(word for word in words if word not in _WORDS)
+            alike.setdefault(rest, {})[name] = kinds[0]
+    for same in alike.values():
+        if len(set(same.values())) > 1:
+            found |= same
+    return dict(sorted(found.items()))
+
+
 def arrange(listing: Listing, classes: Mapping[str, str] | None = None) -> Arrangement:
     """Return the files of ``listing`` in order, each folder a class.
 
@@ -89,6 +119,10 @@ def arrange(listing: Listing, classes: Mapping[str, str] | None = None) -> Arran
         return Arrangement(listing.loose, notes=(*notes, *_rest(listing, full)))
     _refuse_the_unclear(listing, full)
     names = ordered(full)
+    if _are_portions(listing, names):
+        files = [f"{folder}/{file}" for folder in names for file in listing.folders[folder]]
+        text = f"{len(names)} folders are called by the first number of their files: no classes"
+        return Arrangement(files, notes=(*notes, text, *_rest(listing, full)))
     if names != sorted(names):
         notes.append(
             f"class folders are numbers: labels in their order, {_few(names)} (not in text order)"
@@ -98,6 +132,24 @@ def arrange(listing: Listing, classes: Mapping[str, str] | None = None) -> Arran
             f"one folder, one class: {names[0]!r}. Open that folder itself to have no labels"
         )
     return _joined(listing, names, dict(zip(names, names)), [*notes, *_rest(listing, full)])
+
+
+def _are_portions(listing: Listing, names: Sequence[str]) -> bool:
+    """Return whether folders only divide one long list of files, as FFHQ's do.
+
+    ``00000/00000.png`` to ``00000/00999.png``, ``01000/01000.png``, ...: equal portions of a
+    hundred or more, and each file's number lies in that of its folder.
+    """
+    if len(names) < 2 or not all(re.fullmatch(r"\d{4,}", name, re.ASCII) for name in names):
+        return False
+    starts = [int(name) for name in names]
+    portion = min(b - a for a, b in zip(starts, starts[1:]))
+    if portion < 100 or any(start % portion for start in starts):
+        return False
+    return all(
+        (stem := Path(file).stem).isdecimal() and 0 <= int(stem) - start < portion
+        for name, start in zip(names, starts, strict=True) for file in listing.folders[name]
+    )  # fmt: skip
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -191,7 +243,7 @@ def _joined(
 
 def _refuse_splits(listing: Listing, full: set[str]) -> None:
     holding = full | set(listing.deeper)
-    splits = {name: kind for name in sorted(holding) if (kind := split_of(name)) is not None}
+    splits = splits_among(holding)
     rest = holding - set(splits)
     # "train" among other things is a class of its own (a locomotive); beside "test" it is not.
     if not splits or (rest and len(set(splits.values())) == 1 and len(splits) == 1):
@@ -222,9 +274,11 @@ def _refuse_the_unclear(listing: Listing, full: set[str]) -> None:
             "it, or name the classes in a classes file"
         )
     low = {name.lower(): name for name in full}
-    if len(full) == 2 and all(low.keys() & kind for kind in _PAIRS):
+    if len(full) == 2:
         one, two = ({Path(f).stem for f in listing.folders[name]} for name in sorted(full))
-        if one & two:
+        surely = all(low.keys() & kind for kind in _PAIRS)
+        likely = all(low.keys() & kind for kind in _LIKELY_PAIRS)
+        if (surely and one & two) or (likely and one == two):
             raise DataError(
                 f"{where}: {' and '.join(sorted(full))} hold files of the same names: pairs, no "
                 "classes. Open one of them, or both as pairs. If they are classes all the same, "

@@ -34,6 +34,10 @@ class Reason:
         return f"{self.text} ({self.operator} at {self.where})" if self.where else self.text
 
 
+UNREPEATABLE = "two equal calls differ"
+"""How the reason begins for which a network keeps all of its channels."""
+
+
 class Factor:
     """One factor of a dimension.
 
@@ -94,12 +98,18 @@ class AtomSpace:
         self.products: list[Product] = []
         self._splits: dict[tuple[bytes, tuple[int, ...]], tuple[Factor, ...]] = {}
         self._flat: dict[tuple[bytes, ...], np.ndarray] = {}
+        self._copies: list[np.ndarray] = []
 
     def new(self, size: int) -> np.ndarray:
         """Return ``size`` fresh atoms."""
         atoms = np.arange(self.count, self.count + size, dtype=np.int64)
         self.count += size
         return atoms
+
+    def copies(self, size: int) -> np.ndarray:
+        """Return fresh atoms of ``size`` copies of one thing, which follow whatever they meet."""
+        self._copies.append(self.new(size))
+        return self._copies[-1]
 
     def freeze(self, atoms: np.ndarray | None, reason: Reason) -> None:
         """Keep these atoms alive for ever, with the reason that `inspect` shows."""
@@ -211,8 +221,25 @@ class AtomSpace:
                     break
             if len(waiting) == len(pending):
                 # Only free choices are left: the first sub-dimension is the channel (design).
-                _settle(waiting.pop(0), solution, edges, frozen, forced=True)
+                bare = self._bare_copies(solution)
+                _settle(waiting.pop(0), solution, edges, frozen, forced=True, bare=bare)
             pending = waiting
+
+    def _bare_copies(self, solution: Solution) -> np.ndarray | None:
+        """Return which components are copies that nothing else is tied to; None where no copy is.
+
+        Of ``torch.cat([h, h])`` the channels of h can go, and not one of the two copies.
+        """
+        if not self._copies:
+            return None
+        loose = np.zeros(self.count, bool)
+        made = [part.atoms for split in self._splits.values() for part in split]
+        for atoms in (*self._copies, *self._flat.values(), *made):
+            loose[atoms] = True
+        bare = np.zeros(len(solution.frozen), bool)
+        bare[solution.label[np.concatenate(self._copies)]] = True
+        bare[solution.label[: self.count][~loose]] = False
+        return bare
 
 
 def join_zero(zeros: Sequence[frozenset[Slot] | None]) -> frozenset[Slot] | None:
@@ -229,8 +256,13 @@ def _settle(
     frozen: list[tuple[np.ndarray, Reason]],
     *,
     forced: bool,
+    bare: np.ndarray | None = None,
 ) -> bool:
-    """Turn a product into ties when at most one part can still lose channels."""
+    """Turn a product into ties when at most one part can still lose channels.
+
+    ``bare`` marks the components that are copies and nothing else: never the channel, if another
+    part can be.
+    """
     parts, whole = product.parts, product.whole
     if solution.all_frozen(whole):
         why = solution.reason_of(whole) or product.reason
@@ -247,6 +279,8 @@ def _settle(
         )
         frozen.append((whole, why or product.reason))
         return True
+    if bare is not None:
+        open_parts.sort(key=lambda i: bool(bare[solution.label[parts[i].atoms]].all()))
     chosen = open_parts[0]
     for i in open_parts[1:]:
         text = "shares one dimension with the channels before it"

@@ -11,7 +11,7 @@ from torch import nn
 
 from gancompress.graph.attributes import write_number
 from gancompress.graph.groups import ChannelGraph, count_alive
-from gancompress.graph.sizes import solve_attributes
+from gancompress.graph.solved_sizes import solve_attributes
 from gancompress.graph.traced_int import AttributeKey
 
 Change = tuple[str, str, Any]

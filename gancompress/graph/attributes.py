@@ -21,6 +21,7 @@ _DEPTH = 3  # a config inside a config is followed so far
 _ITEMS = 64  # longer lists are data
 _STEP = re.compile(r"(?:^|\.)(\w+)|\[(\w+)\]")
 _KEY = re.compile(r"\w+")
+_OWN = {*vars(nn.Module()), "_version", "_reversed_padding_repeated_twice"}
 _COUNTERS = {"num_batches_tracked", "n_averaged"}
 
 
@@ -29,7 +30,7 @@ def numbers_in(sub: nn.Module) -> Iterator[tuple[str, Any]]:
     if isinstance(sub, torch.jit.ScriptModule):
         return
     for name, value in {**_class_numbers(sub), **vars(sub)}.items():
-        if name.startswith("_") or name == "training":
+        if _is_torchs(sub, name):
             continue
         if is_number(value):
             yield name, value
@@ -44,8 +45,16 @@ def tensor_numbers(module: nn.Module) -> Iterator[tuple[str, str, int]]:
             continue
         for store in (vars(sub), sub._buffers):
             for name, value in store.items():
-                if not name.startswith("_") and name not in _COUNTERS and _is_scalar(value):
+                if name not in _COUNTERS and not _is_torchs(sub, name) and _is_scalar(value):
                     yield path, name, int(value)  # type: ignore[arg-type]
+
+
+def _is_torchs(sub: nn.Module, name: str) -> bool:
+    """Whether an attribute is torch's or ours, and no size of the user's: ``_ch`` is one."""
+    if not name.startswith("_"):
+        return name in _OWN
+    kind = type(sub).__module__.partition(".")[0]
+    return name in _OWN or name.startswith(("__", "_gancompress")) or kind == "torch"
 
 
 def is_number(value: Any) -> bool:
@@ -132,7 +141,7 @@ def _class_numbers(sub: nn.Module) -> dict[str, Any]:
 
 def _inside(prefix: str, holder: Any, deeper: int) -> Iterator[tuple[str, Any]]:
     for key, value in list(_items(holder).items()):
-        if key.startswith("_"):
+        if key.startswith("__"):
             continue
         dotted = key.isidentifier() and not isinstance(holder, (dict, list))
         name = f"{prefix}.{key}" if dotted else f"{prefix}[{key}]"

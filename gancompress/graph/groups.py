@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gancompress.errors import GraphError, closest
-from gancompress.graph.atoms import Dim, Dims, Factor, Reason, Slot, Solution
+from gancompress.graph.atoms import UNREPEATABLE, Dim, Dims, Factor, Reason, Slot, Solution
 from gancompress.graph.cost_model import Cost as Cost
 from gancompress.graph.cost_model import CostModel
 
@@ -130,7 +130,10 @@ class ChannelGraph:
 
     @property
     def hint(self) -> str:
-        """Advice where the graph form may free channels; empty where it would not."""
+        """What holds all channels, or advice where the graph form may free some; else empty."""
+        for reason in self.solution.reasons.values():
+            if reason.text.startswith(UNREPEATABLE):
+                return f"{str(reason)[:1].upper()}{str(reason)[1:]}."
         if self.form == "graph" or not any(r.graph_frees for r in self.solution.reasons.values()):
             return ""
         return (

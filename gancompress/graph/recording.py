@@ -17,10 +17,11 @@ from gancompress.graph.record import DataMode, RecordMode
 from gancompress.graph.sizes import SizeUse, SizeWatch, plant
 from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import Tracer
-from gancompress.graph.trial.workbench import Workbench, switch
+from gancompress.graph.trial.workbench import Workbench, calming, switch
 from gancompress.modules.copying import named_tensors
 from gancompress.modules.nested import tensors_of
 from gancompress.modules.snapshot import Snapshot
+from gancompress.modules.undisturbed import preserved
 
 _CALLS = 4
 """Calls in a row at most; state that goes round in more of them is not followed further."""
@@ -60,16 +61,22 @@ def record_calls(
 
     watch = SizeWatch(tracer.dims, prefix, counted, uses)
     before = {n: id(p) for n, p in twin.named_parameters()}
-    state = Snapshot(twin, values=bench.mode is None)
-    tensors = _pass(bench, twin, tracer, watch)
-    if tensors and tensors[0].dim() > 1:
-        tracer.batch = tensors[0].shape[0]
-    if not tensors:
-        raise GraphError(f"the forward of {type(twin).__name__} returns no tensor")
-    _state_norms(twin, tracer, uses, attributes)
-    _further_passes(bench, twin, tracer, watch, state, train)
+    state = Snapshot(twin, values=bench.mode is None, beside=True)
+    with preserved(bench.generator, values=False, beside=True):
+        tensors = _pass(bench, twin, tracer, watch)
+        if tensors and tensors[0].dim() > 1:
+            tracer.batch = tensors[0].shape[0]
+        if not tensors:
+            raise GraphError(f"the forward of {type(twin).__name__} returns no tensor")
+        _state_norms(twin, tracer, uses, attributes)
+        _further_passes(bench, twin, tracer, watch, state, train)
     for name, p in twin.named_parameters():
-        if before.get(name) != id(p):
+        if name not in before:
+            raise GraphError(
+                f"the forward of {type(twin).__name__} makes {name!r} in its first call: call the "
+                "generator once, so that its layers are there, before it is wrapped or traced"
+            )
+        if before[name] != id(p):
             raise GraphError(
                 f"forward replaces its own parameter {name!r}: its channels cannot be followed. "
                 "Compute the weight into a local variable instead."
@@ -77,12 +84,16 @@ def record_calls(
     return tracer, uses, attributes
 
 
-def _pass(bench: Workbench, twin: nn.Module, tracer: Tracer, watch: SizeWatch) -> list[Tensor]:
+def _pass(
+    bench: Workbench, twin: nn.Module, tracer: Tracer, watch: SizeWatch, *, training: bool = False
+) -> list[Tensor]:
     """Record one call; return the tensors in its output, whose channels are kept."""
     args, kwargs = bench.inputs()
     for t in tensors_of((args, kwargs)):
         tracer.remember(t, tuple(opaque(n, "an input") for n in t.shape), static=False)
-    with bench.running(), RecordMode(tracer), DataMode(tracer), watch:
+    # What classes and globals hold is carried on to the next call, as in a trial cut.
+    modes = RecordMode(tracer), DataMode(tracer)
+    with bench.running(restore=False), modes[0], modes[1], watch, calming(training):
         out = twin(*args, **kwargs)
     found = tensors_of(out)
     tracer.use(found)
@@ -111,7 +122,7 @@ def _further_passes(
                 break
             start = len(tracer.ops)
             try:
-                _pass(bench, twin, tracer, watch)
+                _pass(bench, twin, tracer, watch, training=training)
             except GraphError:
                 raise
             except Exception:  # it cannot be called again like this, cut or not

@@ -63,6 +63,11 @@ class SizeUse:
         """Whether ``value`` is a fixed share of what ``key`` stands for, now ``size``."""
         return set(self.value.keys) == {key} and self._share(key, {key: size}) is not None
 
+    def follows(self, key: Any, old: Env) -> bool:
+        """Whether ``value`` is a fixed share of ``key``, all else in it as in ``old``."""
+        plain = key in self.value.keys and self.value.attributes == self.value.keys
+        return plain and self._share(key, old) is not None
+
     def source(self) -> Any:
         """Return the dimension of which ``value`` is a fixed share (`x.shape[1] // 8`), or None."""
         key = next(iter(self.value.keys))
@@ -290,32 +295,6 @@ def plant(module: nn.Module, follow: Set[AttributeKey] = frozenset()) -> None:
                 put_number(module, *key, items)
             else:
                 put_number(module, *key, type(value)(made))
-
-
-def solve_attributes(
-    uses: Sequence[SizeUse],
-    old: Env,
-    count: Callable[[Any], int],
-    follow: Set[AttributeKey] = frozenset(),
-) -> dict[AttributeKey, int]:
-    """Return new attribute values that make every expression equal its dimension's new size.
-
-    An attribute whose uses contradict each other keeps its value; the probe then names the groups.
-    """
-    env: dict[AttributeKey, int] = dict(old)
-    for key in by_width({k for u in uses for k in u.value.attributes}, old, follow):
-        mine = [u for u in uses if key in u.value.keys]
-        demands = [u.demand(count) for u in mine]
-        # What is in proportion stays so: the next cut can follow it again. Most are the size
-        # itself; the rest are searched for.
-        shares = (Fraction(old[key] * u.expected(count), u.value.at(old) or 1) for u in mine)
-        likely = [int(s) for s in shares if s.denominator == 1 and 0 < s <= old[key]]
-        for candidate in (env[key], *likely, *range(old[key], 0, -1)):
-            trial = {**env, key: candidate}
-            if all(met(trial) for met in demands):
-                env = trial
-                break
-    return {k: v for k, v in env.items() if v != old[k]}
 
 
 def by_width(

@@ -12,7 +12,11 @@ from gancompress.errors import GraphError
 from gancompress.graph.atoms import Slot
 from gancompress.graph.groups import ChannelGraph, Group
 from gancompress.masks.mask import ChannelMask, Gate, GatePart, OutputGate
-from gancompress.masks.own_class import answer_with_users_class, refuse_endless_super
+from gancompress.masks.own_class import (
+    answer_with_users_class,
+    asks_for_classes,
+    refuse_endless_super,
+)
 
 SITES = ("reader", "output")
 
@@ -42,7 +46,7 @@ def attach(
     for name in plan:
         refuse_endless_super(_owner(generator, name)[0], name.rpartition(".")[0])
     registered: set[str] = set()
-    owners = _owners(generator)
+    owners, asked = _owners(generator), asks_for_classes(generator)
     for name, rows in plan.items():
         owner, key = _owner(generator, name)
         parts: list[GatePart] = []
@@ -58,6 +62,8 @@ def attach(
         # A parameter that several modules share is gated in each of them.
         for place, (sharer, name_there) in enumerate(owners[id(owner._parameters[key])]):
             _register(sharer, name_there, Gate(parts, [] if place else owned, detach))
+            if asked:
+                answer_with_users_class(sharer)
     missing = [n for n in masks if n not in registered]
     if missing:
         raise GraphError(f"groups {missing} have no weight to gate; exclude them")
@@ -84,7 +90,6 @@ def _register(owner: nn.Module, key: str, gate: Gate) -> None:
     if parametrize.is_parametrized(owner):
         _own_class(owner)
     parametrize.register_parametrization(owner, key, gate, unsafe=True)
-    answer_with_users_class(owner)
 
 
 def _gates_of(owner: nn.Module) -> Iterator[Gate]:

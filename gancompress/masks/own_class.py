@@ -1,4 +1,4 @@
-"""Gated modules whose code asks for its own class: ``super(self.__class__, self).forward(x)``.
+"""Gated modules that are asked for their class: ``super(self.__class__, self).forward(x)``.
 
 torch gives a parametrized module a class of its own, below the user's. A ``super`` that is asked
 with the class of ``self`` then finds the user's method again, and again. Ours.
@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from gancompress.errors import GraphError
+from gancompress.modules.outside import names_used
 
 
 def refuse_endless_super(module: nn.Module, path: str) -> None:
@@ -33,11 +34,17 @@ def refuse_endless_super(module: nn.Module, path: str) -> None:
             )
 
 
+def asks_for_classes(generator: nn.Module) -> bool:
+    """Whether code of the user's asks a module for its class: itself, or one of its children."""
+    kinds = {type(sub) for sub in generator.modules()}
+    return "__class__" in names_used(generator) or any(
+        "__class__" in method.__code__.co_names for kind in kinds for method in _methods(kind)
+    )
+
+
 def answer_with_users_class(module: nn.Module) -> None:
-    """Let ``self.__class__`` of a parametrized module be the user's class, where its code asks."""
+    """Let ``module.__class__`` of a parametrized module be the user's class (or torch's own)."""
     kind = type(module)
-    if not any("__class__" in method.__code__.co_names for method in _methods(kind.__bases__[0])):
-        return
     if isinstance(vars(kind).get("__class__"), property):
         return
     members = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import copy
+import copyreg
+import io
+import threading
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +17,7 @@ from torch import nn
 
 from gancompress.errors import GraphError
 from gancompress.modules.nested import tensors_of
+from gancompress.modules.user_line import is_machinery
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -27,6 +34,25 @@ def all_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
                 yield from tensors_of(value)
 
 
+def _in_objects(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield the tensors behind objects that a module keeps: what a helper of its caches."""
+    todo = [value for sub in module.modules() for value in vars(sub).values()]
+    seen: dict[int, Any] = {}
+    while todo:
+        item = todo.pop()
+        if isinstance(item, torch.Tensor):
+            yield item
+        elif isinstance(item, nn.Module | type) or id(item) in seen:
+            continue
+        elif isinstance(item, dict):
+            todo += dict.values(item)
+        elif isinstance(item, list | tuple | set | collections.deque):
+            todo += item
+        elif not is_machinery(type(item)):
+            todo += (getattr(item, "__dict__", None) or {}).values()
+        seen[id(item)] = item  # with the object, so that an id stays its own
+
+
 def copy_with(module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
     """Deep-copy ``module``, with each tensor it holds replaced by ``replace(tensor)``.
 
@@ -38,12 +64,12 @@ def copy_with(module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]
     """
     memo: dict[int, Any] = {}
     keep = []
-    for tensor in all_tensors(module):
+    for tensor in (*all_tensors(module), *_in_objects(module)):
         if id(tensor) not in memo:
             memo[id(tensor)] = replace(tensor)
             keep.append(tensor)
     try:
-        return duplicate(module, memo)
+        return _grafted(module, duplicate(module, memo), memo)
     except (TypeError, RuntimeError, AttributeError) as error:
         raise GraphError(
             f"{type(module).__name__} cannot be copied ({error}). Tracing works on a copy: make "
@@ -51,16 +77,68 @@ def copy_with(module: nn.Module, replace: Callable[[torch.Tensor], torch.Tensor]
         ) from error
 
 
+def _grafted(module: nn.Module, made: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Put the replaced tensors into a copy that a ``__deepcopy__`` of the user's made its own way.
+
+    Raises:
+        GraphError: it has other parts than the original.
+    """
+    parts = dict(made.named_modules())
+    if len(parts) < sum(1 for _ in module.named_modules()):
+        raise GraphError(
+            f"the copy of {type(module).__name__} has fewer parts than the original: its "
+            "__deepcopy__ makes another network. Tracing works on a copy that has the same parts"
+        )
+    for path, sub in module.named_modules():
+        for kind in ("_parameters", "_buffers") if type(sub) is type(parts.get(path)) else ():
+            for key, tensor in getattr(sub, kind).items():
+                store = getattr(parts[path], kind)
+                if id(tensor) not in memo or store.get(key) is memo[id(tensor)]:
+                    continue
+                store[key] = memo[id(tensor)]
+    return made
+
+
 def duplicate(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """Deep-copy ``module``, with the configs that `copy.deepcopy` would empty or fail on (ours).
 
     Vocoders keep theirs in a dict that is its own ``__dict__``, or looks attributes up as keys.
+    Locks, open files and Python modules, which nothing copies, are shared with the copy.
     """
-    memo = {} if memo is None else memo
+    known = {} if memo is None else memo
+    try:
+        return _deep_copy(module, dict(known))
+    except TypeError:
+        with _sharing_handles():
+            return _deep_copy(module, dict(known))
+
+
+def _deep_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     for sub in module.modules():
         for value in vars(sub).values():
             _copy_open_dict(value, memo)
     return copy.deepcopy(module, memo)
+
+
+_HANDLES = (types.ModuleType, type(threading.Lock()), type(threading.RLock()), threading.local,
+            io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom,
+            io.FileIO)  # fmt: skip
+"""Kinds of objects that Python does not copy, and that two networks may share."""
+
+
+@contextlib.contextmanager
+def _sharing_handles() -> Iterator[None]:
+    """Let copies hold the very same locks, open files and modules as the original."""
+    own = copyreg.dispatch_table
+    before = {kind: own[kind] for kind in _HANDLES if kind in own}
+    # To `copy`, a reducer that returns a text says that the object is its own copy.
+    own.update(dict.fromkeys(_HANDLES, lambda handle: type(handle).__name__))
+    try:
+        yield
+    finally:
+        for kind in _HANDLES:
+            del own[kind]
+        own.update(before)
 
 
 def _copy_open_dict(value: Any, memo: dict[int, Any]) -> None:
@@ -143,6 +221,12 @@ def refuse_shells(generator: nn.Module) -> None:
             "was made from, and script it again afterwards"
         )
     kind = type(generator).__name__
+    tensors = (*generator.named_parameters(), *generator.named_buffers())
+    if lazy := next((n for n, t in tensors if nn.parameter.is_lazy(t)), None):
+        raise GraphError(
+            f"{lazy!r} of {kind} has no shape yet (a lazy module): call the generator once, so "
+            "that its layers have sizes, before it is wrapped or traced"
+        )
     if inside := shell_around(generator):
         raise GraphError(
             f"the generator is inside a {kind}: pass generator.{inside}, and compile or "

@@ -222,8 +222,12 @@ def _needs(discriminator: nn.Module, values: dict[str, Tensor | None]) -> str:
 
 _PASSING = (
     "View", "Reshape", "Squeeze", "Unsqueeze", "Mean", "AsStrided", "ToCopy", "Select", "Slice",
-    "Permute", "Transpose", "Clone", "Flatten", "Alias", "TBackward", "Cat",
+    "Permute", "Transpose", "Clone", "Flatten", "Alias", "TBackward", "Cat", "AvgPool",
+    "AdaptiveAvgPool", "MkldnnAdaptiveAvgPool", "Clamp", "Stack", "Expand", "Index", "Split",
+    "Unbind", "Diagonal",
 )  # fmt: skip
+"""Names that begin so are of operators that make no logits of probabilities."""
+_PROBABILITIES = ("Sigmoid", "Hardsigmoid", "Softmax")
 
 
 def ends_in_sigmoid(
@@ -231,7 +235,8 @@ def ends_in_sigmoid(
 ) -> bool:
     """Return whether the last thing that makes the output is a sigmoid: probabilities, no logits.
 
-    Read from autograd's graph of one forward pass, through reshaping and means.
+    A hard one and a softmax count. Read from autograd's graph of one forward pass, through
+    reshaping, means, pooling and clamping.
     """
     image = values.get("image")
     assert image is not None
@@ -239,7 +244,7 @@ def ends_in_sigmoid(
     with undisturbed(discriminator), torch.enable_grad():
         rows["image"] = image[:ROWS].detach().clone().requires_grad_()
         heads = call(discriminator, **rows)
-    return bool(heads) and all(_last_operation(h.grad_fn).startswith("Sigmoid") for h in heads)
+    return bool(heads) and all(_last_operation(h.grad_fn).startswith(_PROBABILITIES) for h in heads)
 
 
 def _last_operation(node: Any) -> str:

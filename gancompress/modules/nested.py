@@ -2,14 +2,15 @@
 
 Followed are lists, tuples, named tuples and torch's own return types, sets, mappings of any kind
 (ordered, with defaults, read-only), dataclasses (frozen ones too), outputs that are both
-(`ModelOutput`), simple namespaces, and types that are registered with torch's pytree. Everything
-else, None included, is a leaf.
+(`ModelOutput`), namespaces, types that are registered with torch's pytree, and objects of the
+user's own classes that have tensors for attributes. Everything else, None included, is a leaf.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from gancompress.errors import DataError
+from gancompress.modules.user_line import is_machinery
 
 Rebuild = Callable[[Sequence[Any]], Any]
 
@@ -36,15 +38,10 @@ def tensors_of(x: Any) -> list[torch.Tensor]:
 def map_tensors(x: Any, change: Callable[[torch.Tensor], Any]) -> Any:
     """Return the same nested value with ``change`` applied to every tensor (ours).
 
-    Containers are made anew, of the same type; the ones given stay as they are.
+    Containers are made anew, of the same type; the ones given stay as they are. What contains
+    itself still contains the one given.
     """
-    if isinstance(x, torch.Tensor):
-        return change(x)
-    opened = _open(x)
-    if opened is None:
-        return x
-    parts, rebuild = opened
-    return rebuild([map_tensors(part, change) for part in parts])
+    return _mapped(x, change, set())
 
 
 def call_arguments(example: Any, kwargs: Mapping[str, Any] | None) -> tuple[tuple[Any, ...], dict]:
@@ -108,7 +105,7 @@ def items_of(x: Any) -> dict[str, Any]:
         return {str(i): v for i, v in enumerate(x)}
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
         return {f.name: getattr(x, f.name) for f in dataclasses.fields(x)}
-    return {}
+    return dict(vars(x)) if isinstance(x, SimpleNamespace) or _holds_tensors(x) else {}
 
 
 def _listed(x: Any, prefix: str = "") -> str:
@@ -117,6 +114,19 @@ def _listed(x: Any, prefix: str = "") -> str:
         return f"{prefix or 'a tensor'} {tuple(x.shape)}"
     inner = (_listed(v, f"{prefix}.{k}".lstrip(".")) for k, v in items_of(x).items())
     return ", ".join(text for text in inner if text)
+
+
+def _mapped(x: Any, change: Callable[[torch.Tensor], Any], above: set[int]) -> Any:
+    if isinstance(x, torch.Tensor):
+        return change(x)
+    opened = None if id(x) in above else _open(x)
+    if opened is None:
+        return x
+    parts, rebuild = opened
+    above.add(id(x))
+    changed = [_mapped(part, change, above) for part in parts]
+    above.discard(id(x))
+    return rebuild(changed)
 
 
 def _collect(x: Any, found: list[torch.Tensor], above: set[int]) -> None:
@@ -150,9 +160,17 @@ def _open(x: Any) -> tuple[list[Any], Rebuild] | None:
         return [x[k] for k in keys], lambda parts: _mapping(x, dict(zip(keys, parts, strict=True)))
     node = pytree.SUPPORTED_NODES.get(type(x))
     if node is None:
-        return None
+        return _fields(x, list(vars(x))) if _holds_tensors(x) else None
     parts, context = node.flatten_fn(x)
     return list(parts), lambda parts: node.unflatten_fn(list(parts), context)
+
+
+def _holds_tensors(x: Any) -> bool:
+    """Whether ``x`` is an object of a class of the user's, or a namespace, with tensors in it."""
+    own = getattr(x, "__dict__", None)
+    if not isinstance(own, dict) or (is_machinery(type(x)) and not isinstance(x, Namespace)):
+        return False
+    return any(isinstance(value, torch.Tensor) for value in own.values())
 
 
 def _like(x: Any, parts: Sequence[Any]) -> Any:

@@ -7,6 +7,7 @@ import enum
 import functools
 import random
 import types
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -14,15 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from gancompress.modules.outside import outside
+from gancompress.modules.user_line import is_machinery
+
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type, torch.dtype, torch.device,
           torch.Size, types.FunctionType, types.MethodType, types.BuiltinFunctionType,
           types.ModuleType, enum.Enum, range, slice)  # fmt: skip
-_PLAIN = {int, float, complex, str, bytes, bool, type(None), types.FunctionType, types.MethodType}
+_PLAIN = {int, float, complex, str, bytes, bool, type(None)}
+_CALLS = {types.FunctionType, types.MethodType, functools.partial}
 _DICTS = {dict, collections.OrderedDict}
-# Objects of these packages hold machinery, not the state of a forward.
-_MACHINERY = {"torch", "numpy", "builtins", "logging", "threading", "_thread", "weakref",
-              "functools", "types", "io", "_io", "typing", "inspect", "abc", "re",
-              "gancompress"}  # fmt: skip
 _DESCRIPTORS = (types.FunctionType, classmethod, staticmethod, property, type)
 
 
@@ -38,10 +39,12 @@ class Snapshot:
     Args:
         modules: whose state to remember.
         values: remember the numbers in tensors as well, not only which tensors there are.
+        beside: also what the code of the modules and of their hooks keeps in globals, closures and
+            cached functions (`outside`).
     """
 
-    def __init__(self, *modules: nn.Module, values: bool = True) -> None:
-        self._values = values
+    def __init__(self, *modules: nn.Module, values: bool = True, beside: bool = False) -> None:
+        self._values, self._outside = values, beside
         self._seen: dict[int, Any] = {}  # with the objects, so that an id stays its own
         self._structure: list[Undo] = []
         self._empty: list[dict[Any, Any]] = []
@@ -51,6 +54,16 @@ class Snapshot:
         for module in modules:
             for part in module.modules():
                 self._visit(part)
+
+    @classmethod
+    def beside(cls, module: nn.Module) -> Snapshot:
+        """Return a snapshot of what lies beside a module alone: data of its classes, globals ..."""
+        found = cls(values=False, beside=True)
+        for kind in {type(part) for part in module.modules()}:
+            for value in found._class(kind):
+                if not isinstance(value, nn.Module):
+                    found._visit(value)
+        return found
 
     def restore(self) -> None:
         """Put everything back; what has not changed is not touched."""
@@ -96,6 +109,8 @@ class Snapshot:
                 self._structure.append(_dict_undo(item))
             elif isinstance(item, torch.Tensor):
                 self._tensor(item)
+            elif kind in _CALLS:
+                todo += self._function(item)
             elif not isinstance(item, _ATOMS):
                 todo += self._remember(item)
 
@@ -108,6 +123,8 @@ class Snapshot:
             if self._values:
                 self._structure.append(_array_undo(item))
             return []
+        if isinstance(item, weakref.WeakKeyDictionary | weakref.WeakValueDictionary):
+            return [item.data]
         held: list[Any] = []
         if isinstance(item, tuple | frozenset):
             held += item
@@ -117,7 +134,7 @@ class Snapshot:
         elif isinstance(item, list | set | collections.deque | bytearray):
             held += [] if isinstance(item, bytearray) else item
             self._structure.append(_items_undo(item))
-        if type(item).__module__.split(".")[0] not in _MACHINERY:
+        if not is_machinery(type(item)):
             held += self._attributes(item)
         return held
 
@@ -127,18 +144,42 @@ class Snapshot:
         if isinstance(own, dict) and own is not item:
             held += own.values()
             self._structure.append(_object_undo(item, own))
-        for kind in type(item).__mro__:
-            if id(kind) in self._seen:
-                continue
-            if kind.__module__.split(".")[0] in _MACHINERY:
+        held += self._class(type(item))
+        for name in _slots(type(item)):
+            held += [getattr(item, name)] if hasattr(item, name) else []
+            self._structure.append(_slot_undo(item, name))
+        return held
+
+    def _class(self, made: type) -> list[Any]:
+        """Note the data of a class, and what its code reaches beside; return what they hold."""
+        held: list[Any] = []
+        for kind in made.__mro__:
+            if id(kind) in self._seen or is_machinery(kind):
                 continue
             self._seen[id(kind)] = kind
             data = _class_data(kind)
             held += data.values()
             self._structure.append(_class_undo(kind, data))
-        for name in _slots(type(item)):
-            held += [getattr(item, name)] if hasattr(item, name) else []
-            self._structure.append(_slot_undo(item, name))
+            held += self._beside(kind) if self._outside else []
+        return held
+
+    def _function(self, item: Any) -> list[Any]:
+        """Note what a hook, or a function kept as an attribute, reaches; return what that holds."""
+        if not self._outside:
+            return []
+        if isinstance(item, functools.partial):
+            return [item.func, *item.args, *item.keywords.values()]
+        held, owner = self._beside(item), getattr(item, "__self__", None)
+        if not is_machinery(type(owner)):
+            held.append(owner)
+        return held
+
+    def _beside(self, code: Any) -> list[Any]:
+        found = outside(code)
+        self._structure += found.undos()
+        held = found.values()
+        for kind in found.kinds:
+            held += self._class(kind)
         return held
 
     def _tensor(self, t: torch.Tensor) -> None:

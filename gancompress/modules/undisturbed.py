@@ -33,9 +33,9 @@ from gancompress.modules.snapshot import Snapshot, same_items
 
 
 @contextmanager
-def preserved(*modules: nn.Module, values: bool = True) -> Iterator[None]:
+def preserved(*modules: nn.Module, values: bool = True, beside: bool = False) -> Iterator[None]:
     """Run the body, and put the modules' state back afterwards; see `Snapshot` (ours)."""
-    before = Snapshot(*modules, values=values)
+    before = Snapshot(*modules, values=values, beside=beside)
     try:
         yield
     finally:
@@ -172,7 +172,8 @@ def undisturbed(module: nn.Module, *, training: bool = False) -> Iterator[None]:
     """Run the body with ``module`` in eval mode (or in train mode) and no gradients (ours).
 
     Afterwards the module's state is what it was (see `Snapshot`), values of parameters included,
-    and so are Python's, NumPy's and torch's random states, with those of accelerators in use.
+    with what its code keeps beside it: other numbers than the user's may go through it here. So are
+    Python's, NumPy's and torch's random states, with those of accelerators in use.
     """
     states = random.getstate(), np.random.get_state()
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
@@ -180,7 +181,7 @@ def undisturbed(module: nn.Module, *, training: bool = False) -> Iterator[None]:
     writes = _BeforeWrite(module)
     try:
         fork = torch.random.fork_rng(devices=devices)
-        with preserved(module), fork, torch.no_grad():
+        with preserved(module, beside=True), fork, torch.no_grad():
             _ = module.train() if training else module.eval()
             with writes:
                 yield

@@ -30,6 +30,8 @@ _SITES = ("site-packages", "dist-packages")
 # They hand the user's calls on to torch, or wrap them; a line of theirs tells the user nothing.
 _PLUMBING = {"torch", "functorch", "torchgen", "numpy", "einops", "opt_einsum", "triton",
              "jaxtyping", "beartype", "typeguard", "decorator", "wrapt"}  # fmt: skip
+# Objects of these packages hold machinery, not the state of a forward.
+_MACHINERY = {"torch", "numpy", "gancompress", *sys.stdlib_module_names} - {"__main__"}
 # Names that Python gives to what was typed: a prompt, a notebook of old, `python -` and a doctest.
 _TYPED = ("<stdin", "<python-input", "<ipython-input", "<console", "<doctest")
 _TEXT = "<string>"  # of `python -c`, and of what exec() is given
@@ -55,6 +57,16 @@ def is_users_file(file: str) -> bool:
         package = parts[sites[-1] + 1].removesuffix(".py")
         return package not in _PLUMBING
     return not path.startswith((_TORCH, *_PYTHON))
+
+
+def is_installed(file: str) -> bool:
+    """Return whether a file belongs to an installed package, the user's or not."""
+    return any(part in _SITES for part in file.split(os.sep))
+
+
+def is_machinery(kind: type) -> bool:
+    """Return whether a class is torch's, NumPy's, Python's own or ours."""
+    return kind.__module__.split(".")[0] in _MACHINERY
 
 
 def user_frame() -> str:

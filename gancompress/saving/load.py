@@ -20,6 +20,7 @@ from gancompress.graph.form.to_graph import to_graph
 from gancompress.graph.plan import Plan
 from gancompress.models.built_with import build_again
 from gancompress.modules.copying import inside, require_module
+from gancompress.saving.extras import restore_extras
 from gancompress.saving.files import COMPLEX, CONFIG, EXTRAS, FORMAT, PLAN, WEIGHTS
 from gancompress.storage import read_folder
 from gancompress.surgery.cut import cut
@@ -90,7 +91,7 @@ def load(
                 f"{saved.path} does not fit the {type(module).__name__} that was built: {error}"
             ) from error
     _load_strictly(module, saved.tensors, saved.path)
-    _restore_extras(module, saved.extras)
+    restore_extras(module, saved.extras)
     return module.eval()
 
 
@@ -279,17 +280,3 @@ def _equal(one: torch.Tensor, two: torch.Tensor) -> bool:
         return True
     bits = [t.contiguous().reshape(-1).view(torch.uint8) for t in (one, two)]
     return torch.equal(bits[0], bits[1])
-
-
-def _restore_extras(module: nn.Module, extras: Mapping[str, torch.Tensor]) -> None:
-    """Put back buffers and plain tensors outside the state dict, where a new module has them."""
-    for name, t in extras.items():
-        path, _, last = name.rpartition(".")
-        try:
-            owner = module.get_submodule(path)
-        except AttributeError:
-            continue
-        for store in (owner._buffers, vars(owner)):
-            held = store.get(last)
-            if isinstance(held, torch.Tensor) and held.shape == t.shape:
-                store[last] = t.to(held.device)

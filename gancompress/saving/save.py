@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gancompress.graph.form.module import GraphForm
 from gancompress.graph.plan import Plan
 from gancompress.models.built_with import built_with
 from gancompress.modules.copying import inside, require_module
+from gancompress.saving.extras import extras_of
 from gancompress.saving.files import COMPLEX, CONFIG, EXTRAS, FORMAT, PLAN, WEIGHTS
 from gancompress.storage import write_folder
 from gancompress.surgery.cut_record import CutRecord, record_of, same_cut
@@ -83,7 +84,7 @@ def save(
             )
         config["graph"] = module.record
     files = {WEIGHTS: _packed(tensors, config)}
-    if extras := dict(_unsaved(module)):
+    if extras := dict(extras_of(module)):
         files[EXTRAS] = _packed({n: _owned(n, t) for n, t in extras.items()}, config)
     try:
         files[CONFIG] = json.dumps(config, indent=1, allow_nan=False).encode()
@@ -160,22 +161,6 @@ def _unshared(module: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str
         seen[id(t)] = name
         tensors[name] = _owned(name, t)
     return tensors, shared
-
-
-def _unsaved(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield what decides the output and stands in no state dict: such buffers, plain tensors."""
-    for path, sub in module.named_modules():
-        prefix = f"{path}." if path else ""
-        for name in sorted(sub._non_persistent_buffers_set):
-            if (buffer := sub._buffers.get(name)) is not None:
-                yield prefix + name, buffer
-        for name, value in vars(sub).items():
-            # The weight that an old norm computes is no state; what requires a gradient is a result
-            # of the last forward.
-            derived = {f"{name}_orig", f"{name}_g", f"{name}_bar"} & sub._parameters.keys()
-            is_tensor = isinstance(value, torch.Tensor) and value.is_leaf
-            if is_tensor and not value.requires_grad and not derived:
-                yield prefix + name, value
 
 
 def _owned(name: str, t: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 _LOW = (torch.float32, torch.float16, torch.bfloat16)
+_WIDE = {**dict.fromkeys(_LOW, torch.float64), torch.complex64: torch.complex128,
+         torch.complex32: torch.complex128}  # fmt: skip
 _METADATA = {
     "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "__len__",
     "data_ptr", "requires_grad_", "register_hook", "element_size", "untyped_storage", "get_device",
@@ -50,13 +52,13 @@ class Float64(TorchFunctionMode):
 
     def _up(self, x: Any) -> Any:
         if isinstance(x, torch.dtype):
-            return torch.float64 if x in _LOW else x
+            return _WIDE.get(x, x)
         if not isinstance(x, torch.Tensor):
             return x
         made = self._stand_in.get(id(x))
         if made is not None:
             return made().double()
-        return x.double() if x.dtype in _LOW else x
+        return widened(x)
 
     def _scaled(self, how: str, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         """Multiply or divide a large low-precision tensor, with as few copies of it as can be."""
@@ -111,6 +113,13 @@ class Float64(TorchFunctionMode):
         if writes:
             return out
         return tree_map(lambda t: self._up(t) if isinstance(t, torch.Tensor) else t, out)
+
+
+def widened(t: torch.Tensor) -> torch.Tensor:
+    """Return ``t`` in float64 or complex128; whole numbers as they are."""
+    if t.dtype in _WIDE:
+        return t.to(_WIDE[t.dtype])
+    return t.double() if t.is_floating_point() else t  # eight bits
 
 
 def _fits(x: Any, factor: Any) -> bool:

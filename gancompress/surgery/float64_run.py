@@ -14,14 +14,14 @@ from torch import nn
 
 from gancompress.errors import GraphError
 from gancompress.graph.plan import Plan
+from gancompress.modules.calm import Calm
 from gancompress.modules.copying import all_tensors, copy_with
 from gancompress.modules.finite import first_not_finite
 from gancompress.modules.nested import map_tensors, tensors_of
 from gancompress.modules.snapshot import Snapshot
 from gancompress.modules.undisturbed import generators, undisturbed
 from gancompress.modules.user_line import failing_line
-from gancompress.surgery.calm import Calm
-from gancompress.surgery.float64 import Float64
+from gancompress.surgery.float64 import Float64, widened
 from gancompress.surgery.fresh_inputs import is_float, redraw
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.slicing import slice_tensor
@@ -38,7 +38,7 @@ Example = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Calls:
-    """What calls in a row put out (real floating-point tensors), and the buffers they left."""
+    """What calls in a row put out (complex tensors as real ones), and the buffers they left."""
 
     outputs: list[list[torch.Tensor]]
     buffers: dict[str, torch.Tensor]
@@ -85,7 +85,7 @@ def calls(
 
     def up(t: torch.Tensor) -> torch.Tensor:
         t = t.cpu() if t.device.type in WITHOUT_FLOAT64 else t
-        return t.double() if is_float(t) else t
+        return widened(t)
 
     example = map_tensors(example, up)
     calming = Calm() if training or calm else contextlib.nullcontext()
@@ -120,12 +120,12 @@ def _series(
 ) -> Calls:
     outputs: list[list[torch.Tensor]] = []
     seed_all(module)
-    before = Snapshot(module) if count is None else None
+    before = Snapshot(module, beside=True) if count is None else None
     with mode:
         while len(outputs) < (count or _CALLS):
             out = module(*example[0], **example[1])
             # Cloned: an output may be state of the network, which is about to be put back.
-            outputs.append([t.detach().clone() for t in tensors_of(out) if is_float(t)])
+            outputs.append([_real(t).clone() for t in tensors_of(out) if _counts(t)])
             # Norms rewrite their statistics in every call of train(), and read none of them.
             if before is not None and not (
                 before.rebound() or (not training and before.rewritten())
@@ -136,6 +136,15 @@ def _series(
         if is_float(t) and not isinstance(t, nn.Parameter)
     }  # fmt: skip
     return Calls(outputs, buffers)
+
+
+def _counts(t: torch.Tensor) -> bool:
+    return t.is_floating_point() or t.is_complex()
+
+
+def _real(t: torch.Tensor) -> torch.Tensor:
+    t = t.detach()
+    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
 
 
 def seed_all(module: nn.Module) -> None:
@@ -169,7 +178,7 @@ def double_copy(module: nn.Module, stand_in: StandIn | None) -> nn.Module:
     def replace(t: torch.Tensor) -> torch.Tensor:
         new = (stand_in or {}).get(id(t), lambda: t.detach().clone())()
         new = new.cpu() if new.device.type in WITHOUT_FLOAT64 else new
-        new = new.double() if is_float(new) else new
+        new = widened(new)
         return nn.Parameter(new, requires_grad=False) if isinstance(t, nn.Parameter) else new
 
     return copy_with(module, replace)
@@ -183,21 +192,37 @@ def fresh_run(module: nn.Module, example: Example, seed: int) -> tuple[Example, 
     inputs = redraw(example, seed)
     try:
         found = calls(module, inputs)
-        if all(bool(t.isfinite().all()) for out in found.outputs for t in out):
+        if all(comparable(out) for out in found.outputs):
             return inputs, found
     except GraphError:
         pass  # if the example does not run either, that is told
     return example, calls(module, example)
 
 
+def comparable(outputs: Sequence[torch.Tensor]) -> bool:
+    """Whether numbers can be compared: none is NaN, and not all of a tensor are infinite.
+
+    Some may be: scores of attention that are handed out have minus infinity where none may look.
+    """
+    return all(not t.isnan().any() and (not t.numel() or bool(t.isfinite().any())) for t in outputs)
+
+
 def distance(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float:
-    """Return max |a - b| / std(a) over pairs of outputs; infinite for other shapes or NaN."""
+    """Return max |a - b| / std(a) over pairs of outputs; infinite for other shapes or NaN.
+
+    Infinities must stand in the same places; the rest is compared.
+    """
     worst = 0.0
     if len(a) != len(b) or not a:
         return float("inf")
     for x, y in zip(a, b, strict=True):
-        if x.shape != y.shape or not (x.isfinite().all() and y.isfinite().all()):
+        if x.shape != y.shape or not (comparable([x]) and comparable([y])):
             return float("inf")
+        finite = x.isfinite() & y.isfinite()
+        if not finite.all():
+            if not torch.equal(x[~finite], y[~finite]):
+                return float("inf")
+            x, y = x[finite], y[finite]
         scale = float(x.std()) if x.numel() > 1 else float(x.abs().max())
         gap = float((x - y).abs().max()) if x.numel() else 0.0
         worst = max(worst, gap / scale if scale > 0 else (float("inf") if gap else 0.0))

@@ -60,7 +60,7 @@ def vetted_trace(generator: nn.Module, graph: ChannelGraph) -> ChannelGraph:
                 generator, trace(generator, *graph.example, keep=graph.keep, train=True)
             )
     else:
-        _refuse_chance(generator, graph.example)
+        refuse_chance(generator, graph.example)
     culprits = _bisect(generator, graph, names, training) or names
     keep = [(graph[n].atoms, _reason(generator, graph, n, training)) for n in culprits]
     train = graph.trains == "traced"
@@ -106,16 +106,20 @@ def follows_input(generator: nn.Module, example: Example, *, randomised: bool = 
     return distance(one, two) > 0
 
 
-def _refuse_chance(generator: nn.Module, example: Example) -> None:
-    """Refuse a forward that draws from what no seed reaches, or keeps state where none is seen."""
+def refuse_chance(generator: nn.Module, example: Example) -> None:
+    """Refuse a forward that draws from what no seed reaches, or keeps state where none is seen.
+
+    Raises:
+        GraphError: two equal calls differ.
+    """
     gap = distance(run(generator, example), run(generator, example))
     if gap > 0:
         raise GraphError(
             f"two calls of {type(generator).__name__} with equal inputs and seeds differ by "
             f"{gap:.1e} of the output's standard deviation: no cut of it can be verified. It draws "
             "random numbers from a source that torch.manual_seed, random.seed and np.random.seed "
-            "do not reach, or remembers earlier calls outside of its attributes (a global, a "
-            "closure): keep those in the module"
+            "do not reach, or remembers earlier calls where none can look (an iterator, a file, "
+            "another library): keep those in the module"
         )
 
 

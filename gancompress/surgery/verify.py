@@ -19,6 +19,7 @@ from gancompress.surgery.float64_run import (
     Calls,
     Example,
     calls,
+    comparable,
     distance,
     fresh_run,
     later_distance,
@@ -165,21 +166,27 @@ def _moved(
 
 def _randomised(
     masked: nn.Module, small: nn.Module, plan: Plan, inputs: Example, tolerance: float, seed: int
-) -> tuple[float, float]:
-    """Return the error with randomised tensors, and what is allowed of it."""
+) -> tuple[float | None, float]:
+    """Return the error with randomised tensors (None: it has no finite output), what is allowed."""
     constants = {
         f"{path}.{name}".lstrip(".")
         for path, sub in masked.named_modules()
         for name in sub._non_persistent_buffers_set
     }
     big_names = {n: t for n, t in raw_tensors(masked).items() if n not in constants}
-    stand = stand_ins(big_names, big_names, None, seed)
-    big = run(masked, inputs, stand)
-    worst = distance(big, run(small, inputs, stand_ins(big_names, raw_tensors(small), plan, seed)))
-    if worst <= tolerance:
-        return worst, tolerance
-    # Random weights can make a deep network amplify rounding: ask it by how much.
-    return worst, rounding_allowed(masked, inputs, big, tolerance, seed, stand)
+    little_names = raw_tensors(small)
+    for bold in (True, False):
+        stand = stand_ins(big_names, big_names, None, seed, bold=bold)
+        big = run(masked, inputs, stand)
+        if not comparable(big):
+            continue  # nothing is said about the cut by weights that no network runs with
+        stood = stand_ins(big_names, little_names, plan, seed, bold=bold)
+        worst = distance(big, run(small, inputs, stood))
+        if worst <= tolerance:
+            return worst, tolerance
+        # Random weights can make a deep network amplify rounding: ask it by how much.
+        return worst, rounding_allowed(masked, inputs, big, tolerance, seed, stand)
+    return None, tolerance
 
 
 def rounding_allowed(
@@ -203,7 +210,7 @@ def in_training(
         big = calls(masked, inputs, training=True)
     except GraphError:  # batch norm on a batch of one, a forward that wants targets to train on
         return None
-    if not all(bool(t.isfinite().all()) for out in big.outputs for t in out) or not big.outputs[0]:
+    if not all(comparable(out) for out in big.outputs) or not big.outputs[0]:
         return None
     try:
         little = calls(small, inputs, training=True, count=len(big.outputs))
@@ -224,27 +231,43 @@ def stand_ins(
     tensors: Mapping[str, torch.Tensor],
     plan: Plan | None,
     seed: int,
+    *,
+    bold: bool = True,
 ) -> dict[int, Callable[[], torch.Tensor]]:
     """Make randomised parameters and statistics, generated anew at each use (no copy is kept).
 
-    Values are multiplied by 1 + 0.3 n; a constant tensor (beta = 0, gamma = 1) gets 0.2 n added.
+    Values are multiplied by 1 + 0.3 n; a constant tensor (beta = 0, gamma = 1) gets 0.2 n added. A
+    buffer without negative numbers keeps none: it may be a variance, a count, the epsilon under a
+    root. Where not ``bold``, values are multiplied by 1 to 1.3, and stay zero where they are.
     """
 
     def maker(name: str) -> Callable[[], torch.Tensor]:
         def make() -> torch.Tensor:
-            t = originals[name].detach()
-            rng = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
-            noise = torch.randn(t.shape, generator=rng).to(t)
-            constant = t.numel() < 2 or float(t.std()) == 0
-            new = t + 0.2 * noise if constant else t * (1 + 0.3 * noise)
-            if "var" in name.rsplit(".", 1)[-1]:
-                new = new.abs() + 0.1
+            new = _randomised_values(name, originals[name], seed, bold)
             kept = plan.tensors.get(name) if plan is not None else None
             return slice_tensor(new, kept) if kept is not None else new
 
         return make
 
     return {id(t): maker(n) for n, t in tensors.items() if n in originals and is_float(t)}
+
+
+def _randomised_values(name: str, own: torch.Tensor, seed: int, bold: bool) -> torch.Tensor:
+    """Return the numbers that stand in for those of one tensor; see `stand_ins`."""
+    t = own.detach()
+    rng = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+    noise = torch.randn(t.shape, generator=rng).to(t)
+    if not bold:
+        return t * (1 + 0.3 * noise.abs().clamp(max=1))
+    positive = not isinstance(own, nn.Parameter) and bool((t >= 0).all())
+    constant = t.numel() < 2 or float(t.std()) == 0
+    if constant and not (positive and t.numel() == 1 and float(t) > 0):
+        new = t + 0.2 * noise
+    else:
+        new = t * (1 + 0.3 * noise)
+    if "var" in name.rsplit(".", 1)[-1]:
+        return new.abs() + 0.1
+    return new.abs() if positive else new
 
 
 class CutCheck:
@@ -263,7 +286,7 @@ class CutCheck:
         self._generator = generator
         self._inputs, self._before = fresh_run(generator, example, seed)
         self._trained: Calls | None = None
-        if not all(bool(t.isfinite().all()) for t in self._before.outputs[0]):
+        if not comparable(self._before.outputs[0]):
             cause = not_finite(generator) or "no weight is, so a sum or a quotient overflows"
             raise TargetError(f"the live cut is refused: the output is not finite; {cause}")
         if training:

@@ -18,6 +18,7 @@ from gancompress.weights.reading import flat_table, is_table
 from gancompress.weights.spellings import with_other_norms, without_shells
 
 DEPTH = 3  # how far down tables are looked for in a training state
+LISTED = 16  # networks in one list of it
 
 
 def fit_weights(
@@ -60,9 +61,17 @@ def _tables(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, di
     inner = [(n, v) for n, v in value.items() if is_table(v)]
     if flat and not inner:
         yield key, flat
+    # Several networks in a list, as some training loops save them.
+    for name, items in value.items():
+        if isinstance(items, list | tuple) and len(items) <= LISTED:
+            inner += [(f"{name}.{i}", item) for i, item in enumerate(items) if _has_tensors(item)]
     for name, item in inner:
         # A dot would be read as the next level: such a table cannot be named, nor chosen.
         yield from _tables(item, f"{key}.{name}" if key else str(name), depth + 1)
+
+
+def _has_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(t, Tensor) for t in value.values())
 
 
 def _matched(
@@ -146,6 +155,13 @@ def _compared(
     if own:
         state |= {n: wanted[n] for n in own}
         notes.append(f"{len(own)} counters num_batches_tracked, not in the file, left as they are")
+    single = [n for n in state if state[n].shape != wanted[n].shape
+              and state[n].numel() == wanted[n].numel() == 1]  # fmt: skip
+    if single:
+        state |= {n: state[n].reshape(wanted[n].shape) for n in single}
+        notes.append(
+            f"{len(single)} single numbers given the shape of the network's ({some(single)})"
+        )
     extra = [n for n in given if n not in wanted]
     loose = {n: why for n in extra if (why := _loose(module, n, given[n]))}
     for why in dict.fromkeys(loose.values()):

@@ -93,6 +93,9 @@ def descend(value: Any, key: str, path: str | Path) -> Any:
         CheckpointError: there is no such entry; the nearest name is in the message.
     """
     for part in key.split(".") if key else ():
+        if _sized(value) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+            continue
         names = [str(n) for n in value] if isinstance(value, Mapping) else []
         if part in names:
             value = value[part]
@@ -123,7 +126,10 @@ def flat_table(value: Any, path: str | Path) -> dict[str, Tensor]:
     other = [k for k, v in value.items() if not isinstance(v, Tensor)]
     if not value or other:
         keys = [str(k) for k, v in value.items() if is_table(v)]
-        if keys:
+        arrays = [k for k in other if type(value[k]).__name__ in _ARRAYS]
+        if arrays:
+            told = f" {arrays[0]!r} is a NumPy array: save torch.from_numpy(array) of each"
+        elif keys:
             told = f" Choose one: {', '.join(f'{path}:{k}' for k in keys)}"
         else:
             told = (
@@ -131,6 +137,9 @@ def flat_table(value: Any, path: str | Path) -> dict[str, Tensor]:
             )
         raise CheckpointError(f"{path} does not hold a flat table of tensors.{told}")
     return {str(name): tensor for name, tensor in value.items()}
+
+
+_ARRAYS = {"ndarray", "_reconstruct", "scalar"}  # the last two: as `_Unread` stands for them
 
 
 def is_table(value: Any) -> bool:

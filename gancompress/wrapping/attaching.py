@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from gancompress.errors import GraphError
 from gancompress.graph.groups import ChannelGraph, Cost
@@ -20,10 +19,10 @@ from gancompress.masks.budget import Budget
 from gancompress.masks.choose import choose_groups
 from gancompress.masks.importance import channel_norm
 from gancompress.masks.mask import ChannelMask
-from gancompress.modules.undisturbed import undisturbed
 from gancompress.surgery.numeric_check import follows_input, vetted_trace
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.transaction import all_or_nothing
+from gancompress.wrapping.gate_trial import outputs_of, try_gates
 from gancompress.wrapping.state import shared
 from gancompress.wrapping.targets import budget_for
 
@@ -88,9 +87,10 @@ def set_up(
         with torch.no_grad():
             mask.scores.copy_(torch.from_numpy(channel_norm(group, tensors)))
         masks[group.name] = mask
+    before = outputs_of(generator, graph)
     with all_or_nothing((generator,), ()):
         attach(generator, graph, masks, options["site"])
-        _try_owners(generator, graph)
+        try_gates(generator, graph, masks, before)
     return Start(graph, masks, original, budget, follows)
 
 
@@ -114,23 +114,3 @@ def alive_of(plan: Plan, graph: ChannelGraph, masked: Container[str]) -> dict[st
         if name not in masked and group.readers and not alive[name].all():
             raise GraphError(f"plan drops channels of {name!r}, which was excluded from masking")
     return alive
-
-
-def _try_owners(generator: nn.Module, graph: ChannelGraph) -> None:
-    """Run once where a gate became the child of a module that has children of its own."""
-    owners = [
-        path or type(sub).__name__ for path, sub in generator.named_modules()
-        if parametrize.is_parametrized(sub) and len(sub._modules) > 1
-    ]  # fmt: skip
-    if not owners:
-        return
-    args, kwargs = graph.example
-    try:
-        with undisturbed(generator):
-            generator(*args, **kwargs)
-    except Exception as error:
-        raise GraphError(
-            f"the generator no longer runs with gates ({type(error).__name__}: {error}). A gate on "
-            f"a parameter of {', '.join(owners)} is a submodule, and the forward may walk over the "
-            "children: move the parameter into a module of its own, or exclude its channels"
-        ) from error

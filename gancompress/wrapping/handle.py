@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gancompress.errors import ConfigError, GraphError, TargetError
+from gancompress.errors import ConfigError, GraphError
 from gancompress.graph.groups import ChannelGraph, Cost
 from gancompress.graph.plan import Plan
-from gancompress.masks.attach import attach, detach, find_masks
+from gancompress.masks.attach import detach
 from gancompress.masks.budget import Budget
-from gancompress.masks.carry import carry_masks, carry_scores, cuttable, decided
+from gancompress.masks.carry import cuttable, decided
 from gancompress.masks.importance import checked, read_masks
 from gancompress.masks.lent_weights import lend
 from gancompress.masks.mask import ChannelMask, kill_together
@@ -27,14 +25,12 @@ from gancompress.masks.sensitivity import mean_over_ranks, observe
 from gancompress.modules.nested import map_tensors
 from gancompress.modules.ranks import check_alike
 from gancompress.surgery.cut_record import count_cuts
-from gancompress.surgery.followers import average_in, warn_of_forgotten
-from gancompress.surgery.live_cut import carried_channels, operate
+from gancompress.surgery.followers import warn_of_forgotten
 from gancompress.surgery.raw_tensors import raw_tensors
-from gancompress.surgery.slicing import sliced_copy
-from gancompress.surgery.transaction import all_or_nothing
-from gancompress.surgery.verify import CutCheck, Verification, verify
+from gancompress.surgery.verify import CutCheck, Verification
 from gancompress.target import Given
 from gancompress.wrapping.attaching import alive_of, set_up
+from gancompress.wrapping.cutting import Settled, compared, cut_in_place, plain_copy
 from gancompress.wrapping.parallel import outdate_shells, refuse_sharded
 from gancompress.wrapping.state import State, budget_from, budget_to
 from gancompress.wrapping.targets import budget_for
@@ -342,27 +338,13 @@ class Masked:
         copies: Sequence[nn.Module],
         check: CutCheck | None = None,
     ) -> None:
-        refuse_sharded(self.generator)
-        copies = [average_in(c, self.generator) for c in copies]
-        old_masks = [self._masks, *(find_masks(c) for c in copies)]
-        if any(set(m) != set(self._masks) for m in old_masks):
-            raise GraphError("copies must be deep copies of the wrapped generator, with its masks")
-        with all_or_nothing((self.generator, *copies), optimizers):
-            graph = operate(
-                self.generator, plan, graph=self.graph, strip=detach,
-                optimizers=optimizers, copies=copies,
-            )  # fmt: skip
-            carried = carried_channels(self.graph, graph, plan)
-            new_masks = [carry_masks(masks, carried, self._masks) for masks in old_masks]
-            for optimizer in optimizers:
-                carry_scores(optimizer, self._masks, new_masks[0], carried)
-            for module, masks in zip((self.generator, *copies), new_masks, strict=True):
-                attach(module, graph, masks, self._options["site"])
-            errors = [] if check is None else [check.error(plan)]
-            history = plan if self.history is None else self.history.then(plan)
-        outdate_shells(self.generator, "the cut of the generator in it")
-        self._graph, self._masks, self.history = graph, new_masks[0], history
-        self.cut_errors += errors
+        history = plan if self.history is None else self.history.then(plan)
+        cut = cut_in_place(
+            self.generator, plan, graph=self.graph, masks=self._masks,
+            site=self._options["site"], optimizers=optimizers, copies=copies, check=check,
+        )  # fmt: skip
+        self._graph, self._masks, self.history = cut.graph, cut.masks, history
+        self.cut_errors += cut.errors
 
     def prune(self, plan: Plan | None = None, *, check: bool = True) -> nn.Module:
         """Return a plain, smaller module without gates, verified against the masked one (ours).
@@ -378,25 +360,14 @@ class Masked:
             TargetError: the cut network differs from the masked one (the message gives the error).
         """
         plan = plan if plan is not None else self.plan()
-        before = [(m, copy.deepcopy(m.state_dict())) for m in self.masks.values()]
+        settled = Settled(self.masks)
         self.apply(plan)
-        small, _ = sliced_copy(self.generator, plan, detach)
+        small = plain_copy(self.generator, plan)
         if check:
-            args, kwargs = self.graph.example
-            training = self.graph.trains != "same"
-            self.verification = verify(
-                self.generator, small, args, kwargs, plan=plan, training=training
-            )
-            if self.verification.untested and not self._follows:  # with any weights
-                warnings.warn(f"the cut could not be tested: {self.verification}", stacklevel=2)
-                self.verification = replace(self.verification, passed=True)
-            if not self.verification.passed:
-                for mask, state in before:
-                    mask.load_state_dict(state)
-                raise TargetError(
-                    f"the cut network is refused. Masked against cut: {self.verification}. The "
-                    "masked generator is unchanged. Find the layer at fault with exclude=(...)."
-                )
+            found = compared(self.generator, small, plan, self.graph, follows=self._follows)
+            self.verification = found
+            if not found.passed:
+                raise settled.undo(found)
         return small
 
     def unwrap(self) -> nn.Module:

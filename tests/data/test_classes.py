@@ -40,6 +40,8 @@ def opened(root: Path, **options: object) -> ImageFolder:
         ["train2017/1.png", "val2017/1.png", "test2017/2.png"],
         ["train_images/1.png", "test_images/1.png"],
         ["valid/1.png", "train/1.png"],
+        ["train_32x32/1.png", "test_32x32/1.png"],
+        ["train-clean-100/1.png", "dev-clean-100/1.png"],
     ],
 )
 def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, names: list[str]) -> None:
@@ -65,6 +67,28 @@ def test_a_locomotive_is_a_class(tmp_path: Path) -> None:
     assert data.class_names == ("bus", "car", "train")
     assert split_of("training set") == split_of("TRAIN") == "train"
     assert split_of("restaurant") is split_of("trainer") is split_of("valley") is None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["DIV2K_train_HR", "DIV2K_valid_HR"],
+        ["flowers.train", "flowers.test", "notes"],
+    ],
+)
+def test_parts_are_known_by_the_words_beside_them(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(DataError, match="no classes") as caught:
+        open_images(tree(tmp_path, *(f"{name}/1.png" for name in names)))
+    assert f"split={names[0]!r}" in str(caught.value)
+    assert opened(tmp_path, split=names[0]).n_classes is None
+
+
+@pytest.mark.parametrize(
+    "names", [["freight_train", "passenger_train"], ["test_tube", "train_station"], ["dev", "ops"]]
+)
+def test_classes_with_the_words_of_parts_are_classes(tmp_path: Path, names: list[str]) -> None:
+    data = opened(tree(tmp_path, *(f"{name}/1.png" for name in names)))
+    assert data.class_names == tuple(names)
 
 
 def test_a_classes_file_makes_any_folder_a_class(tmp_path: Path) -> None:
@@ -133,6 +157,25 @@ def test_pairs_are_no_classes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="pairs"):
         open_images(tmp_path)
     assert opened(tmp_path, classes=["masks", "images"]).n_classes == 2
+
+
+def test_words_that_may_be_classes_are_pairs_only_file_by_file(tmp_path: Path) -> None:
+    tree(tmp_path, "blur/1.png", "blur/2.png", "sharp/1.png")
+    assert opened(tmp_path).class_names == ("blur", "sharp")
+    tree(tmp_path, "sharp/2.png")
+    with pytest.raises(DataError, match="pairs"):
+        open_images(tmp_path)
+
+
+def test_folders_that_only_divide_a_long_list_are_no_classes(tmp_path: Path) -> None:
+    tree(tmp_path, "00000/00000.png", "00000/00999.png", "01000/01000.png", "03000/03001.png")
+    data = opened(tmp_path)
+    assert data.n_classes is None
+    assert len(data) == 4
+    assert any("no classes" in note for note in data.notes)
+    assert opened(tmp_path, classes=["01000", "00000"]).n_classes == 2
+    tree(tmp_path, "03000/00007.png")
+    assert opened(tmp_path).n_classes == 3
 
 
 def test_one_folder_is_one_class_and_said(tmp_path: Path) -> None:

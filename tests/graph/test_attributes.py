@@ -156,3 +156,81 @@ def test_a_division_that_other_sizes_would_not_survive() -> None:
     graph = gc.trace(net, x)
     small = gc.cut(net, gc.random_plan(graph, keep=0.5), graph=graph) if graph.groups else net
     assert small(x).shape == x.shape
+
+
+class Settings(dict):  # type: ignore[type-arg]
+    """A frozen dict of settings, as libraries of diffusion models keep it."""
+
+
+class Private(nn.Module):
+    """Sizes under names with an underscore, behind properties and in settings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._channels, self.__mangled = 8, 12
+        self._internal = Settings(middle=10)
+        self.fc, self.a = nn.Linear(4, 8 * 4), nn.Conv2d(8, 12, 1)
+        self.b, self.c = nn.Conv2d(12, 10, 1), nn.Conv2d(10, 3, 1)
+
+    @property
+    def width(self) -> int:
+        return self._channels
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.a(self.fc(z).view(-1, self.width, 2, 2).relu()).relu()
+        h = self.b(h.view(-1, self.__mangled, 2, 2)).view(-1, self._internal["middle"], 4)
+        return self.c(h.relu().unflatten(2, (2, 2)))
+
+
+def test_sizes_under_private_names_are_followed() -> None:
+    net, z = Private().eval(), torch.randn(3, 4)
+    held = {r.layer: r.reason for r in gc.inspect(net, z).rows if r.status == "kept"}
+    assert set(held) == {"c"}
+    masked = gc.wrap(net, z, target="params=2x")
+    for progress in (0.5, 1.0):
+        masked.advance(progress)
+        masked.shrink()
+    small = masked.prune()
+    assert small.width == small.a.in_channels < 8
+    assert small._internal["middle"] == small.c.in_channels
+    assert (small(z) - net(z)).abs().max() < 1e-5
+
+
+def test_what_torch_keeps_under_private_names_is_no_size() -> None:
+    conv = nn.Conv2d(2, 2, 3, padding=2)
+    assert not any(name.startswith("_") for name, _ in numbers_in(conv))
+    kind = type("Own", (nn.Conv2d,), {"_version": 2, "__module__": "nets"})
+    assert not any(name.startswith("_") for name, _ in numbers_in(kind(2, 2, 3, padding=2)))
+
+
+class Multiplied(nn.Module):
+    """Two layers sized by one number, one of them times another; and a part with what is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cfg, c = SimpleNamespace(ch=16, mult=(4, 2)), 16
+        self.c, self.half = c, c // 2
+        self.fc, self.a, self.b = nn.Linear(4, 2 * c), nn.Linear(2 * c, c), nn.Linear(8, 8)
+        self.d, self.out = nn.Linear(c, c), nn.Linear(c, 3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.fc(z).view(-1, self.cfg.ch * self.cfg.mult[1]).relu()
+        h = self.d(self.a(h).view(-1, self.cfg.ch).relu())
+        one, two = torch.split(h, [self.half, self.c - self.half], 1)
+        return self.out(torch.cat([self.b(one.relu()), two], 1).relu())
+
+
+def test_sizes_that_share_a_number_go_in_proportion() -> None:
+    net, z = Multiplied().eval(), torch.randn(3, 4)
+    held = {r.layer: r.reason for r in gc.inspect(net, z).rows if r.status == "kept"}
+    assert set(held) == {"out"}
+    masked = gc.wrap(net, z, target="params=3x")
+    for progress in (0.4, 0.7, 1.0):
+        masked.advance(progress)
+        masked.shrink()
+    small = masked.prune()
+    assert small.fc.out_features == 2 * small.cfg.ch == 2 * small.a.out_features < 32
+    assert small.cfg.mult == (4, 2)
+    assert small.half == small.b.in_features
+    assert small.c == small.d.out_features
+    assert (small(z) - net(z)).abs().max() < 1e-5

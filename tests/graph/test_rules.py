@@ -302,3 +302,21 @@ def test_one_tensor_over_and_over_is_free() -> None:
         assert graph.widths == {"a": WIDE}
         small = gc.cut(net, gc.random_plan(graph, 0.5, 0), graph=graph)
         assert small(x).shape == net(x).shape
+
+
+def test_of_one_tensor_twice_its_channels_can_go() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x).relu()
+            return self.c(self.b(torch.cat([h, h], 1)) + h)
+
+    net, x = Twice().eval(), torch.randn(2, 3, 4, 4)
+    graph = gc.trace(net, x)
+    assert graph.widths == {"a": 8}
+    small = gc.cut(net, gc.random_plan(graph, 0.5, 0), graph=graph)
+    assert small.b.in_channels == 2 * small.a.out_channels
+    assert small(x).shape == net(x).shape

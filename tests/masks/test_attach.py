@@ -199,3 +199,106 @@ def test_what_cannot_be_gated_is_refused(name: str) -> None:
 
     with pytest.raises(GraphError, match="cannot be gated. Exclude its layer"):
         _owner(build("plain"), f"bn1.{name}")
+
+
+class Scaled(nn.Module):
+    """A hypernetwork in small: runs a part with each of its parameters scaled by channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.part = nn.Linear(4, 16), nn.Linear(16, 16)
+        self.scale, self.last = nn.Parameter(torch.rand(16)), nn.Linear(16, 3)
+
+    def scaled(self) -> dict[str, Tensor]:
+        named = dict(self.part.named_parameters())
+        return {n: p * self.scale.view(-1, *[1] * (p.dim() - 1)) for n, p in named.items()}
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.first(z).relu()
+        return self.last(torch.func.functional_call(self.part, self.scaled(), (h,)).relu())
+
+
+class Decayed(Scaled):
+    """Adds the size of all its weights to what it puts out."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.last(self.part(self.first(z))) + sum(p.norm() for p in self.parameters())
+
+
+class OnDevice(Scaled):
+    """Asks its first parameter for a device, as many do."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.last(self.part(self.first(z.to(next(self.parameters()).device))).relu())
+
+
+@pytest.mark.parametrize("kind", [Scaled, Decayed])
+def test_a_forward_that_would_take_scores_for_weights_is_named(kind: type[nn.Module]) -> None:
+    net, z = kind(), torch.randn(3, 4)
+    known = facts(net)
+    with pytest.raises(GraphError, match="walks over its parameters"):
+        gc.wrap(net, z)
+    assert facts(net) == known
+
+
+def test_a_walk_that_only_asks_is_no_walk() -> None:
+    net, z = OnDevice(), torch.randn(3, 4)
+    masked = gc.wrap(net, z)
+    assert not any("odd" in name for name, _ in net.named_parameters())
+    masked.unwrap()
+
+
+def test_the_graph_form_names_its_parameters() -> None:
+    net, z = Scaled().eval(), torch.randn(3, 4)
+    masked = gc.wrap(net, z, form="graph", target="params=1.5x")
+    masked.advance(1.0)
+    assert (masked.prune()(z) - masked.generator(z)).abs().max() < 1e-5
+
+
+class ByClass(nn.Module):
+    """Runs its layers by their class, as code that was made from a list of names does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(4, 16), nn.Linear(16, 16), nn.Linear(16, 3)])
+
+    def step(self, layer: nn.Module, h: Tensor) -> Tensor:
+        return layer(h).relu() if layer.__class__.__name__ == "Linear" else h
+
+    def forward(self, z: Tensor) -> Tensor:
+        for layer in self.layers:
+            z = self.step(layer, z)
+        return z
+
+
+class ByType(ByClass):
+    def step(self, layer: nn.Module, h: Tensor) -> Tensor:
+        return layer(h).relu() if type(layer) is nn.Linear else h.mean(1, keepdim=True) * z_of(h)
+
+
+def z_of(h: Tensor) -> Tensor:
+    return torch.ones(1, 16)
+
+
+def test_a_layer_that_is_asked_for_its_class_answers_as_without_gates() -> None:
+    net, z = ByClass().eval(), torch.randn(3, 4)
+    before, known = net(z), facts(net)
+    masked = gc.wrap(net, z, target="params=1.5x")
+    assert torch.equal(net(z), before)
+    twin = copy.deepcopy(net)
+    assert torch.equal(twin(z), before)
+    masked.advance(1.0)
+    small = masked.prune()
+    assert (small(z) - net(z)).abs().max() < 1e-5
+    masked.unwrap()
+    assert facts(net) == known
+
+
+def test_a_forward_that_gates_change_is_refused_at_once() -> None:
+    net, z = ByType().eval(), torch.randn(3, 4)
+    known = facts(net)
+    with pytest.raises(GraphError, match=r"very class .*isinstance"):
+        gc.wrap(net, z)
+    assert facts(net) == known

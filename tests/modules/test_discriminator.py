@@ -321,13 +321,23 @@ def test_a_star_reads_every_item() -> None:
         DiscriminatorCall.parse("image -> 0").read(output)
 
 
+class Clamped(nn.Module):
+    """Keeps logarithms finite, as hand-written losses ask for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(1e-6, 1 - 1e-6)
+
+
 @pytest.mark.parametrize(
     ("tail", "found"),
     [
         ([nn.Sigmoid()], True),
         ([nn.Sigmoid(), nn.Flatten()], True),
         ([nn.Sigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten()], True),
+        ([nn.Hardsigmoid(), nn.AvgPool2d(2)], True),
+        ([nn.Sigmoid(), Clamped()], True),
         ([], False),
+        ([Clamped()], False),
         ([nn.Sigmoid(), nn.Conv2d(1, 1, 1)], False),
         ([nn.Tanh()], False),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from argparse import Namespace
 from collections import OrderedDict, defaultdict, namedtuple
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gancompress.modules.nested import map_tensors, tensors_of
+import gancompress as gc
+from gancompress.modules.nested import map_tensors, pick, tensors_of
 
 Pair = namedtuple("Pair", "left right")
 
@@ -57,7 +59,23 @@ def late() -> Late:
     return made
 
 
+class Camera:
+    """An object of the user's own: neither a dataclass nor a mapping."""
+
+    def __init__(self) -> None:
+        self.rotation, self.name, self.lens = one(), "front", {"focus": one()}
+
+
+class Picture:
+    """What a generator returns."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.image = image
+
+
 CONTAINERS: dict[str, tuple[Any, int]] = {
+    "own class": (Camera(), 2),
+    "argparse": (Namespace(a=one(), b=[one()]), 2),
     "tensor": (one(), 1),
     "none": (None, 0),
     "text": ("no tensor", 0),
@@ -104,3 +122,27 @@ def test_what_contains_itself_is_walked_once() -> None:
     ring: list[Any] = [one()]
     ring.append(ring)
     assert len(tensors_of(ring)) == 1
+
+
+class Seen(nn.Module):
+    """Takes a camera, and returns a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(3, 16), nn.Linear(16, 3)
+
+    def forward(self, camera: Camera) -> Picture:
+        return Picture(self.b(self.a(camera.rotation).relu()))
+
+
+def test_objects_of_the_users_go_in_and_out() -> None:
+    camera = Camera()
+    camera.rotation, camera.world = torch.randn(4, 3), camera
+    before, net = camera.rotation, Seen()
+    masked = gc.wrap(net, (camera,), target="params=1.5x")
+    masked.advance(1.0)
+    small = masked.prune()
+    assert camera.rotation is before
+    assert (small(camera).image - net(camera).image).abs().max() < 1e-5
+    assert pick(small(camera)).shape == pick(small(camera), "image").shape == (4, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 from typing import Any
 
@@ -42,7 +43,9 @@ def test_the_distance_is_the_largest_difference_in_standard_deviations() -> None
         ([A.view(4, 1)], [A[:1].view(1, 1)]),
         ([A], [A + torch.tensor([0.0, 0.0, NAN, 0.0])]),
         ([A + torch.tensor([0.0, 0.0, NAN, 0.0])], [A]),
-        ([A + torch.tensor([0.0, 0.0, INF, 0.0])], [A + torch.tensor([0.0, 0.0, INF, 0.0])]),
+        ([A + torch.tensor([0.0, 0.0, INF, 0.0])], [A + torch.tensor([0.0, 0.0, -INF, 0.0])]),
+        ([A + torch.tensor([0.0, 0.0, INF, 0.0])], [A]),
+        ([A + INF], [A + INF]),
         ([torch.ones(3)], [torch.ones(3) + 1e-12]),
         ([torch.ones(3)], [torch.zeros(3)]),
     ],
@@ -244,15 +247,16 @@ def test_dead_outputs_are_untested_unless_they_are_wrong() -> None:
 
 
 def test_fresh_inputs_follow_the_seed() -> None:
-    seen: list[Tensor] = []
+    heard: queue.SimpleQueue[Tensor] = queue.SimpleQueue()  # a list would be put back
 
     class Listening(Net):
         def forward(self, x: Tensor) -> Tensor:
-            seen.append(x.clone())
+            heard.put(x.clone())
             return super().forward(x)
 
     for seed in (0, 1):
         verify(Listening().eval(), Net().eval(), X, seed=seed, training=False)
+    seen = [heard.get() for _ in range(heard.qsize())]
     first, second = seen[0], seen[len(seen) // 2]
     assert not torch.equal(first, second)
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import gancompress as gc
 from gancompress.surgery import float64 as precise
 from gancompress.surgery.float64 import Float64
 
@@ -83,3 +84,32 @@ def test_convolution_in_pieces(
     for image in (x, x[0]):
         found = precise._conv2d(image, weight, bias, *args, **kwargs)
         torch.testing.assert_close(found, torch.conv2d(image, weight, bias, *args, **kwargs))
+
+
+class Waves(nn.Module):
+    """Mixes channels of a spectrum by complex weights; hands the spectrum out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.out = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 3, 1)
+        self.mix = nn.Parameter(torch.randn(12, 12, dtype=torch.complex64) / 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = torch.fft.rfft2(self.a(x))
+        h = torch.einsum("nchw,oc->nohw", h, self.mix)
+        y = self.out(torch.fft.irfft2(h, s=x.shape[-2:]).relu())
+        return y, torch.fft.fft(y)
+
+
+def test_complex_weights_and_outputs_are_compared() -> None:
+    net, x = Waves().eval(), torch.randn(2, 3, 8, 8)
+    masked = gc.wrap(net, x, target="params=1.5x")
+    masked.advance(1.0)
+    small = masked.prune()
+    assert masked.verification is not None
+    assert masked.verification.max_error <= 1e-9
+    assert small.a.out_channels < 12
+    with torch.no_grad():
+        small.mix[0, 0] += 0.1j
+    assert not gc.verify(net, small, x).passed

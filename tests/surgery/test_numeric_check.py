@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import warnings
 
 import pytest
 import torch
@@ -34,6 +36,25 @@ def test_chance_that_no_seed_reaches_is_named_as_the_cause() -> None:
     net = Dice().eval()
     with pytest.raises(GraphError, match="two calls of Dice with equal inputs and seeds differ"):
         vetted_trace(net, gc.trace(net, X, trial=False))
+    reasons = {row.reason for row in gc.inspect(net, X).rows if row.layer == "a"}
+    assert any("two equal calls differ at add" in reason for reason in reasons), reasons
+    with pytest.raises(GraphError, match=r"no channel of Dice can go.*Two equal calls differ"):
+        gc.wrap(net, X)
+
+
+def test_an_iterator_among_the_attributes_is_named_as_the_cause() -> None:
+    class Turning(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.signs = itertools.cycle((0.5, -0.5, 0.25))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + next(self.signs)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python copies iterators no longer, from 3.14 on
+        with pytest.raises(GraphError, match="(?i)two (equal )?calls|cannot be copied"):
+            gc.wrap(Turning().eval(), X)
 
 
 def test_channels_that_only_a_later_call_would_miss_stay() -> None:

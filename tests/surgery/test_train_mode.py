@@ -71,6 +71,41 @@ class Noisy(Base):
         return self.c(self.b(h).relu())
 
 
+class Both(Deep):
+    """Heads that only train, and dropout: train() has to be traced, and draws for each channel."""
+
+    def forward(self, x: Tensor):
+        h = F.dropout(self.a(x).relu(), 0.2, self.training)
+        g = F.dropout1d(self.b(h).relu()[..., None], 0.2, self.training)[..., 0]
+        if self.training:
+            return {"out": self.c(g), "aux": [self.one(h), self.two(g + 0.1 * torch.randn_like(g))]}
+        return self.c(g)
+
+
+class Tokens(Base):
+    """A batch norm of tokens: in train() its statistics run over the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.a(x)[:, None].expand(-1, 5, -1) * torch.arange(1.0, 6)[:, None])
+        return self.c(self.b(h.relu()).relu().mean(1))
+
+
+class Planes(Base):
+    """Each channel is a sample of a norm of one plane: in train() all of them share statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.c(self.b(self.norm(h.reshape(-1, 1)).view_as(h).relu()).relu())
+
+
 def flat(out: Tensor | dict | list) -> list[Tensor]:
     if isinstance(out, Tensor):
         return [out]
@@ -118,11 +153,31 @@ def test_chance_in_train_mode_keeps_no_channel() -> None:
     assert small.train()(x).shape == net.train()(x).shape
 
 
+def test_chance_keeps_no_channel_where_train_mode_is_traced() -> None:
+    net, small, x, masked = pruned(Both, "params=2x")
+    assert masked.graph.trains == "traced"
+    assert {"a", "b"} <= {g.name for g in masked.graph.groups}
+    assert small.one.in_features == small.a.out_features < 16
+    assert (small.eval()(x) - net.eval()(x)).abs().max() < 1e-5
+    assert flat(small.train()(x))[0].shape == (8, 3)
+
+
 def test_what_train_cannot_let_go_has_that_reason() -> None:
     found = gc.inspect(Energy(), torch.randn(8, 6))
     held = {r.layer: r.reason for r in found.rows if r.status == "kept"}
     assert "a" in held
     assert "b" not in held
+
+
+@pytest.mark.parametrize("make", [Tokens, Planes])
+def test_a_norm_that_stands_across_channels_holds_them_in_train_mode(
+    make: Callable[[], nn.Module],
+) -> None:
+    net, small, x, masked = pruned(make, "params=1.3x")
+    assert {g.name for g in masked.graph.groups} == {"b"}
+    held = {r.layer: r.reason for r in gc.inspect(make(), x).rows if r.status == "kept"}
+    assert "statistics of the batch" in held["a"]
+    assert torch.allclose(net.train()(x), small.train()(x), atol=1e-5)
 
 
 def test_verify_looks_into_train_mode() -> None:

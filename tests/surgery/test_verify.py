@@ -438,3 +438,69 @@ def test_two_rows_of_two_values_move_the_output() -> None:
     with torch.no_grad():
         wrong[0].weight.mul_(1.01)
     assert not gc.verify(net, wrong, edges).passed
+
+
+class Bounded(nn.Module):
+    """Keeps the epsilon under its root as a buffer, as converted networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(12, 3)
+        self.register_buffer("eps", torch.tensor(1e-8))
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.b(self.a(x).relu())
+        return self.c(h * (h.pow(2).sum(1, keepdim=True) + self.eps + self.count.sqrt()).rsqrt())
+
+
+class Logs(Bounded):
+    """Has weights that must be larger than a minus half: random ones have no logarithm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.full((3,), -0.4999))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.log(self.gain + 0.5)
+
+
+class Masked(nn.Module):
+    """Attention of one direction that hands out its scores: minus infinity beyond the diagonal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.q, self.k = nn.Linear(6, 16), nn.Linear(16, 8), nn.Linear(16, 8)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.a(x[None]).relu()
+        scores = self.q(h) @ self.k(h).transpose(1, 2)
+        later = torch.ones_like(scores, dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
+        return self.out(scores.softmax(-1) @ h), scores
+
+
+@pytest.mark.parametrize("make", [Bounded, Logs, Masked])
+def test_a_right_cut_of_odd_numbers_is_not_refused(make: Callable[[], nn.Module]) -> None:
+    net, x = make().eval(), torch.randn(4, 6)
+    masked = gc.wrap(net, x, target="params=1.5x")
+    masked.advance(0.5)
+    masked.shrink()
+    masked.advance(1.0)
+    masked.prune()
+    found = masked.verification
+    assert found is not None
+    assert found.passed
+    assert (found.max_error_randomised is None) == (make is Logs)
+
+
+def test_infinities_must_stand_in_the_same_places() -> None:
+    a = torch.tensor([1.0, -float("inf"), 3.0])
+    assert float64_run.distance([a], [a.clone()]) == 0
+    assert float64_run.distance([a], [torch.tensor([1.0, float("inf"), 3.0])]) == torch.inf
+    assert float64_run.distance([a], [torch.tensor([1.0, 2.0, 3.0])]) == torch.inf
+    assert float64_run.distance([a[1:2]], [a[1:2]]) == torch.inf
+    assert float64_run.distance([a * torch.nan], [a * torch.nan]) == torch.inf

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gancompress.errors import ConfigError
-from gancompress.training import arithmetic
+from gancompress.training import arithmetic, device_check
 from gancompress.training.loss_scale import LossScale
 from gancompress.training.recompute import blocks, recomputed
 from gancompress.training.shares import WholeDraws, check_shares
@@ -184,7 +184,7 @@ def test_float16_with_scaled_losses_trains_cuts_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With float32 under the name of float16: not every CPU has the real one."""
-    monkeypatch.setattr(arithmetic, "fp16_lack", lambda device: "")
+    monkeypatch.setattr(device_check, "fp16_lack", lambda device: "")
     monkeypatch.setitem(arithmetic._AUTOCAST, "fp16", torch.bfloat16)
     plan = recipe(precision="fp16")
     result = go(plan, None)
@@ -215,7 +215,7 @@ def test_overflow_is_no_divergence() -> None:
             return out
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arithmetic, "fp16_lack", lambda device: "")
+        patch.setattr(device_check, "fp16_lack", lambda device: "")
         patch.setitem(arithmetic._AUTOCAST, "fp16", torch.bfloat16)
         go(
             recipe(precision="fp16", distill=[], shrink={"events": []}), None,
@@ -232,13 +232,13 @@ def test_overflow_is_no_divergence() -> None:
 def test_what_the_device_has_not_is_refused_before_anything(
     monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], named: str
 ) -> None:
-    monkeypatch.setattr(arithmetic, "fp16_lack", lambda device: "this CPU does not")
+    monkeypatch.setattr(device_check, "fp16_lack", lambda device: "this CPU does not")
     with pytest.raises(ConfigError, match=named):
         go(recipe(**setting), None)
 
 
 def test_tf32_is_put_back() -> None:
     before = torch.backends.cuda.matmul.allow_tf32
-    with arithmetic.tensor_cores(not before):
+    with device_check.tensor_cores(not before):
         assert torch.backends.cuda.matmul.allow_tf32 is not before
     assert torch.backends.cuda.matmul.allow_tf32 is before

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import gancompress as gc
 from gancompress.errors import ConfigError
 from gancompress.masks.sensitivity import observe
-from gancompress.training import arithmetic
+from gancompress.training import device_check
 from tests.training.nets import networks, recipe
 from tests.training.test_resume import go
 
@@ -68,6 +68,6 @@ def test_what_does_not_go_together_is_refused(monkeypatch: pytest.MonkeyPatch) -
         recipe(compile=True, activation_checkpointing=True)
     with pytest.raises(ValidationError, match="leave batch_norm=synced out"):
         recipe(compile=True, batch_norm="synced")
-    monkeypatch.setattr(arithmetic, "which", lambda name: None)
+    monkeypatch.setattr(device_check, "which", lambda name: None)
     with pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
         go(recipe(compile=True), None)

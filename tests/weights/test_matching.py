@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm as new_weight_norm
 
 from gancompress.errors import CheckpointError
 from gancompress.weights.matching import fit_weights
+from gancompress.weights.reading import descend, read_weight_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
 
@@ -191,3 +193,39 @@ def test_misfits_are_named(change: dict[str, Any], said: str) -> None:
 def test_what_is_no_table(value: Any, said: str) -> None:
     with pytest.raises(CheckpointError, match=said):
         loaded(value)
+
+
+class Gained(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+
+def test_one_number_fits_whatever_its_shape() -> None:
+    state = Gained().state_dict()
+    state["gamma"] = torch.tensor(3.0)
+    net, said = loaded(state, Gained())
+    assert net.gamma.tolist() == [3.0]
+    assert "single numbers in another shape (gamma)" in said
+    state["gamma"] = torch.zeros(2)
+    with pytest.raises(CheckpointError, match=r"gamma: file \(2,\), network \(1,\)"):
+        loaded(state, Gained())
+
+
+def test_networks_in_a_list_of_a_training_state() -> None:
+    net, other = trained(), nn.Linear(2, 2)
+    value = {"step": 3, "nets": [other.state_dict(), net.state_dict()], "lrs": [0.1, 0.2]}
+    found, said = loaded(value)
+    assert equal(found, net)
+    assert "nets.1" in said
+    value["nets"][0] = {n: t + 1 for n, t in net.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"Choose one: w.pth:nets.0, w.pth:nets.1"):
+        loaded(value)
+    chosen = descend(value, "nets.1", "w.pth")
+    assert equal(loaded(chosen)[0], net)
+
+
+def test_numpy_arrays_are_named_as_such(tmp_path: Path) -> None:
+    torch.save({n: t.numpy() for n, t in trained().state_dict().items()}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="NumPy array"):
+        loaded(read_weight_file(tmp_path / "w.pth").value)

@@ -30,8 +30,12 @@ from gancompress.graph.form.rewrite import (
 )
 from gancompress.modules.copying import copy_with, refuse_shells
 from gancompress.modules.nested import call_arguments, map_tensors, tensors_of
+from gancompress.modules.outside import outside
+from gancompress.modules.undisturbed import preserved
+from gancompress.modules.user_line import is_machinery
 
 FORMS = ("module", "graph")
+_PLAIN = (bool, int, float, str)
 
 
 def to_graph(
@@ -79,6 +83,14 @@ def to_graph(
             "torch.export.register_dataclass, or pass tuples and dicts"
         )
     args, kw = _two_rows((args, kw), rows)
+    # Export runs copies, which share globals and the data of classes with the user's.
+    with preserved(generator, values=False, beside=True):
+        return _exported(generator, args, kw, max(rows, 2), check=check, share=share)
+
+
+def _exported(
+    generator: nn.Module, args: Any, kw: Any, rows: int, *, check: bool, share: bool
+) -> GraphForm:
     holder = copy_with(generator, (lambda t: t) if share else clone)
     if parametrize.is_parametrized(holder):
         raise GraphError(
@@ -86,13 +98,13 @@ def to_graph(
             "parametrized: move it into a submodule to use the graph form"
         )
     computed = computed_weights(holder)
-    made = {mode: export_mode(generator, args, kw, max(rows, 2), mode) for mode in (True, False)}
+    made = {mode: export_mode(generator, args, kw, rows, mode) for mode in (True, False)}
     merge_modes(made[True], made[False], set(dict(holder.named_modules(remove_duplicate=False))))
     own_sizes(made[True])
     fit(made[True], holder, computed)
     follow_device(made[True].graph)
     compute_weights(made[True].graph, computed)
-    check_inputs(made[True].graph, args, kw, max(rows, 2))
+    check_inputs(made[True].graph, args, kw, rows)
     numbers = plant_literals(made[True].graph, free_names(holder))
     form = GraphForm(holder, made[True].graph, numbers, f"{type(generator).__name__}Graph")
     with contextlib.suppress(CheckpointError):
@@ -103,7 +115,7 @@ def to_graph(
             "torch": torch.__version__,
         }
     if check:
-        _compare(generator, form, args, kw, max(rows, 2))
+        _compare(generator, form, args, kw, rows)
     return form
 
 
@@ -209,8 +221,18 @@ def _python_state(module: nn.Module) -> dict[str, Any]:
     }
     for path, sub in module.named_modules():
         for name, value in vars(sub).items():
-            if isinstance(value, (bool, int, float, str)) and not name.startswith("_"):
+            if isinstance(value, _PLAIN) and not name.startswith("_"):
                 found[f"self.{name} of {path or type(sub).__name__}"] = value
+    kinds = {kind for sub in module.modules() for kind in type(sub).__mro__}
+    for kind in (kind for kind in kinds if not is_machinery(kind)):
+        found |= {
+            f"{kind.__name__}.{name}": value for name, value in vars(kind).items()
+            if isinstance(value, _PLAIN) and not name.startswith("__")
+        }  # fmt: skip
+        found |= {
+            f"the global {name}": space[name] for space, name in outside(kind).names
+            if isinstance(space.get(name), _PLAIN)
+        }  # fmt: skip
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,20 +28,38 @@ def _affine(op: Op, dim: Dim, weight: Any, bias: Any, *others: Any) -> Dim:
     return tuple(f.with_zero(zero) for f in dim)
 
 
-@rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
-      "cudnn_batch_norm", "batch_norm", "_batch_norm_with_update", "miopen_batch_norm",
-      "_native_batch_norm_legit_functional", "_batch_norm_no_update", "instance_norm",
-      "_batch_norm_impl_index")  # fmt: skip
+BATCH_NORMS = (
+    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm", "batch_norm", "_batch_norm_with_update", "miopen_batch_norm",
+    "_native_batch_norm_legit_functional", "_batch_norm_no_update", "instance_norm",
+    "_batch_norm_impl_index",
+)  # fmt: skip
+"""Operators that normalise dimension 1, over all others where they use the batch's statistics."""
+
+
+@rule(*BATCH_NORMS)
 def batch_norm(op: Op) -> list[Dims]:
     """Batch norm (and instance norm, folded into it): channels pass one by one."""
     x = op.args[0]
     named = {a.name: v for a, v in zip(op.func._schema.arguments, op.args, strict=True)}
     dims = op.dims(x)
+    if _by_batch(op.name, named):
+        text = "normalised over these channels together, by the statistics of the batch"
+        for dim in (dims[0], *dims[2:]):
+            op.freeze(dim, text)
     channel = _affine(
         op, dims[1], named.get("weight"), named.get("bias"),
         named.get("running_mean"), named.get("running_var"),
     )  # fmt: skip
     return [(dims[0], channel, *dims[2:]), *_statistics(op, x.shape[1], (channel,))]
+
+
+def _by_batch(name: str, named: Mapping[str, Any]) -> bool:
+    """Whether a norm takes its statistics from its input rather than from its buffers."""
+    if name in ("_native_batch_norm_legit_no_training", "_batch_norm_no_update"):
+        return False
+    given = (named.get("training"), named.get("use_input_stats"))
+    return any(given) or name == "_batch_norm_with_update" or named.get("running_mean") is None
 
 
 def _statistics(op: Op, size: int, dims: Dims) -> list[Dims]:

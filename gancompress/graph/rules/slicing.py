@@ -120,7 +120,7 @@ def _copies(tensors: Sequence[torch.Tensor]) -> bool:
 
 def _free(op: Op, size: int) -> Dim:
     """Return indices that all hold the same: they follow whatever meets them."""
-    return (Factor(size, op.space.new(size)),)
+    return (Factor(size, op.space.copies(size)),)
 
 
 def zero_in_all(dim: Dim, parts: Sequence[Dim]) -> Dim:

@@ -11,7 +11,8 @@ import numpy as np
 
 from gancompress.graph.atoms import Dim, Reason
 from gancompress.graph.groups import ChannelGraph, count_alive
-from gancompress.graph.sizes import SizeUse, solve_attributes
+from gancompress.graph.sizes import SizeUse, by_width
+from gancompress.graph.solved_sizes import solve_attributes
 
 Count = Callable[[Dim], int]
 """Counts the indices left of a dimension, for one plan."""
@@ -138,8 +139,9 @@ def _conflicts(graph: ChannelGraph, counts: Sequence[Count]) -> Findings:
 
 def _shared_rows(graph: ChannelGraph, uses: Sequence[SizeUse]) -> np.ndarray | None:
     """Return the channels of uses that are in proportion, those of equal place in one column."""
-    key, *others = {key for use in uses for key in use.value.attributes}
-    if others or not all(u.in_proportion(key, graph.attributes[key]) for u in uses):
+    common = set.intersection(*(set(use.value.attributes) for use in uses))
+    keys = by_width(common, graph.attributes, graph.follow)
+    if not any(all(use.follows(key, graph.attributes) for use in uses) for key in keys):
         return None
     channels = [_channels(graph, use.dim) for use in uses]
     sizes = [c.size for c in channels if c is not None]

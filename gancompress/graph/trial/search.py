@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gancompress.graph.atoms import Dim, Factor, Reason
+from gancompress.graph.atoms import UNREPEATABLE, Dim, Factor, Reason
 from gancompress.graph.attribute_changes import Change, attribute_changes, set_attributes
 from gancompress.graph.groups import ChannelGraph, Group, count_alive
 from gancompress.graph.plan import kept_indices
@@ -106,6 +106,8 @@ def probe(bench: Workbench, graph: ChannelGraph) -> Findings:
         stop = _trial(bench, graph, keep)
         if stop is None:
             continue
+        if (found := _unrepeatable(bench, graph)) is not None:
+            return found
         if isinstance(stop, Mismatch) and stop.dims:
             return Findings(_blame(graph, stop))
         return _search(bench, graph, seed, stop)
@@ -126,6 +128,20 @@ def _trial(
         if steps is not None:
             return _run(bench, graph, keep, changes, steps)
     return stop
+
+
+def _unrepeatable(bench: Workbench, graph: ChannelGraph) -> Findings | None:
+    """Keep everything where the uncut generator does not repeat what was recorded of it either."""
+    stop = _trial(bench, graph, {})
+    if stop is None:
+        return None
+    op = graph.ops[int(_tag(stop, "index") or 0)]
+    text = (
+        f"{UNREPEATABLE} at {op.name}, cut or not: the forward depends on what is neither in the "
+        "module nor in its code (an iterator, a clock, a file)"
+    )
+    reason = Reason(op.name, op.where, text)
+    return Findings([(group.atoms, reason) for group in graph.groups])
 
 
 def _silent_steps(

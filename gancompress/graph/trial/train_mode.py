@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gancompress.graph.attribute_changes import attribute_changes, set_attributes
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import kept_indices
+from gancompress.graph.rules.norm import BATCH_NORMS
 from gancompress.graph.trial.arithmetic import trial_plan
 from gancompress.graph.trial.silenced import Step, StepsMode
 from gancompress.graph.trial.workbench import Workbench
@@ -34,7 +35,7 @@ def in_train(bench: Workbench, graph: ChannelGraph, trial: bool) -> str:
         except Exception:  # batch norm on a batch of one, a forward that wants targets to train on
             return "fails"
         end = graph.starts[1] if len(graph.starts) > 1 else len(graph.ops)
-        if _same(graph, end, log.steps):
+        if _same(graph, end, log.steps) and not _norms_mix(graph, end):
             return "same"
         if not (trial and graph.groups):
             return "differs"
@@ -49,6 +50,20 @@ def in_train(bench: Workbench, graph: ChannelGraph, trial: bool) -> str:
         return "differs"
     finally:
         bench.passes = before
+
+
+def _norms_mix(graph: ChannelGraph, end: int) -> bool:
+    """Whether a norm stands across channels that can go: in train() it would mix them.
+
+    It is one operator in both modes. A batch norm of tokens (n, tokens, channels) is such a norm.
+    """
+    across = [
+        factor
+        for op in graph.ops[:end] if op.name in BATCH_NORMS and op.inputs
+        for dim in (*op.inputs[0][:1], *op.inputs[0][2:])
+        for factor in dim
+    ]  # fmt: skip
+    return any(f.atoms is not None and not graph.solution.all_frozen(f.atoms) for f in across)
 
 
 def _same(graph: ChannelGraph, end: int, steps: Sequence[Step]) -> bool:

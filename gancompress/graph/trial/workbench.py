@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from gancompress.modules.calm import Calm
 from gancompress.modules.copying import copy_with
 from gancompress.modules.nested import map_tensors
 from gancompress.modules.undisturbed import preserved
@@ -85,11 +86,15 @@ class Workbench:
             for number, (args, kwargs) in enumerate(examples):
                 switch(twin, self.passes[number])
                 begin(number)
-                twin(*args, **kwargs)
+                with calming(self.passes[number]):
+                    twin(*args, **kwargs)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Run without gradients; random states and what copies share are put back afterwards."""
+    def running(self, *, restore: bool = True) -> Iterator[None]:
+        """Run without gradients; random states and what copies share are put back afterwards.
+
+        Without ``restore`` the caller puts back what copies share: after several runs in a row.
+        """
         # Trial cuts fail by design; torch would log each failure with its traceback.
         log = logging.getLogger("torch._subclasses.fake_tensor")
         silent = log.disabled
@@ -98,7 +103,10 @@ class Workbench:
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no rule can open
         with (
-            preserved(self.generator, values=False),  # first: outside of the fake tensors
+            # First: outside of the fake tensors.
+            preserved(self.generator, values=False, beside=True)
+            if restore
+            else contextlib.nullcontext(),
             torch.random.fork_rng(devices=[]),
             torch.no_grad(),
             self.mode or contextlib.nullcontext(),
@@ -112,6 +120,14 @@ class Workbench:
                 torch.backends.mha.set_fastpath_enabled(fast)
                 random.setstate(states[0])
                 np.random.set_state(states[1])
+
+
+def calming(training: bool) -> contextlib.AbstractContextManager[Any]:
+    """Return what leaves chance out of a run in train(), as it is left out when cuts are compared.
+
+    Dropout and noise of the size of the channels follow them, whatever they draw.
+    """
+    return Calm() if training else contextlib.nullcontext()
 
 
 def switch(twin: nn.Module, training: bool) -> None:

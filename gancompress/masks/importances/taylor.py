@@ -20,7 +20,8 @@ def taylor(group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed:
 
     To first order, what the loss changes when it goes; as torch-pruning sums it over a group. The
     gradients are those that lie in ``.grad`` now: of the last step, or of all backward passes since
-    it was cleared. Magnitude before the first. Comparable across groups.
+    it was cleared. Magnitude before the first, and where one is not finite. Comparable across
+    groups.
     """
     found = _summed(group, tensors, lambda w, g: (w * g).abs())
     return magnitude(group, mask, tensors, seed) if found is None else found
@@ -31,7 +32,7 @@ def obd(group: Group, mask: ChannelMask, tensors: Mapping[str, Tensor], seed: in
     """Half the sum of weight^2 x gradient^2 of all that a channel owns (LeCun et al. 1990, eq. 5).
 
     Optimal Brain Damage with the squared gradient of a batch for the diagonal of the Hessian, as in
-    torch-pruning; gradients as for `taylor`. Magnitude before the first. Comparable across groups.
+    torch-pruning; gradients and magnitude as for `taylor`. Comparable across groups.
     """
     found = _summed(group, tensors, lambda w, g: (w * g).square() / 2)
     return magnitude(group, mask, tensors, seed) if found is None else found
@@ -49,5 +50,7 @@ def _summed(
         seen = True
         each = worth(t.detach().double(), t.grad.detach().double())
         total += each.movedim(dim, 0).reshape(t.shape[dim], -1).sum(1).cpu().numpy()[index].sum(1)
+    if not np.isfinite(total).all():
+        return None  # the gradient of a step that went wrong says nothing
     # Positive, and small against what was seen: a channel without gradient is worth little.
     return total + 1e-6 * total.mean() if seen and total.any() else None
