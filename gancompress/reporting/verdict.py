@@ -88,15 +88,10 @@ def _quality(quality: Mapping[str, Any], kept: float) -> Iterator[Verdict]:
         mine, teachers = now["to_wanted"][key], was.get("to_wanted", {}).get(key)
         beside = "" if teachers is None else f"; the teacher {teachers:.3g}"
         yield Verdict(
-<<<<<<< HEAD
             "quality", f"{name} {mine:.3g} to what was wanted",
-            f"{now['n']} held-out inputs, on the scale [-1, 1]{beside}. No threshold was set",
-=======
-            "quality", f"L1 {mine:.3g} to what was wanted",
             f"{now['n']} held-out inputs, on the scale [-1, 1]{beside}. "
             + (f"Allowed: {kept:g} times the teacher's" if teachers is not None else UNKNOWN),
             "plain" if teachers is None else "good" if mine <= kept * teachers else "bad",
->>>>>>> trust
         )  # fmt: skip
     elif now.get("to_teacher"):
         found = now["to_teacher"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from gancompress.errors import DivergedError
 from gancompress.recipes.schema import Recipe
 from gancompress.training.cut_reconstruction import CutReconstruction
 from gancompress.training.log import Log, describe_cut
-from gancompress.training.train_state import TrainState
+from gancompress.training.train_state import TrainState, finite_parts
 
 
 def shrink_if_due(
@@ -32,7 +33,14 @@ def shrink_if_due(
 def cut_now(
     state: TrainState, log: Log, after_cuts: CutReconstruction | None, *, last: bool = False
 ) -> bool:
-    """Cut the dead channels, solve the layers anew where that is asked; return whether any went."""
+    """Cut the dead channels, solve the layers anew where that is asked; return whether any went.
+
+    Raises:
+        DivergedError: weights are not finite.
+        TargetError: the cut is not exact.
+    """
+    if not finite_parts(state.parts()):
+        raise DivergedError(f"weights are not finite at step {state.step}, where they are cut")
     reference = None if after_cuts is None else after_cuts.before(state)
     changed = state.cut(last=last)
     if changed:

@@ -15,7 +15,7 @@ from gancompress.data.adapters import readable
 from gancompress.data.arrays import described
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import derived_seed
-from gancompress.errors import ConfigError, DivergedError
+from gancompress.errors import ConfigError
 from gancompress.modules.joint_discriminator import Given, joined
 from gancompress.modules.ranks import mean_, rank, take_first_
 from gancompress.modules.undisturbed import BufferGuard
@@ -32,12 +32,8 @@ from gancompress.training.companion import Moment
 from gancompress.training.cut_reconstruction import held_progress
 from gancompress.training.cuts import cut_now, shrink_if_due
 from gancompress.training.discriminator_shrink import start_narrowing
-<<<<<<< HEAD
 from gancompress.training.log import Log, Screen
-=======
-from gancompress.training.log import Log, Screen, describe_cut
 from gancompress.training.memory import Updates, foresee, parts_again
->>>>>>> trust
 from gancompress.training.participants import Participants, gather
 from gancompress.training.prefetch import AheadBatches, workers_for
 from gancompress.training.reconstructed import told
@@ -58,12 +54,8 @@ from gancompress.training.start import (
 )
 from gancompress.training.steps import Figures, Steps
 from gancompress.training.thread_watch import ThreadWatch
-<<<<<<< HEAD
 from gancompress.training.train_state import TrainState
 from gancompress.training.width_search import search_widths
-=======
-from gancompress.training.train_state import TrainState, finite_parts
->>>>>>> trust
 
 
 def train(
@@ -327,28 +319,6 @@ def start_state(
     return state
 
 
-<<<<<<< HEAD
-=======
-def shrink_if_due(recipe: Recipe, state: TrainState, steps: int, log: Log) -> bool:
-    """Cut at the recipe's events, and take the masks off after ``steps``; return whether it did."""
-    if state.masked is None:
-        return False
-    last = state.step >= steps
-    if not last and not any(
-        state.step - 1 < event * steps <= state.step for event in recipe.shrink.events
-    ):
-        return False
-    if not finite_parts(state.parts()):
-        raise DivergedError(f"weights are not finite at step {state.step}, where they are cut")
-    changed = state.cut(last=last)
-    if changed:
-        log.event("shrink", describe_cut(state.step, state.size), step=state.step, **state.size)
-    if last:
-        log.event("unmask", f"step {state.step}: the masks are gone", step=state.step)
-    return changed or last
-
-
->>>>>>> trust
 def report(
     recipe: Recipe,
     task: Task,
