@@ -26,7 +26,7 @@ def solve_attributes(
     while left:
         # Of ``self.half`` and ``self.c - self.half`` the first says what the second leaves over.
         open_keys = [u.value.attributes & set(left) for u in uses]
-        ready = [k for k in left if {k} in open_keys]
+        ready = [k for k in left if frozenset({k}) in open_keys]
         key = (ready or left)[0]
         mine = [
             u for u, open_in in zip(uses, open_keys, strict=True)

@@ -124,7 +124,7 @@ class Snapshot:
                 self._structure.append(_array_undo(item))
             return []
         if isinstance(item, weakref.WeakKeyDictionary | weakref.WeakValueDictionary):
-            return [item.data]
+            return [item.data]  # type: ignore[attr-defined]
         held: list[Any] = []
         if isinstance(item, tuple | frozenset):
             held += item

@@ -115,10 +115,10 @@ def gather(
     example = _tried(task, generator, discriminator, teacher, recipe).to(device)
     made = task.output(look(generator, example.inputs, example.kwargs))
     _try_losses(recipe, task, example, made)
-    own = discriminator
+    own, remarks = discriminator, list[str]()
     if makes_discriminator(recipe):
         own = _fresh_judge(recipe, task, generator, task.shown(example, made))
-    remarks = [] if own is discriminator else [describe(place(own, device, layout))]
+        remarks.append(describe(place(own, device, layout)))
     remarks.append(loss_remark(recipe, own, generator, task, example))
     if recipe.kind != "train":
         teacher = _placed_teacher(task, generator, teacher, arithmetic, device)

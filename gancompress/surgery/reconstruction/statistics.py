@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +83,13 @@ def move_statistics(
     student.variance.copy_(variance)
 
 
+def _adder(spread: Spread) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def add(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        spread.add(args[0])
+
+    return add
+
+
 @torch.no_grad()
 def measure_norms(network: nn.Module, calls: Sequence[Call]) -> list[str]:
     """Set every stored mean and variance to those of what comes in on ``calls``; return the paths.
@@ -94,8 +101,7 @@ def measure_norms(network: nn.Module, calls: Sequence[Call]) -> list[str]:
     modules = {path: network.get_submodule(path) for path in norms}
     spreads = {path: Spread() for path in norms}
     hooks = [
-        module.register_forward_pre_hook(lambda _, args, path=path: spreads[path].add(args[0]))
-        for path, module in modules.items()
+        module.register_forward_pre_hook(_adder(spreads[path])) for path, module in modules.items()
     ]
     try:
         with undisturbed(network):
