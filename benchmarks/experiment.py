@@ -32,13 +32,13 @@ class _Strict(BaseModel):
 class Entry(_Strict):
     """One row of the table: a recipe and what is changed in it."""
 
-    recipe: str = Field(description="name of a shipped recipe, or path of a .yaml file")
+    recipe: str = Field(description="name of a shipped recipe, or path of a .yaml file from the root")
     overrides: Words = Field((), description="key=value, after those of the experiment")
     chosen: str | None = Field(
         None, description="experiment of stage tuning whose best setting of this label is taken"
     )
     as_shipped: bool = Field(
-        False, description="the recipe's own length; seen images may differ from the other runs'"
+        False, description="the recipe alone, with its own length; seen images may differ"
     )
 
 
@@ -203,13 +203,15 @@ def chosen_words(entry: Entry, label: str) -> Words:
 def _resolved(experiment: Experiment, label: str, entry: Entry, seed: int) -> Recipe:
     # A result travels with its protocol: no figure may depend on what ``auto`` finds.
     fixed = ("precision=bf16", "channels_last=true")
-    kind = load_recipe(entry.recipe, (*experiment.overrides, *entry.overrides)).kind
+    name = str(ROOT / entry.recipe) if "/" in entry.recipe else entry.recipe
+    kind = load_recipe(name, (*experiment.overrides, *entry.overrides)).kind
     tail = round(experiment.steps * experiment.finetune) if kind == "prune" else 0
     length = [f"steps={experiment.steps - tail}"]
     if kind == "prune":
         length.append(f"finetune_steps={tail}")
     quiet = [f"seed={seed}", "sample_every=0", "checkpoint_every=0"]
+    shared = experiment.overrides
     if entry.as_shipped:
-        length = []
-    words = [*fixed, *experiment.overrides, *length, *quiet, *entry.overrides]
-    return load_recipe(entry.recipe, [*words, *chosen_words(entry, label)])
+        length, shared = [], ()
+    words = [*fixed, *shared, *length, *quiet, *entry.overrides]
+    return load_recipe(name, [*words, *chosen_words(entry, label)])

@@ -338,6 +338,12 @@ class Recipe(_Strict):
     penalty: Weighted = Field(
         default=Weighted(name="cost", weight=0.0), description="pressure on masks"
     )
+    least_squares: Literal["always", "auto"] = Field(
+        default="always",
+        description="of score residual and shrink.reconstruct; auto: they are left out, and the "
+        "log says why, where the network does not suit them or they would cost more than a tenth "
+        "of the training",
+    )
     score: Named | None = Field(
         default=None,
         description="what the mask scores begin with (registry: score), computed before the first "

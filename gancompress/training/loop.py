@@ -53,6 +53,7 @@ from gancompress.training.start import (
     run_lengths,
 )
 from gancompress.training.steps import Figures, Steps
+from gancompress.training.suited import suited
 from gancompress.training.thread_watch import ThreadWatch
 from gancompress.training.train_state import TrainState
 from gancompress.training.width_search import search_widths
@@ -122,6 +123,7 @@ def train(
     check_loggers(recipe.log)
     task = task_for(recipe, generator, task, sampler, dataset)
     given: Any = {"generator": generator, "discriminator": discriminator, "teacher": teacher}
+    recipe, left_out = suited(recipe, task, generator, teacher, total)
     check_same_run(recipe, task, given, device, {"steps": total, "resume": resume is not None})
     earlier = None if run is None or resume is None else recorded(run.path)
     people = gather(recipe, task, **given, device=device, earlier=earlier)
@@ -131,7 +133,7 @@ def train(
         stack.callback(people.release)
         # Start, or go on.
         found = begin_or_go_on(recipe, run, resume, arithmetic, log, stack)
-        say_start(recipe, task, people, run, log)
+        say_start(recipe, task, people, run, log, left_out)
         state = start_state(recipe, task, people, found, total, log)
         take_first_(state.tensors(), "the weights to begin with")
         if found is None and search_widths(recipe, task, people.teacher, state, run, log):
@@ -253,6 +255,7 @@ def say_start(
     people: Participants,
     run: RunFolder | None,
     log: Log,
+    left_out: str | None = None,
 ) -> None:
     """Tell, before the first step, what was decided, and keep how the data was read."""
     data: Any = getattr(task, "dataset", None) or getattr(task, "data", None)
@@ -265,6 +268,8 @@ def say_start(
         widths = people.masked.widths()
         channels = f"{sum(widths.values()):,} channels in {len(widths)} groups can go"
         log.event("groups", channels, widths=widths)
+    if left_out is not None:
+        log.event("least_squares", f"least squares is left out: {left_out}")
     if people.report is not None:
         log.event("reconstruct", told(people.report))
     for remark in people.remarks:

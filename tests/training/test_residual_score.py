@@ -53,7 +53,8 @@ def test_what_is_allocated_is_what_goes_last(unit: int) -> None:
 def test_masks_begin_from_it_and_the_cut_follows() -> None:
     generator, discriminator = networks()
     words = [
-        "score={name: residual, samples: 16}", "importance={name: scores, ranks: false}",
+        "score={name: residual, samples: 16}", "least_squares=always",
+        "importance={name: scores, ranks: false}",
         "allocation.name=global", "schedule={name: oneshot, start: 0.0, end: 0.1}",
         "shrink={events: [0.1]}", "mask_lr=0.0", "penalty={name: none, weight: 0.0}", "batch=4",
         "steps=3", "finetune_steps=1", "sample_every=0", "checkpoint_every=0", "precision=float32",
