@@ -156,7 +156,7 @@ def test_a_new_field_with_its_default_does_not_make_a_result_older(tmp_path: Pat
     stored = json.loads(json.dumps(job.recipe.model_dump(mode="json")))
     known = result(job) | {"key": "of fewer fields", "resolved": stored, "seed": job.seed}
     known["metrics"] = known["metrics"] | {"n": 100}
-    for gone in ("allocation", "companions", "score"):
+    for gone in ("search", "companions", "compile"):
         del stored[gone]
     del stored["feature_matching"]["to"]
     stored["summary"] = "in other words"
