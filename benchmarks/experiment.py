@@ -32,7 +32,9 @@ class _Strict(BaseModel):
 class Entry(_Strict):
     """One row of the table: a recipe and what is changed in it."""
 
-    recipe: str = Field(description="name of a shipped recipe, or path of a .yaml file from the root")
+    recipe: str = Field(
+        description="name of a shipped recipe, or path of a .yaml file from the root"
+    )
     overrides: Words = Field((), description="key=value, after those of the experiment")
     chosen: str | None = Field(
         None, description="experiment of stage tuning whose best setting of this label is taken"

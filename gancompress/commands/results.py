@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from gancompress.commands.task_results import (
 )
 from gancompress.errors import CheckpointError, ConfigError, DataError
 from gancompress.metrics.classifier import FEATURES
-from gancompress.metrics.features import Features
+from gancompress.metrics.features import Described, Features
 from gancompress.metrics.taken import Toll
 from gancompress.recipes.schema import Recipe
 from gancompress.reporting.side_by_side import shows_inputs
@@ -97,7 +98,8 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         if network is not None:
             network.cpu().eval()
     summary = facts_of(done)
-    quality = measured_quality(done)
+    seen: dict[str, Described] = {}
+    quality = measured_quality(done, seen)
     picture = drawn_picture(done)
     draw_pair(done)
     if done.teacher is None:
@@ -110,7 +112,7 @@ def close(done: Finished, *, json: bool) -> dict[str, Any]:
         "verify": done.verified,
         "notes": list(done.notes),
     }
-    taken = taken_by(done)
+    taken = taken_by(done, seen)
     if taken is not None:
         names = class_names(done.task, embedded=done.embedded)
         summary["taken"] = taken.record() | {"names": names and list(names)}
@@ -151,8 +153,11 @@ def facts_of(done: Finished) -> dict[str, Any]:
     }
 
 
-def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
-    """Return the metrics of the student and, where there is one, of its teacher."""
+def measured_quality(done: Finished, seen: dict[str, Described]) -> dict[str, dict[str, Any]]:
+    """Return the metrics of the student and, where there is one, of its teacher.
+
+    ``seen`` gets what the embedded features told of the samples of either.
+    """
     from gancompress.tasks.feature_quality import feature_quality
     from gancompress.tasks.quality import task_quality
 
@@ -165,7 +170,7 @@ def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
         if network is None:
             continue
         if done.embedded:
-            found[who] = quality_of(network, done.student)
+            found[who] = quality_of(network, done.student, partial(seen.__setitem__, who))
             if done.teacher is not None and who == "student":
                 task_quality(done.task, network, done.teacher, n=FEW, seen=farthest.see)
         else:
@@ -184,14 +189,17 @@ def measured_quality(done: Finished) -> dict[str, dict[str, Any]]:
     return found
 
 
-def taken_by(done: Finished) -> Toll | None:
+def taken_by(done: Finished, seen: Mapping[str, Described]) -> Toll | None:
     """Return what compression took from each class; ``None`` where no features look at them."""
     if done.teacher is None:
         return None
     student = done.student
     features = None if done.embedded else done.features
     n = SAMPLES if done.embedded else OUTPUTS
-    return taken_of(done.task, student, done.teacher, features, embedded=done.embedded, n=n)
+    both = [seen["teacher"], seen["student"]] if len(seen) == 2 else None
+    return taken_of(
+        done.task, student, done.teacher, features, embedded=done.embedded, n=n, seen=both
+    )
 
 
 def draw_worst(farthest: Farthest, file: Path) -> None:
@@ -262,12 +270,14 @@ def draw_plots(run: Path) -> None:
         file.write_text(picture, encoding="utf-8")
 
 
-def quality_of(generator: nn.Module, subject: Subject) -> dict[str, Any]:
+def quality_of(
+    generator: nn.Module, subject: Subject, seen: Callable[[Described], None]
+) -> dict[str, Any]:
     """Return the metrics of the embedded ``generator``, or what keeps it from being measured."""
     from gancompress.metrics.evaluate import evaluate
 
     try:
-        return evaluate(generator, subject.sampler, n=SAMPLES, seed=0)
+        return evaluate(generator, subject.sampler, n=SAMPLES, seed=0, seen=seen)
     except DataError as error:
         return {"skipped": str(error)}
 

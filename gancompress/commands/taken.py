@@ -9,7 +9,7 @@ from torch import nn
 from gancompress.commands.console import note
 from gancompress.commands.resolve.subject import Subject
 from gancompress.errors import DataError
-from gancompress.metrics.features import Features
+from gancompress.metrics.features import Described, Features
 from gancompress.metrics.taken import Toll, what_was_taken
 from gancompress.tasks.noise import Noise
 from gancompress.tasks.protocol import Task
@@ -24,11 +24,12 @@ def taken_of(
     embedded: bool,
     n: int,
     seed: int = 0,
+    seen: Sequence[Described] | None = None,
 ) -> Toll | None:
     """Return what ``student`` lost against ``teacher``; ``None``, and a word, where none can tell.
 
     Of generators of noise only: others are compared input by input. ``embedded``: through the
-    embedded classifier, which knows the classes of garments.
+    embedded classifier, which knows the classes of garments. ``seen``: see `what_was_taken`.
     """
     if not isinstance(task, Noise) or (features is None and not embedded):
         return None
@@ -36,7 +37,7 @@ def taken_of(
     try:
         return what_was_taken(
             teacher, student.generator, student.sampler, n=n, seed=seed,
-            features=None if embedded else features, device=home,
+            features=None if embedded else features, device=home, seen=seen,
         )  # fmt: skip
     except DataError as error:
         note(f"classes were not compared: {error}")

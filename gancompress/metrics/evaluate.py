@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import DataError
 from gancompress.metrics.accuracy import conditional_accuracy, per_class_accuracy
-from gancompress.metrics.features import EmbeddedFeatures, Features, describe_all
+from gancompress.metrics.features import Described, EmbeddedFeatures, Features, describe_all
 from gancompress.metrics.frechet import FeatureStatistics, frechet_distance
 from gancompress.metrics.prdc import prdc
 from gancompress.metrics.reference import FASHION, Images, real_pair
@@ -28,6 +29,7 @@ def evaluate(
     batch: int = 100,
     device: str | torch.device = "cpu",
     features: Features | None = None,
+    seen: Callable[[Described], None] | None = None,
 ) -> dict[str, Any]:
     """Measure ``n`` samples of ``generator`` in eval mode against ``n`` reference images.
 
@@ -37,7 +39,8 @@ def evaluate(
     KID by name on `InceptionFeatures`, the protocol ``n seed features reference
     classes prdc_k``, and what ``n`` other reference images score in the generator's place:
     ``frechet_floor`` and ``real`` (its other figures). Where both know classes, the generator is
-    asked for those of the reference. Compare at equal ``n``, ``seed`` and ``reference``.
+    asked for those of the reference. Compare at equal ``n``, ``seed`` and ``reference``. ``seen``
+    gets what the features tell of the samples.
 
     Raises:
         DataError: the images do not fit the features, the reference is too small for ``n``, or its
@@ -46,9 +49,12 @@ def evaluate(
     features = EmbeddedFeatures() if features is None else features
     pair = real_pair(reference, n=n, seed=seed, features=features, sampler=sampler, device=device)
     labels = classes_to_ask(sampler, pair.labels)
-    fake, predicted, wanted = describe_all(
+    described = describe_all(
         draw(generator, sampler, n, seed=seed, labels=labels, batch=batch, device=device), features
     )
+    if seen is not None:
+        seen(described)
+    fake, predicted, wanted = described
     real = FeatureStatistics.of(pair.first)
     quality = prdc(pair.first, fake, k=NEIGHBOURS)
     floor = prdc(pair.first, pair.second, k=NEIGHBOURS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -139,10 +139,22 @@ def embedded_view(shape: tuple[int, ...]) -> Features:
     return EmbeddedFeatures() if shape == (1, SIDE, SIDE) else GreyFeatures()
 
 
-def describe_all(
-    batches: Iterable[tuple[Tensor, Tensor | None]], features: Features
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return features (n, d) in float64, predicted and given labels (n,) of all batches."""
+class Described(NamedTuple):
+    """What features tell of samples.
+
+    Attributes:
+        view: features (n, d) in float64.
+        predicted: labels (n,); ``None`` where the features know no classes.
+        given: labels (n,) that the samples came with; ``None`` without.
+    """
+
+    view: Tensor
+    predicted: Tensor | None
+    given: Tensor | None
+
+
+def describe_all(batches: Iterable[tuple[Tensor, Tensor | None]], features: Features) -> Described:
+    """Return features, predicted and given labels of all batches."""
     found, predicted, given = [], [], []
     for images, labels in batches:
         view, classes = features(images)
@@ -152,4 +164,4 @@ def describe_all(
         if labels is not None:
             given.append(labels)
     known = torch.cat(predicted) if predicted else None
-    return torch.cat(found), known, torch.cat(given) if given else None
+    return Described(torch.cat(found), known, torch.cat(given) if given else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gancompress.errors import DataError
 from gancompress.metrics.accuracy import per_class_accuracy
-from gancompress.metrics.features import EmbeddedFeatures, Features, describe_all
+from gancompress.metrics.features import Described, EmbeddedFeatures, Features, describe_all
 from gancompress.metrics.frechet import FeatureStatistics, frechet_distance
 from gancompress.metrics.latents import LatentToll, latent_toll
 from gancompress.metrics.sampling import Sampler, draw
@@ -99,20 +99,25 @@ def what_was_taken(
     latents: int = 64,
     features: Features | None = None,
     device: str | torch.device = "cpu",
+    seen: Sequence[Described] | None = None,
 ) -> Toll:
     """Compare ``student`` with ``teacher`` on the same ``n`` inputs, class by class.
 
     Around ``latents`` of other inputs, how far outputs spread (`latent_toll`); 0: not looked at.
     All distances are Euclidean in the features. A class of fewer than 4 samples is left out.
+    ``seen``: what the features told of teacher's and student's ``n`` samples already, by
+    `evaluate` with the same seed; they are not made again then.
 
     Raises:
         DataError: the images do not fit the features, or no class has 4 samples.
     """
     view = EmbeddedFeatures() if features is None else features
-    (theirs, told, asked), (own, said, _) = (
-        describe_all(draw(net, sampler, n, seed=seed, device=device), view)
-        for net in (teacher, student)
-    )
+    if seen is None:
+        seen = [
+            describe_all(draw(net, sampler, n, seed=seed, device=device), view)
+            for net in (teacher, student)
+        ]
+    (theirs, told, asked), (own, said, _) = seen
     labels = torch.full((len(own),), -1) if asked is None else asked
     right: list[list[float | None]] = [[], []]
     if asked is not None and told is not None and said is not None:

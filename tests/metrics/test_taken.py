@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from gancompress.data.fashion import CLASSES
 from gancompress.data.inputs import InputSampler
 from gancompress.errors import DataError
-from gancompress.metrics.features import EmbeddedFeatures
+from gancompress.metrics.evaluate import evaluate
+from gancompress.metrics.features import Described, EmbeddedFeatures, describe_all
 from gancompress.metrics.latents import latent_toll
+from gancompress.metrics.sampling import draw
 from gancompress.metrics.taken import Toll, mean_distance, what_was_taken
 from gancompress.models.embedded import embedded_generator
 from gancompress.reporting.taken_table import taken_table
@@ -125,6 +127,30 @@ class Means:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, None]:
         return images.mean((1, 3)).double(), None
+
+
+def test_samples_that_were_described_already_are_not_made_again() -> None:
+    teacher = embedded_generator()
+    sampler, view = InputSampler.of(teacher), EmbeddedFeatures()
+    networks = (teacher, OneClassBroken(teacher))
+    seen = [describe_all(draw(net, sampler, 80, seed=0, device="cpu"), view) for net in networks]
+    whole = what_was_taken(*networks, sampler, n=80, latents=0)
+    refuses = nn.Module()  # cannot be called
+    again = what_was_taken(refuses, refuses, sampler, n=80, latents=0, seen=seen)
+    assert again.classes == whole.classes
+    assert again.distances == whole.distances
+
+
+def test_evaluate_hands_on_what_it_saw() -> None:
+    found: list[Described] = []
+    teacher = embedded_generator()
+    figures = evaluate(teacher, InputSampler.of(teacher), n=60, seen=found.append)
+    (seen,) = found
+    assert seen.view.shape[0] == 60
+    assert seen.given is not None
+    assert seen.predicted is not None
+    right = float((seen.given == seen.predicted).double().mean())
+    assert figures["conditional_accuracy"] == pytest.approx(right)
 
 
 def test_classes_are_told_apart_though_the_features_know_none() -> None:
