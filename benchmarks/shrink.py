@@ -2,10 +2,11 @@
 
     python benchmarks/shrink.py --seeds 0 1
 
-The recipe `ppcd` as it comes, or shorter with `--max-steps`. Two more kinds: the generator shrinks
-alone, and everything is cut after the first step, which shows what there is to save. The runs of a
-seed go on in turns of 20 steps, each in a process of its own and only one at a time, so that a
-machine whose speed drifts slows all alike. Writes `benchmarks/results/shrink.json`.
+The recipe `ppcd` as it came when it cut three times (`benchmarks/earlier`), or shorter with
+`--max-steps`. Two more kinds: the generator shrinks alone, and everything is cut after the first
+step, which shows what there is to save. The runs of a seed go on in turns of 20 steps, each in a
+process of its own and only one at a time, so that a machine whose speed drifts slows all alike.
+Writes `benchmarks/results/shrink.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.record import RESULTS, place, protocol, table, write
+from benchmarks.record import RESULTS, ROOT, place, protocol, table, write
 from benchmarks.table import DOCUMENT
 from gancompress.data.embedded import embedded
 from gancompress.data.inputs import InputSampler
@@ -37,6 +38,7 @@ from gancompress.training.log import Silent
 from gancompress.training.loop import train
 from gancompress.training.start import run_lengths
 
+EARLIER = str(ROOT / "benchmarks" / "earlier" / "ppcd.yaml")
 LIVE, ALONE, MASKS, AT_ONCE = KINDS = (
     "live shrink", "live shrink, generator alone", "masks only", "cut after one step"
 )  # fmt: skip
@@ -76,7 +78,7 @@ def run(kind: str, seed: int, options: argparse.Namespace, others: Connection) -
     ``AT_ONCE`` is the fastest that any shrinking can be: small from the second step on.
     """
     torch.set_num_threads(1)
-    total = sum(run_lengths(load_recipe("ppcd", options.override), options.max_steps))
+    total = sum(run_lengths(load_recipe(EARLIER, options.override), options.max_steps))
     plain = [
         "precision=bf16",
         "channels_last=true",
@@ -85,7 +87,7 @@ def run(kind: str, seed: int, options: argparse.Namespace, others: Connection) -
         "checkpoint_every=0",
         f"log_every={TURN}",
     ]
-    recipe = load_recipe("ppcd", [*plain, *options.override, *words(kind, total)])
+    recipe = load_recipe(EARLIER, [*plain, *options.override, *words(kind, total)])
     generator, turn = embedded_generator(), Turn(others)
     others.send(None)  # ready
     others.recv()
@@ -191,7 +193,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [row for seed in options.seeds for row in by_turns(seed, options)]
     found = summary(rows)
-    recipe = load_recipe("ppcd", options.override)
+    recipe = load_recipe(EARLIER, options.override)
     steps, finetune = run_lengths(recipe, options.max_steps)
     cuts = [round(event * steps) for event in recipe.shrink.events]
     setting = f"{steps} masked and {finetune} more steps of {recipe.batch}, cuts after {cuts}"
