@@ -67,6 +67,7 @@ def order_of_going(
     """Return when each channel goes if all but one of each group do: (c,), 0 is first (ours).
 
     As in `allocate`, the block goes whose worth, divided by the cost that it saves now, is least.
+    Of a target of time, what a channel saves is counted in MACs: seconds fall in stairs.
 
     Args:
         graph: groups and their cost.
@@ -75,6 +76,7 @@ def order_of_going(
     """
     order = {n: [int(i) for i in np.argsort(v, kind="stable")] for n, v in worth.items()}
     place = {n: np.zeros(len(v)) for n, v in worth.items()}
+    kind = "params" if budget is None else budget.kind
     widths = graph.widths
     position = {n: i for i, n in enumerate(widths)}
     gone = 0
@@ -88,7 +90,7 @@ def order_of_going(
         return float(worth[name][channels].sum()) / saved
 
     while any(map(block, order)):
-        price = graph.marginal(widths, "params") if budget is None else budget.price(graph, widths)
+        price = graph.marginal(widths, kind)
         _, name = min((ratio(n, b, price), n) for n in order if (b := block(n)))
         channels = block(name)
         place[name][channels] = gone + np.arange(len(channels))
