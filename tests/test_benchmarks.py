@@ -226,6 +226,7 @@ def test_committed_results_carry_their_protocol() -> None:
             assert 5.2 <= found["teacher"]["params"] / found["params"] <= 5.2 * 1.02
 
 
+@pytest.mark.slow
 def test_masking_measures_both_steps() -> None:
     found = compare("fashion32", pairs=2)
     assert found["plain_ms"] > 0

@@ -99,6 +99,7 @@ def test_a_trained_network_can_be_pruned_next(
     assert json.loads(capsys.readouterr().out)["reachable"]
 
 
+@pytest.mark.slow
 def test_published_biggan_folder_is_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def test_photos_of_ones_own_and_none(tmp_path: Path) -> None:
     assert float(found.min()) == 1.0
 
 
+@pytest.mark.slow
 def test_a_small_chain_lands_on_its_target_in_the_own_loop() -> None:
     torch.manual_seed(0)
     teacher = real_esrgan.Compact(width=16, depth=2)

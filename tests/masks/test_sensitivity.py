@@ -132,7 +132,9 @@ def rank(number: int, folder: str, importance: str) -> None:
 
 
 @pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
-@pytest.mark.parametrize("importance", ["fisher", "magnitude"])
+@pytest.mark.parametrize(
+    "importance", ["fisher", pytest.param("magnitude", marks=pytest.mark.slow)]
+)
 def test_ranks_choose_alike_from_what_all_of_them_saw(importance: str, tmp_path: Path) -> None:
     torch.multiprocessing.spawn(rank, (str(tmp_path), importance), nprocs=2)
 

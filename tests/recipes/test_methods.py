@@ -129,6 +129,7 @@ def test_one_shot_methods_cut_before_they_train() -> None:
         assert recipe.shrink.events[0] <= 0.05
 
 
+@pytest.mark.slow
 def test_random_depends_on_the_seed_and_magnitude_does_not() -> None:
     def choice(name: str, seed: int) -> dict[str, list[int]]:
         generator = biggan()[0]

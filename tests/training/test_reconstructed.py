@@ -88,6 +88,7 @@ def test_another_recipe_starts_from_it() -> None:
     assert all(torch.isfinite(p).all() for p in result.generator.parameters())
 
 
+@pytest.mark.slow
 def test_the_size_is_known_beforehand() -> None:
     generator = biggan()
     subject = Subject({"model": "biggan"}, generator, InputSampler.of(generator))
