@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import enum
 import functools
 import random
+import threading
 import types
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -24,6 +26,9 @@ _ATOMS = (int, float, complex, str, bytes, bool, type(None), type, torch.dtype, 
 _PLAIN = {int, float, complex, str, bytes, bool, type(None)}
 _CALLS = {types.FunctionType, types.MethodType, functools.partial}
 _DICTS = {dict, collections.OrderedDict}
+_HOLDERS = (argparse.Namespace, types.SimpleNamespace, collections.UserDict, collections.UserList,
+            collections.ChainMap, threading.local)  # fmt: skip
+"""Python's own classes whose attributes are whatever the user put there."""
 _DESCRIPTORS = (types.FunctionType, classmethod, staticmethod, property, type)
 
 
@@ -134,7 +139,7 @@ class Snapshot:
         elif isinstance(item, list | set | collections.deque | bytearray):
             held += [] if isinstance(item, bytearray) else item
             self._structure.append(_items_undo(item))
-        if not is_machinery(type(item)):
+        if isinstance(item, _HOLDERS) or not is_machinery(type(item)):
             held += self._attributes(item)
         return held
 

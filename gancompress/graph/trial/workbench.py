@@ -19,6 +19,9 @@ from gancompress.modules.copying import copy_with
 from gancompress.modules.nested import map_tensors
 from gancompress.modules.undisturbed import preserved
 
+CHANCES = 6
+"""Runs of train() where Python's random numbers may decide which layers take part."""
+
 
 class Workbench:
     """Makes copies of a generator to run, on fake tensors where the model allows."""
@@ -34,6 +37,8 @@ class Workbench:
         self.generator, self.example, self.exact = generator, (args, kwargs), exact
         self.mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
         self.passes = [False]
+        self.drawn = False
+        """Whether the last call drew Python's or NumPy's random numbers: another may differ."""
 
     def _convert(self, t: torch.Tensor) -> torch.Tensor:
         if self.mode is None:
@@ -77,8 +82,12 @@ class Workbench:
         twin: nn.Module,
         *modes: contextlib.AbstractContextManager[Any],
         begin: Callable[[int], None] = lambda number: None,
+        seed: int = 0,
     ) -> None:
-        """Call a copy once for each of ``passes`` (True: in train()), its state carried on."""
+        """Call a copy once for each of ``passes`` (True: in train()), its state carried on.
+
+        The random numbers of each pass are those of ``seed`` and its number.
+        """
         examples = [self.inputs() for _ in self.passes]
         with self.running(), contextlib.ExitStack() as stack:
             for mode in modes:
@@ -86,8 +95,22 @@ class Workbench:
             for number, (args, kwargs) in enumerate(examples):
                 switch(twin, self.passes[number])
                 begin(number)
-                with calming(self.passes[number]):
+                with calming(self.passes[number]), self.chance(seed + number):
                     twin(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def chance(self, seed: int) -> Iterator[None]:
+        """Let one pass draw the numbers of ``seed``, and note whether Python or NumPy drew any."""
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone, which `running` puts back
+        before = random.getstate(), np.random.get_state()
+        try:
+            yield
+        finally:
+            now = np.random.get_state()
+            same = np.array_equal(now[1], before[1][1]) and now[2] == before[1][2]
+            self.drawn = random.getstate() != before[0] or not same
 
     @contextlib.contextmanager
     def running(self, *, restore: bool = True) -> Iterator[None]:
