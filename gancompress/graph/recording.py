@@ -17,7 +17,7 @@ from gancompress.graph.record import DataMode, RecordMode
 from gancompress.graph.sizes import SizeUse, SizeWatch, plant
 from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import Tracer
-from gancompress.graph.trial.workbench import CHANCES, Workbench, calming, switch
+from gancompress.graph.trial.workbench import CHANCES, Workbench, switch
 from gancompress.modules.copying import named_tensors
 from gancompress.modules.nested import tensors_of
 from gancompress.modules.snapshot import Snapshot
@@ -100,8 +100,7 @@ def _pass(
     # What classes and globals hold is carried on to the next call, as in a trial cut.
     modes = RecordMode(tracer), DataMode(tracer)
     with (
-        bench.running(restore=False), modes[0], modes[1], watch, calming(training),
-        bench.chance(number),
+        bench.running(restore=False), modes[0], modes[1], watch, bench.drawing(number, training),
     ):  # fmt: skip
         out = twin(*args, **kwargs)
     found = tensors_of(out)
@@ -135,8 +134,10 @@ def _further_passes(
                 _pass(bench, twin, tracer, watch, len(bench.passes), training=training)
             except GraphError:
                 raise
-            except Exception:  # it cannot be called again like this, cut or not
-                del tracer.ops[start:]
+            except Exception:
+                if training and bench.mode is not None and number == 0:
+                    raise  # a path that follows what torch draws: run it for real
+                del tracer.ops[start:]  # it cannot be called again like this, cut or not
                 break
             bench.passes.append(training)
             tracer.starts.append(start)
