@@ -60,16 +60,6 @@ class Snapshot:
             for part in module.modules():
                 self._visit(part)
 
-    @classmethod
-    def beside(cls, module: nn.Module) -> Snapshot:
-        """Return a snapshot of what lies beside a module alone: data of its classes, globals ..."""
-        found = cls(values=False, beside=True)
-        for kind in {type(part) for part in module.modules()}:
-            for value in found._class(kind):
-                if not isinstance(value, nn.Module):
-                    found._visit(value)
-        return found
-
     def restore(self) -> None:
         """Put everything back; what has not changed is not touched."""
         for store in self._empty:

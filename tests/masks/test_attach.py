@@ -302,3 +302,21 @@ def test_a_forward_that_gates_change_is_refused_at_once() -> None:
     with pytest.raises(GraphError, match=r"very class .*isinstance"):
         gc.wrap(net, z)
     assert facts(net) == known
+
+
+class Writing(ByClass):
+    """Writes into what it is given."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z.mul_(1.5))
+
+
+def test_inputs_that_a_forward_writes_to_stay_the_users() -> None:
+    net, z = Writing().eval(), torch.randn(3, 4)
+    before = z.clone()
+    masked = gc.wrap(net, z, target="params=1.5x")
+    masked.advance(1.0)
+    masked.shrink()
+    masked.prune()
+    gc.cut(masked.unwrap(), gc.random_plan(g := gc.trace(net, z)), graph=g)
+    assert torch.equal(z, before)
