@@ -295,11 +295,11 @@ def test_progress_only_rises() -> None:
 
 def test_a_cut_that_differs_is_refused_and_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cut is compared with the masked network before anyone gets it."""
-    import gancompress.wrapping.handle as handle
+    import gancompress.wrapping.cutting as cutting
 
     net, x = build("plain"), inputs("plain")
     masked = gc.wrap(net, x)
-    real = handle.sliced_copy
+    real = cutting.sliced_copy
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         small, twins = real(*args, **kwargs)
@@ -307,7 +307,7 @@ def test_a_cut_that_differs_is_refused_and_undone(monkeypatch: pytest.MonkeyPatc
             small.out.weight[0, 0] += 1e-3
         return small, twins
 
-    monkeypatch.setattr(handle, "sliced_copy", wrong)
+    monkeypatch.setattr(cutting, "sliced_copy", wrong)
     with torch.no_grad():
         before = net(x)
     with pytest.raises(TargetError, match="refused.*NOT exact"):

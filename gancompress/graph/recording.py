@@ -17,7 +17,7 @@ from gancompress.graph.record import DataMode, RecordMode
 from gancompress.graph.sizes import SizeUse, SizeWatch, plant
 from gancompress.graph.traced_int import AttributeKey, TracedInt, leaf
 from gancompress.graph.tracer import Tracer
-from gancompress.graph.trial.workbench import Workbench, calming, switch
+from gancompress.graph.trial.workbench import CHANCES, Workbench, switch
 from gancompress.modules.copying import named_tensors
 from gancompress.modules.nested import tensors_of
 from gancompress.modules.snapshot import Snapshot
@@ -85,15 +85,23 @@ def record_calls(
 
 
 def _pass(
-    bench: Workbench, twin: nn.Module, tracer: Tracer, watch: SizeWatch, *, training: bool = False
+    bench: Workbench,
+    twin: nn.Module,
+    tracer: Tracer,
+    watch: SizeWatch,
+    number: int = 0,
+    *,
+    training: bool = False,
 ) -> list[Tensor]:
-    """Record one call; return the tensors in its output, whose channels are kept."""
+    """Record the ``number``-th call; return the tensors in its output, whose channels are kept."""
     args, kwargs = bench.inputs()
     for t in tensors_of((args, kwargs)):
         tracer.remember(t, tuple(opaque(n, "an input") for n in t.shape), static=False)
     # What classes and globals hold is carried on to the next call, as in a trial cut.
     modes = RecordMode(tracer), DataMode(tracer)
-    with bench.running(restore=False), modes[0], modes[1], watch, calming(training):
+    with (
+        bench.running(restore=False), modes[0], modes[1], watch, bench.drawing(number, training),
+    ):  # fmt: skip
         out = twin(*args, **kwargs)
     found = tensors_of(out)
     tracer.use(found)
@@ -116,21 +124,25 @@ def _further_passes(
     macs, outputs = list(tracer.macs), dict(tracer.outputs)
     for training in (False, True) if train else (False,):
         switch(twin, training)
-        for number in range(_CALLS):
+        chance = False
+        for number in range(CHANCES if training else _CALLS):
             go_on = state.rebound() or (bench.mode is None and state.rewritten())
-            if not (go_on or (training and number == 0)):
+            if not (go_on or (training and (number == 0 or chance))):
                 break
             start = len(tracer.ops)
             try:
-                _pass(bench, twin, tracer, watch, training=training)
+                _pass(bench, twin, tracer, watch, len(bench.passes), training=training)
             except GraphError:
                 raise
-            except Exception:  # it cannot be called again like this, cut or not
-                del tracer.ops[start:]
+            except Exception:
+                if training and bench.mode is not None and number == 0:
+                    raise  # a path that follows what torch draws: run it for real
+                del tracer.ops[start:]  # it cannot be called again like this, cut or not
                 break
             bench.passes.append(training)
             tracer.starts.append(start)
-            if _shown(tracer, start) == _shown(tracer, tracer.starts[-2]):
+            chance = training and bench.drawn
+            if not chance and _shown(tracer, start) == _shown(tracer, tracer.starts[-2]):
                 break
     # Cost is that of one call in eval().
     tracer.macs, tracer.outputs = macs, tracer.outputs | outputs

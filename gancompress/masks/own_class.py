@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dis
+import sys
 from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 
 from gancompress.errors import GraphError
 from gancompress.modules.outside import names_used
+from gancompress.modules.user_line import is_users_file
 
 
 def refuse_endless_super(module: nn.Module, path: str) -> None:
@@ -63,7 +65,12 @@ def _methods(kind: type) -> Iterator[FunctionType]:
 
 
 def _users_class(module: Any) -> type:
-    return type(module).__bases__[0]
+    """Return the user's class to code of the user's, the true one to all other.
+
+    torch puts properties on the class that it is told: on the user's, or its own, they would stay.
+    """
+    asker = sys._getframe(1).f_code.co_filename
+    return type(module).__bases__[0] if is_users_file(asker) else type(module)
 
 
 def _set_class(module: Any, kind: type) -> None:

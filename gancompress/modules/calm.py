@@ -24,7 +24,17 @@ class Calm(TorchFunctionMode):
 
     A masked network and its cut version draw other numbers from the same seed wherever a tensor of
     random numbers has channels; apart from them they must be the same function.
+
+    Args:
+        draw: the constant, in (0, 1).
+
+    Attributes:
+        drew: whether numbers were asked for (dropout aside).
     """
+
+    def __init__(self, draw: float = _DRAW) -> None:
+        super().__init__()
+        self._draw, self.drew = draw, False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -37,13 +47,15 @@ class Calm(TorchFunctionMode):
             args, kwargs = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args, kwargs
             if len(args) < 5:
                 kwargs["dropout_p"] = 0.0
+        if name in _LIKE | _NEW | _IN_PLACE or name == "bernoulli":
+            self.drew = True
         if name in _LIKE | _NEW:
             kwargs.pop("generator", None)
             if name in _LIKE:
-                return torch.full_like(*args, fill_value=_DRAW, **kwargs)
-            return torch.zeros(*args, **kwargs).add_(_DRAW)
+                return torch.full_like(*args, fill_value=self._draw, **kwargs)
+            return torch.zeros(*args, **kwargs).add_(self._draw)
         if name == "bernoulli":
             return torch.ones_like(args[0])
         if name in _IN_PLACE and args:
-            return args[0].fill_(1.0 if name == "bernoulli_" else _DRAW)
+            return args[0].fill_(1.0 if name == "bernoulli_" else self._draw)
         return func(*args, **kwargs)

@@ -63,7 +63,8 @@ def outside(what: type | Callable[..., Any]) -> Outside:
     they name, and so on.
     """
     if isinstance(what, type):
-        return _of_class(what)
+        hashes = type(what).__hash__ is type.__hash__
+        return _of_class(what) if hashes else _of_class.__wrapped__(what)
     walk = _Walk(type(getattr(what, "__self__", None)))
     walk.follow(what)
     walk.run()
@@ -153,8 +154,9 @@ class _Walk:
                     self._name(vars(value), name, names, state=not is_installed(file))
             return True
         if isinstance(value, type):
-            if value not in self._seen:
-                self._seen.add(value)
+            # By id: a metaclass may compare and hash its classes as it likes.
+            if id(value) not in self._seen:
+                self._seen.add(id(value))
                 self.found.kinds.append(value)
             return True
         return isinstance(value, _CODE)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import enum
 import functools
 import random
+import threading
 import types
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -24,6 +26,9 @@ _ATOMS = (int, float, complex, str, bytes, bool, type(None), type, torch.dtype, 
 _PLAIN = {int, float, complex, str, bytes, bool, type(None)}
 _CALLS = {types.FunctionType, types.MethodType, functools.partial}
 _DICTS = {dict, collections.OrderedDict}
+_HOLDERS = (argparse.Namespace, types.SimpleNamespace, collections.UserDict, collections.UserList,
+            collections.ChainMap, threading.local)  # fmt: skip
+"""Python's own classes whose attributes are whatever the user put there."""
 _DESCRIPTORS = (types.FunctionType, classmethod, staticmethod, property, type)
 
 
@@ -54,16 +59,6 @@ class Snapshot:
         for module in modules:
             for part in module.modules():
                 self._visit(part)
-
-    @classmethod
-    def beside(cls, module: nn.Module) -> Snapshot:
-        """Return a snapshot of what lies beside a module alone: data of its classes, globals ..."""
-        found = cls(values=False, beside=True)
-        for kind in {type(part) for part in module.modules()}:
-            for value in found._class(kind):
-                if not isinstance(value, nn.Module):
-                    found._visit(value)
-        return found
 
     def restore(self) -> None:
         """Put everything back; what has not changed is not touched."""
@@ -134,7 +129,7 @@ class Snapshot:
         elif isinstance(item, list | set | collections.deque | bytearray):
             held += [] if isinstance(item, bytearray) else item
             self._structure.append(_items_undo(item))
-        if not is_machinery(type(item)):
+        if isinstance(item, _HOLDERS) or not is_machinery(type(item)):
             held += self._attributes(item)
         return held
 

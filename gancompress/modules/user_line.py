@@ -66,7 +66,11 @@ def is_installed(file: str) -> bool:
 
 def is_machinery(kind: type) -> bool:
     """Return whether a class is torch's, NumPy's, Python's own or ours."""
-    return kind.__module__.split(".")[0] in _MACHINERY
+    if kind.__module__.split(".")[0] not in _MACHINERY:
+        return False
+    # A script of the user's may be called test.py or code.py, as a module of Python's is.
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return file is None or not is_users_file(file)
 
 
 def user_frame() -> str:

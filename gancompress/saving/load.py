@@ -20,8 +20,8 @@ from gancompress.graph.form.to_graph import to_graph
 from gancompress.graph.plan import Plan
 from gancompress.models.built_with import build_again
 from gancompress.modules.copying import inside, require_module
-from gancompress.saving.extras import restore_extras
 from gancompress.saving.files import COMPLEX, CONFIG, EXTRAS, FORMAT, PLAN, WEIGHTS
+from gancompress.saving.loose_tensors import restore_extras
 from gancompress.storage import read_folder
 from gancompress.surgery.cut import cut
 from gancompress.surgery.raw_tensors import raw_tensors

@@ -17,8 +17,8 @@ from gancompress.graph.form.module import GraphForm
 from gancompress.graph.plan import Plan
 from gancompress.models.built_with import built_with
 from gancompress.modules.copying import inside, require_module
-from gancompress.saving.extras import extras_of
 from gancompress.saving.files import COMPLEX, CONFIG, EXTRAS, FORMAT, PLAN, WEIGHTS
+from gancompress.saving.loose_tensors import extras_of
 from gancompress.storage import write_folder
 from gancompress.surgery.cut_record import CutRecord, record_of, same_cut
 from gancompress.weights.reading import tensors_from

@@ -13,6 +13,7 @@ from gancompress.graph.form.to_graph import to_graph
 from gancompress.graph.groups import ChannelGraph
 from gancompress.graph.plan import Plan
 from gancompress.modules.copying import copy_with, require_module
+from gancompress.modules.nested import map_tensors
 from gancompress.modules.undisturbed import undisturbed
 from gancompress.surgery.cut_record import remember_cut
 from gancompress.surgery.optimizers import plan_optimizer
@@ -115,7 +116,8 @@ def plan_copy(module: nn.Module, plan: Plan) -> Callable[[], None]:
 
 def _run(small: nn.Module, graph: ChannelGraph) -> None:
     """Run the cut network once on the traced example: never return a module that was not run."""
-    args, kwargs = graph.example
+    # Copies: some networks write into their inputs.
+    args, kwargs = map_tensors(graph.example, lambda t: t.detach().clone())
     try:
         with undisturbed(small):
             small(*args, **kwargs)

@@ -159,9 +159,7 @@ def _compared(
               and state[n].numel() == wanted[n].numel() == 1]  # fmt: skip
     if single:
         state |= {n: state[n].reshape(wanted[n].shape) for n in single}
-        notes.append(
-            f"{len(single)} single numbers given the shape of the network's ({some(single)})"
-        )
+        notes.append(f"{len(single)} single numbers in another shape ({some(single)})")
     extra = [n for n in given if n not in wanted]
     loose = {n: why for n in extra if (why := _loose(module, n, given[n]))}
     for why in dict.fromkeys(loose.values()):

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from gancompress.errors import GraphError
 from gancompress.graph.groups import ChannelGraph
 from gancompress.masks.mask import ChannelMask
-from gancompress.modules.nested import tensors_of
+from gancompress.modules.nested import map_tensors, tensors_of
 from gancompress.modules.outside import names_used
 from gancompress.modules.undisturbed import look
 from gancompress.modules.user_line import failing_line
@@ -29,7 +29,8 @@ _CLASSES = {"type", "__class__"}
 
 def outputs_of(generator: nn.Module, graph: ChannelGraph) -> list[Tensor]:
     """Return the floating-point outputs of the traced example, in eval mode, without a trace."""
-    args, kwargs = graph.example
+    # Copies: some networks write into their inputs.
+    args, kwargs = map_tensors(graph.example, lambda t: t.detach().clone())
     return [t.detach().clone() for t in tensors_of(look(generator, args, kwargs)) if is_float(t)]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 import gancompress as gc
 from gancompress.errors import GraphError
@@ -296,9 +296,42 @@ def test_a_layer_that_is_asked_for_its_class_answers_as_without_gates() -> None:
     assert facts(net) == known
 
 
+def test_torch_is_told_the_true_class_of_a_gated_layer() -> None:
+    net, z = ByClass().eval(), torch.randn(3, 4)
+    masked = gc.wrap(net, z)
+    layer = net.layers[1]
+    assert layer.__class__ is nn.Linear
+    parametrize.register_parametrization(layer, "bias", nn.Identity())
+    assert not {"weight", "bias"} & vars(nn.Linear).keys()
+    assert nn.Linear(2, 2).bias.shape == (2,)
+    net(z)
+    parametrize.remove_parametrizations(layer, "bias")
+    masked.unwrap()
+    assert type(layer) is nn.Linear
+    assert not {"weight", "bias"} & vars(nn.Linear).keys()
+
+
 def test_a_forward_that_gates_change_is_refused_at_once() -> None:
     net, z = ByType().eval(), torch.randn(3, 4)
     known = facts(net)
     with pytest.raises(GraphError, match=r"very class .*isinstance"):
         gc.wrap(net, z)
     assert facts(net) == known
+
+
+class Writing(ByClass):
+    """Writes into what it is given."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z.mul_(1.5))
+
+
+def test_inputs_that_a_forward_writes_to_stay_the_users() -> None:
+    net, z = Writing().eval(), torch.randn(3, 4)
+    before = z.clone()
+    masked = gc.wrap(net, z, target="params=1.5x")
+    masked.advance(1.0)
+    masked.shrink()
+    masked.prune()
+    gc.cut(masked.unwrap(), gc.random_plan(g := gc.trace(net, z)), graph=g)
+    assert torch.equal(z, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,9 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import gancompress
-from gancompress.modules.user_line import failing_line, is_users_file, line_in, user_frame
+from gancompress.modules.user_line import (
+    failing_line,
+    is_machinery,
+    is_users_file,
+    line_in,
+    user_frame,
+)
 
 SITE = os.path.dirname(os.path.dirname(torch.__file__))
 OURS = os.path.dirname(gancompress.__file__)
@@ -76,3 +84,17 @@ def test_code_without_a_file_is_named(way: str, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.path.dirname(OURS)},
     )  # fmt: skip
     assert f"<{'string' if way == 'text' else 'stdin'}>:9 in forward" in done.stdout
+
+
+def test_a_script_with_the_name_of_a_module_of_python_is_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "code.py").write_text("class Net:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "code", raising=False)
+    theirs = importlib.import_module("code")
+    monkeypatch.setitem(sys.modules, "code", theirs)
+    assert not is_machinery(theirs.Net)
+    assert is_machinery(dict)
+    assert is_machinery(nn.Linear)
+    assert is_machinery(gancompress.Plan)

@@ -275,10 +275,10 @@ def digest(run: Run) -> str:
         "gancompress.surgery.live_cut.plan_optimizer",
         "gancompress.surgery.slicing.install",
         "gancompress.surgery.live_cut.set_attributes",
-        "gancompress.wrapping.handle.carried_channels",
-        "gancompress.wrapping.handle.carry_masks",
-        "gancompress.wrapping.handle.carry_scores",
-        "gancompress.wrapping.handle.attach",
+        "gancompress.wrapping.cutting.carried_channels",
+        "gancompress.wrapping.cutting.carry_masks",
+        "gancompress.wrapping.cutting.carry_scores",
+        "gancompress.wrapping.cutting.attach",
         "gancompress.masks.attach._register",
     ],
 )
@@ -384,7 +384,7 @@ def test_a_live_cut_is_compared_with_what_was_there_before(monkeypatch: pytest.M
             next(p for n, p in module.named_parameters() if n.endswith("bias")).add_(1e-3)
         return graph
 
-    monkeypatch.setattr("gancompress.wrapping.handle.operate", spoilt)
+    monkeypatch.setattr("gancompress.wrapping.cutting.operate", spoilt)
     with pytest.raises(TargetError, match="the live cut is refused"):
         masked.shrink()
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -82,6 +83,36 @@ class Both(Deep):
         return self.c(g)
 
 
+class Chancy(Base):
+    """Stochastic depth by Python's random numbers: heads that some runs of train() leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(16, 3) for _ in range(3))
+
+    def forward(self, x: Tensor):
+        h = self.a(x).relu()
+        aux = []
+        for head in self.heads:
+            if self.training and random.random() < 0.5:
+                aux.append(head(h))
+        out = self.c(self.b(h).relu())
+        return {"out": out, "aux": aux} if self.training else out
+
+
+class Torch(Chancy):
+    """The same by torch's random numbers, which a run on fake tensors has no values of."""
+
+    def forward(self, x: Tensor):
+        h = self.a(x).relu()
+        aux = []
+        for head in self.heads:
+            if self.training and torch.rand(()) < 0.3:
+                aux.append(head(h))
+        out = self.c(self.b(h).relu())
+        return {"out": out, "aux": aux} if self.training else out
+
+
 class Tokens(Base):
     """A batch norm of tokens: in train() its statistics run over the channels."""
 
@@ -160,6 +191,25 @@ def test_chance_keeps_no_channel_where_train_mode_is_traced() -> None:
     assert small.one.in_features == small.a.out_features < 16
     assert (small.eval()(x) - net.eval()(x)).abs().max() < 1e-5
     assert flat(small.train()(x))[0].shape == (8, 3)
+
+
+@pytest.mark.parametrize("make", [Chancy, Torch])
+def test_layers_that_chance_leaves_out_of_a_run_are_cut_along(make: type[Chancy]) -> None:
+    state = random.getstate()
+    net, small, x, masked = pruned(make, "params=1.5x")
+    assert random.getstate() == state
+    assert masked.graph.trains == "traced"
+    assert {head.in_features for head in small.heads} == {small.a.out_features}
+    assert small.a.out_features < 16
+    for seed in range(8):
+        random.seed(seed)
+        torch.manual_seed(seed)
+        want = flat(net.train()(x))
+        random.seed(seed)
+        torch.manual_seed(seed)
+        got = flat(small.train()(x))
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(want, got, strict=True))
+    random.setstate(state)
 
 
 def test_what_train_cannot_let_go_has_that_reason() -> None:

@@ -24,7 +24,6 @@ from gancompress.graph.form.symbols import numbers_stay_symbols
 from gancompress.graph.trial.workbench import moving_nothing
 from gancompress.modules.copying import copy_with
 from gancompress.modules.nested import tensors_of
-from gancompress.modules.snapshot import Snapshot
 from gancompress.modules.user_line import failing_line
 
 
@@ -145,9 +144,6 @@ def export_mode(
 
 
 def _export(copy: nn.Module, args: Any, kwargs: Any, rows: int, types: bool = True) -> nn.Module:
-    # Export runs the forward more than once: what one run keeps outside of the module is fake.
-    before = Snapshot.beside(copy)
-    copy.register_forward_pre_hook(lambda module, inputs: before.restore())
     with exporting(copy, types):
         shapes = _dynamic(copy, args, kwargs, rows)
         return torch.export.export(copy, args, kwargs, dynamic_shapes=shapes, strict=False).module()

@@ -13,11 +13,17 @@ import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from gancompress.modules.calm import Calm
 from gancompress.modules.copying import copy_with
 from gancompress.modules.nested import map_tensors
 from gancompress.modules.undisturbed import preserved
+
+CHANCES = 6
+"""Runs of train() where random numbers may decide which layers take part."""
+_DRAWS = (0.375, 0.02, 0.98, 0.5, 0.7, 0.2)
+"""What torch draws in them."""
 
 
 class Workbench:
@@ -34,6 +40,8 @@ class Workbench:
         self.generator, self.example, self.exact = generator, (args, kwargs), exact
         self.mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
         self.passes = [False]
+        self.drawn = False
+        """Whether the last call drew random numbers that its path may follow."""
 
     def _convert(self, t: torch.Tensor) -> torch.Tensor:
         if self.mode is None:
@@ -77,8 +85,14 @@ class Workbench:
         twin: nn.Module,
         *modes: contextlib.AbstractContextManager[Any],
         begin: Callable[[int], None] = lambda number: None,
+        seed: int = 0,
+        calm: bool = True,
     ) -> None:
-        """Call a copy once for each of ``passes`` (True: in train()), its state carried on."""
+        """Call a copy once for each of ``passes`` (True: in train()), its state carried on.
+
+        The random numbers of each pass are those of ``seed`` and its number; where ``calm``, those
+        of train() are left out as by `drawing`.
+        """
         examples = [self.inputs() for _ in self.passes]
         with self.running(), contextlib.ExitStack() as stack:
             for mode in modes:
@@ -86,8 +100,31 @@ class Workbench:
             for number, (args, kwargs) in enumerate(examples):
                 switch(twin, self.passes[number])
                 begin(number)
-                with calming(self.passes[number]):
+                with self.drawing(seed + number, calm and self.passes[number]):
                     twin(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def drawing(self, seed: int, calmly: bool) -> Iterator[None]:
+        """Let one pass draw the numbers of ``seed``, and note in ``drawn`` whether it did.
+
+        ``calmly`` leaves out what torch draws, as where cuts are compared in train(): dropout and
+        noise follow the channels, whatever they draw.
+        """
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone, which `running` puts back
+        before = _random_states(self.mode is None)
+        calm = Calm(_DRAWS[seed % len(_DRAWS)]) if calmly else None
+        try:
+            with calm or contextlib.nullcontext():
+                yield
+        finally:
+            python, torchs = (
+                a != b for a, b in zip(before, _random_states(self.mode is None), strict=True)
+            )
+            torchs = torchs or (calm is not None and calm.drew)
+            # On fake tensors no path can follow what torch draws.
+            self.drawn = python or (torchs and self.mode is None)
 
     @contextlib.contextmanager
     def running(self, *, restore: bool = True) -> Iterator[None]:
@@ -122,12 +159,14 @@ class Workbench:
                 np.random.set_state(states[1])
 
 
-def calming(training: bool) -> contextlib.AbstractContextManager[Any]:
-    """Return what leaves chance out of a run in train(), as it is left out when cuts are compared.
-
-    Dropout and noise of the size of the channels follow them, whatever they draw.
-    """
-    return Calm() if training else contextlib.nullcontext()
+def _random_states(real: bool) -> tuple[object, bytes]:
+    """Return the states of Python's and NumPy's random numbers, and of torch's where it is real."""
+    numpys, torchs = np.random.get_state(), b""
+    if real:
+        # Looking is no operator of the forward.
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            torchs = torch.default_generator.get_state().numpy().tobytes()
+    return (random.getstate(), numpys[1].tobytes(), numpys[2]), torchs
 
 
 def switch(twin: nn.Module, training: bool) -> None:
