@@ -118,7 +118,7 @@ def gather(
     own = discriminator
     if makes_discriminator(recipe):
         own = _fresh_judge(recipe, task, generator, task.shown(example, made))
-    remarks = [] if own is discriminator else [describe(place(own, device, layout))]
+    remarks = _placed_judge(own, discriminator, arithmetic, device)
     remarks.append(loss_remark(recipe, own, generator, task, example))
     if recipe.kind != "train":
         teacher = _placed_teacher(task, generator, teacher, arithmetic, device)
@@ -171,6 +171,15 @@ def gather(
 
 def _fresh_judge(recipe: Recipe, task: Task, generator: nn.Module, shown: Shown) -> nn.Module:
     return fresh_discriminator(recipe, task, shown, student_params(recipe, generator))
+
+
+def _placed_judge(
+    own: nn.Module | None, given: nn.Module | None, arithmetic: Arithmetic, device: torch.device
+) -> list[str]:
+    """Move a discriminator that the run made to ``device``, and return what is said of it."""
+    if own is None or own is given:
+        return []
+    return [describe(place(own, device, arithmetic.layout))]
 
 
 def _placed_teacher(

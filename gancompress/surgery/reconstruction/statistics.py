@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,15 @@ def move_statistics(
     student.variance.copy_(variance)
 
 
+def _adds_to(spread: Spread) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """Return a forward pre-hook that notes what comes in."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        spread.add(args[0])
+
+    return hook
+
+
 @torch.no_grad()
 def measure_norms(network: nn.Module, calls: Sequence[Call]) -> list[str]:
     """Set every stored mean and variance to those of what comes in on ``calls``; return the paths.
@@ -94,7 +104,7 @@ def measure_norms(network: nn.Module, calls: Sequence[Call]) -> list[str]:
     modules = {path: network.get_submodule(path) for path in norms}
     spreads = {path: Spread() for path in norms}
     hooks = [
-        module.register_forward_pre_hook(lambda _, args, path=path: spreads[path].add(args[0]))
+        module.register_forward_pre_hook(_adds_to(spreads[path]))
         for path, module in modules.items()
     ]
     try:
