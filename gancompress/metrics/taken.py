@@ -80,9 +80,9 @@ class Toll:
         lists = {k: tuple(record[k]) for k in ("worst", "distances", "lost")}
         around = record.get("latents")  # older records have none
         if around is not None:
-            fields: dict[str, Any] = dict(around)
-            fields |= {k: tuple(around[k]) for k in ("worst", "ratios")}
-            around = LatentToll(**fields)
+            values: dict[str, Any] = dict(around)
+            values |= {key: tuple(around[key]) for key in ("worst", "ratios")}
+            around = LatentToll(**values)
         return cls(
             classes, **lists, diversity=record["diversity"], protocol=record["protocol"],
             latents=around,

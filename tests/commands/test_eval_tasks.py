@@ -147,11 +147,6 @@ def test_a_network_that_no_run_made(here: Path, capsys: pytest.CaptureFixture[st
     assert found["on_features"]["frechet"] > 0
 
 
-def page_of(run: str) -> str:
-    assert main(["report", run]) == 0
-    return (Path(run) / "report.html").read_text("utf-8")
-
-
 def test_noise_against_its_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = prune(capsys, "task_nets:small", "--input", "z=normal(4)", "--data", "icons")
     seen = found["quality"]["student"]["on_features"]
@@ -159,7 +154,8 @@ def test_noise_against_its_data(here: Path, capsys: pytest.CaptureFixture[str]) 
     (lost,) = found["taken"]["classes"]
     assert lost["label"] is None
     assert lost["agreement"] > 0
-    assert "Around one latent" in page_of("run")
+    page = told(capsys, "report", "run")["file"]
+    assert "Around one latent" in Path(page).read_text("utf-8")
     again = told(capsys, "eval", "run", "--model", "task_nets:small", "--n", "8")
     assert again["on_features"]["frechet"] == pytest.approx(seen["frechet"], rel=1e-4)
     fresh = ["eval", "task_nets:small", "--input", "z=normal(4)"]

@@ -94,7 +94,7 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(name: str, tmp_path: Path) -
 def test_a_run_that_goes_back_to_a_good_width_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     """Stopped between the last moment that it returns to and the return."""
     words = (
-        "schedule={name: linear, start: 0.0, end: 0.9}", "shrink.events=[]", "distill=[pixel]",
+        "schedule={name: linear, start: 0.0, end: 0.5}", "shrink.events=[]", "distill=[pixel]",
         "companions=[{name: balance, policy: back, limit: 0.6, memory: 0.8}]", "steps=20",
         "finetune_steps=2", "checkpoint_every=1", "discriminator_optim.lr=1.0e-6",
     )  # fmt: skip

@@ -24,8 +24,8 @@ from tests.training.ranks import ROOT, TAUGHT, furthest, ranks, run, users_loop
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 
 SYNCED = {"normed": True, "batch_norm": "synced"}
-SOLVED = {"events": [0.4, 0.7], "reconstruct": True, "samples": 16}
-SEARCHED = {
+SOLVED: dict[str, Any] = {"events": [0.4, 0.7], "reconstruct": True, "samples": 16}
+SEARCHED: dict[str, Any] = {
     "search": {"score": "output", "budget": 8, "levels": 1, "samples": 8}, "steps": 2,
     "shrink": {"events": []},
 }  # fmt: skip

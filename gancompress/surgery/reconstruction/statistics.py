@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,11 +84,13 @@ def move_statistics(
     student.variance.copy_(variance)
 
 
-def _adder(spread: Spread) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def add(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+def _adds_to(spread: Spread) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """Return a forward pre-hook that notes what comes in."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         spread.add(args[0])
 
-    return add
+    return hook
 
 
 @torch.no_grad()
@@ -101,7 +104,8 @@ def measure_norms(network: nn.Module, calls: Sequence[Call]) -> list[str]:
     modules = {path: network.get_submodule(path) for path in norms}
     spreads = {path: Spread() for path in norms}
     hooks = [
-        module.register_forward_pre_hook(_adder(spreads[path])) for path, module in modules.items()
+        module.register_forward_pre_hook(_adds_to(spreads[path]))
+        for path, module in modules.items()
     ]
     try:
         with undisturbed(network):
