@@ -32,6 +32,9 @@ HUNG = 100.0
 
 def rank(kind: str, out: str, victim: int, moments: tuple[float, ...]) -> None:
     """Go on with the run in ``out`` as one rank; ``victim`` dies at its moment of each start."""
+    # The agent's own handlers are not those of a rank, which torchrun starts as a new program.
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, signal.SIG_DFL)
     turn, number = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), int(os.environ["RANK"])
     if turn < len(moments) and number == (victim + turn) % 2:
         # SIGALRM, to which nobody listens: the system ends the process on the spot.
