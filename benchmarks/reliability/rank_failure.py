@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import faulthandler
 import os
@@ -104,7 +103,6 @@ def _last(told: Path) -> str:
 
 def prepare(folder: Path) -> Trial:
     """Run each kind once on two ranks; in each trial one of them dies, once to three times."""
-    os.environ.setdefault("TORCHELASTIC_ERROR_FILE", str(folder / "error.json"))
     forked.load_all()
     told = folder / "told.txt"
     found: dict[str, tuple[str, float]] = {}
@@ -119,8 +117,6 @@ def prepare(folder: Path) -> Trial:
         want, lasting = found[kind]
         deaths = rng.randint(1, RESTARTS)
         moments = tuple(max(1e-3, rng.uniform(0.0, lasting)) for _ in range(deaths))
-        with contextlib.suppress(OSError):
-            (folder / "error.json").unlink()
         launched(torchrun(kind, out, rng.randrange(2), moments), told)
         if (ended := forked.digest(out)) != want:
             raise BrokenPromiseError(f"{kind}, dead after {moments}: {ended}, not {want}")
