@@ -70,6 +70,15 @@ print(small[0].out_channels < 8, embedded_generator() is not None)
 """
 
 
+OWN = """
+from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.ConvTranspose2d(6, 8, 4), nn.ReLU(), nn.Conv2d(8, 3, 3), nn.Tanh())
+"""
+
+
 @pytest.mark.slow
 def test_wheel_and_sdist_install_and_prune(tmp_path: Path) -> None:
     """Dependencies are those of this interpreter; the package is the wheel's and nothing else."""
@@ -112,7 +121,9 @@ def test_wheel_and_sdist_install_and_prune(tmp_path: Path) -> None:
     assert told.split() == ["True", "True"]
     shown = subprocess.run([str(bin_ / "gancompress"), "recipes"], env={}, **run).stdout  # type: ignore[call-overload]
     assert "ppcd" in shown
-    words = ["prune", "--max-steps", "2", "batch=4", "--out", "run", "--json"]
+    (tmp_path / "own.py").write_text(OWN)
+    words = ["prune", "own:build", "--input", "z=normal(6,1,1)", "--target", "params=2x", "batch=4"]
+    words += ["--max-steps", "2", "--device", "cpu", "--out", "run", "--json"]
     env = {"GANCOMPRESS_CACHE": str(tmp_path / "cache")}
     told = subprocess.run([str(bin_ / "gancompress"), *words], env=env, **run).stdout  # type: ignore[call-overload]
     assert json.loads(told)["verify"]["passed"]
