@@ -128,3 +128,15 @@ def test_wheel_and_sdist_install_and_prune(tmp_path: Path) -> None:
     told = subprocess.run([str(bin_ / "gancompress"), *words], env=env, **run).stdout  # type: ignore[call-overload]
     assert json.loads(told)["verify"]["passed"]
     assert (tmp_path / "run" / "before_after.png").is_file()
+
+
+def test_the_sentence_on_the_first_picture_says_what_was_measured() -> None:
+    from benchmarks.first_picture import markdown
+
+    found = {
+        "install": 61.0, "prune": 39.0, "installed MiB": 4608.0, "python": "3.11.7", "cores": 2,
+        "date": "2026-01-02", "git": "abc",
+    }  # fmt: skip
+    text = markdown(found)
+    assert text.startswith("From `pip install` to a first picture: 100 s, of which 61 s")
+    assert "(4.5 GiB, most of it PyTorch) and 39 s" in text
