@@ -54,7 +54,9 @@ CONTRAST = """() => {
     for (let p = e; p && behind[3] === 0; p = p.parentElement)
       behind = parse(getComputedStyle(p).backgroundColor);
     if (behind[3] !== 1) continue;
-    const a = light(parse(getComputedStyle(e).color)), b = light(behind);
+    const ink = parse(getComputedStyle(e).color);
+    const seen = [0, 1, 2].map(i => ink[3] * ink[i] + (1 - ink[3]) * behind[i]);
+    const a = light(seen), b = light(behind);
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < worst[0]) worst = [ratio, e.tagName + "." + e.className + " " + e.textContent];
   }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gancompress.errors import GancompressError
+from gancompress.errors import GancompressError, lack_of_memory
 
 FORBIDDEN = (
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn",
@@ -29,7 +29,7 @@ class Outcome:
 
     Attributes:
         error: the type of what it raised; empty: nothing.
-        typed: whether that is an error of ours, for which the user is told what to do.
+        typed: whether that is an error of ours, or lack of memory: the user is told what to do.
         text: its message, or what the work returned.
         tried: forbidden things that it did, by name.
         died: how it ended without a word; empty: it did not.
@@ -102,7 +102,7 @@ def _inside(work: Callable[[], Any], folder: Path, pipe: int, memory: int, cpu_s
         except Exception as error:
             found |= {
                 "error": type(error).__name__,
-                "typed": isinstance(error, GancompressError),
+                "typed": isinstance(error, GancompressError) or lack_of_memory(error) is not None,
                 "text": str(error)[:2000],
             }
         found["mib"] = round((_size("VmHWM") - start) / 2**20, 1)

@@ -33,7 +33,7 @@ from benchmarks import record
 RESULT = record.RESULTS / "reliability" / "fuzz.json"
 CORPUS = record.ROOT / "build" / "fuzz"
 INSTRUMENTED = ("gancompress", "yaml", "tarfile", "wave", "json")
-NAMES = ("recipe", "overrides", "inputs", "record", "wav", "tar")
+NAMES = ("yaml", "recipe", "overrides", "inputs", "record", "wav", "tar")
 SECONDS, MIB = 1.0, 200
 SHOWN = 10
 Target = Callable[[bytes, Path], object]
@@ -48,6 +48,7 @@ def targets() -> dict[str, tuple[list[bytes], Target]]:
     from gancompress.data.inputs import InputSampler
     from gancompress.models import BigGANConfig
     from gancompress.recipes.load import load_recipe, recipe_names, recipe_text
+    from gancompress.recipes.strict_yaml import parse_yaml
 
     def written(name: str, opened: Callable[[Path], object]) -> Target:
         def target(data: bytes, place: Path) -> object:
@@ -70,9 +71,15 @@ def targets() -> dict[str, tuple[list[bytes], Target]]:
              b"distill=[{name: pixel, weight: 2}]")  # fmt: skip
     kinds = (b"z=normal(128)", b"y=labels(10)", b"x=uniform(3,64,64)\nt=integers(0,10,4)",
              b"psi=constant(0.7,1)", b"c=onehot(10)")  # fmt: skip
+    shipped = [recipe_text(name).encode() for name in recipe_names()]
+    odd = [b"a: &x [1, *x]", b"a: 1e-4\nb: 0o17\nc: 12:30:45", b"- {a: !!str 1}", b"? [a]\n: b"]
     return {
+        "yaml": (
+            [*shipped[:4], *odd],
+            lambda data, place: parse_yaml(data.decode("utf-8", "replace"), source="fuzz"),
+        ),
         "recipe": (
-            [recipe_text(name).encode() for name in recipe_names()],
+            shipped,
             written("r.yaml", lambda path: again(load_recipe(path), path.parent)),
         ),
         "overrides": ([*words], overrides),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import faulthandler
 import os
 import random
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,17 +23,23 @@ from gancompress.training.signals import preemptible
 
 KINDS = ("prune", "distill", "train")
 RESTARTS = 3
-SILENT = 60.0
+SILENT = 20.0
 """Seconds after which a rank gives the others up."""
+HUNG = 100.0
+"""Seconds after which a rank says where it is."""
 
 
 def rank(kind: str, out: str, victim: int, moments: tuple[float, ...]) -> None:
     """Go on with the run in ``out`` as one rank; ``victim`` dies at its moment of each start."""
+    # The agent's own handlers are not those of a rank, which torchrun starts as a new program.
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, signal.SIG_DFL)
     turn, number = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), int(os.environ["RANK"])
     if turn < len(moments) and number == (victim + turn) % 2:
         # SIGALRM, to which nobody listens: the system ends the process on the spot.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, moments[turn])
+    faulthandler.dump_traceback_later(HUNG, repeat=True)
     code = 1
     try:
         distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=SILENT))
@@ -61,8 +68,8 @@ def torchrun(kind: str, out: Path, victim: int, moments: tuple[float, ...]) -> C
     return launch
 
 
-def launched(launch: Callable[[], None]) -> float:
-    """Let a child do it; return its seconds.
+def launched(launch: Callable[[], None], told: Path) -> float:
+    """Let a child do it; return its seconds. What it says goes to the file ``told``.
 
     Raises:
         BrokenPromiseError: it hangs, or gives up.
@@ -72,26 +79,35 @@ def launched(launch: Callable[[], None]) -> float:
     if not child:
         code = 1
         try:
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1)
-            os.dup2(quiet, 2)
+            log = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
             launch()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
-    code = forked.ended(child)
+    try:
+        code = forked.ended(child)
+    except BrokenPromiseError as error:
+        raise BrokenPromiseError(f"{error}: {_last(told)}") from error
     if code:
-        raise BrokenPromiseError(f"torchrun gives up after {RESTARTS} restarts: exit code {code}")
+        raise BrokenPromiseError(f"torchrun gives up after {RESTARTS} restarts: {_last(told)}")
     return time.monotonic() - started
+
+
+def _last(told: Path) -> str:
+    return " | ".join(told.read_text(errors="replace").split("\n")[-12:])[-500:]
 
 
 def prepare(folder: Path) -> Trial:
     """Run each kind once on two ranks; in each trial one of them dies, once to three times."""
-    os.environ.setdefault("TORCHELASTIC_ERROR_FILE", str(folder / "error.json"))
     forked.load_all()
+    told = folder / "told.txt"
     found: dict[str, tuple[str, float]] = {}
     for kind in KINDS:
-        lasting = launched(torchrun(kind, folder / kind, 0, ()))
+        lasting = launched(torchrun(kind, folder / kind, 0, ()), told)
         found[kind] = forked.digest(folder / kind), lasting
     out = folder / "out"
 
@@ -101,9 +117,7 @@ def prepare(folder: Path) -> Trial:
         want, lasting = found[kind]
         deaths = rng.randint(1, RESTARTS)
         moments = tuple(max(1e-3, rng.uniform(0.0, lasting)) for _ in range(deaths))
-        with contextlib.suppress(OSError):
-            (folder / "error.json").unlink()
-        launched(torchrun(kind, out, rng.randrange(2), moments))
+        launched(torchrun(kind, out, rng.randrange(2), moments), told)
         if (ended := forked.digest(out)) != want:
             raise BrokenPromiseError(f"{kind}, dead after {moments}: {ended}, not {want}")
         return f"{kind}, up to {deaths} death{'s' * (deaths > 1)}"

@@ -29,7 +29,8 @@ def commits(found: dict[str, Any]) -> str:
         return found["git"]
     newest = found["tried"] - sum(part["tried"] for part in earlier)
     parts = [*earlier, {"git": found["git"], "tried": newest}]
-    return ", ".join(f"{part['git']} ({part['tried']:,})" for part in parts)
+    counts = [f"{part['tried']:,}" if part["tried"] else "what had failed" for part in parts]
+    return ", ".join(f"{part['git']} ({n})" for part, n in zip(parts, counts, strict=True))
 
 
 def fuzzed(folder: Path = RESULTS) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gancompress.commands.watch import state_of
 from gancompress.errors import ConfigError, visible
 from gancompress.reporting.sound_section import players
 from gancompress.reporting.task_section import task_pictures
+from gancompress.reporting.verdict import KEPT
 from gancompress.storage import read_plain
 from gancompress.training.run_files import (
     AFTER,
@@ -45,7 +46,7 @@ ROUTINE = ("shrink", "unmask", "groups")
 """Events that every run has: its curves show them."""
 
 
-def report(run: Path, *, kept: float, json: bool) -> None:
+def report(run: Path, *, kept: float = KEPT, json: bool) -> None:
     """Write ``report.html`` into ``run``: tables, notes, pictures, curves, the recipe.
 
     ``kept`` is the threshold of its verdict on quality, see `reporting.verdict.verdicts`.
@@ -76,7 +77,7 @@ MAX_EVENTS = 2**24
 MAX_NOTES = 200
 
 
-def page_of(run: Path, summary: dict[str, Any], *, kept: float = 1.1) -> Any:
+def page_of(run: Path, summary: dict[str, Any], *, kept: float = KEPT) -> Any:
     """Return the page of a finished run.
 
     Its parts come from `gancompress.reporting`: what is special to a task, from `task_section`.

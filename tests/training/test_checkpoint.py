@@ -213,7 +213,8 @@ def test_of_one_that_is_half_removed_nobody_says_that_it_is_damaged(
 ) -> None:
     """A kill while an old checkpoint is removed, after its manifest has gone."""
     folder = tmp_path / "ckpt"
-    save_checkpoint(folder, 1, parts(), {}, keep=1)
+    saved = parts() | {"ema": parts()["generator"]}
+    save_checkpoint(folder, 1, saved, {}, keep=1)
 
     def killed(path: Path, **options: object) -> None:
         if (path / "manifest.json").exists():
@@ -223,10 +224,10 @@ def test_of_one_that_is_half_removed_nobody_says_that_it_is_damaged(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            save_checkpoint(folder, 2, parts(), {}, keep=1)
+            save_checkpoint(folder, 2, saved, {}, keep=1)
     assert [p.name for p in checkpoints(folder)] == ["step_000002"]
     check_integrity(folder, json=True)
-    save_checkpoint(folder, 3, parts(), {}, keep=1)
+    save_checkpoint(folder, 3, saved, {}, keep=1)
     assert [p.name for p in folder.iterdir()] == ["step_000003"]
 
 

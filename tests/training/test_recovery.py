@@ -48,7 +48,8 @@ def failing(bad: set[int]) -> tuple[TinyGenerator, list[Tensor]]:
         def forward(self, z: Tensor, y: Tensor) -> Tensor:
             # After the statistics of the norms were written.
             out = super().forward(z, y)
-            if self.training and torch.is_grad_enabled():
+            # Two samples: the look at memory before step 0.
+            if self.training and torch.is_grad_enabled() and len(z) > 2:
                 calls.append(z.clone())
                 return out * float("nan") if len(calls) in bad else out
             return out
