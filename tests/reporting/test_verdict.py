@@ -61,7 +61,7 @@ def test_a_speed_within_the_spread_is_no_gain() -> None:
     ("quality", "words"),
     [
         ({"student": {"n": 8, "to_teacher": {"psnr": 31.04}}}, "PSNR 31 dB to the teacher"),
-        ({"student": {"n": 8, "to_teacher": {"log_mel": 0.5}}}, "log_mel 0.5 to the teacher"),
+        ({"student": {"n": 8, "to_teacher": {"log_mel": 0.5}}}, "log mel 0.5 to the teacher"),
         (
             {"student": {"n": 8, "to_wanted": {"l1": 0.1}}, "teacher": {"to_wanted": {"l1": 0.05}}},
             "L1 0.1 to what was wanted",
