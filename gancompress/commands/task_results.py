@@ -63,7 +63,8 @@ def task_picture(task: Task, student: nn.Module, teacher: nn.Module | None, file
     batch = next(iter(task.held_out(ROWS, ROWS)))
     titles: list[str] = []
     if batch.labels is not None:
-        names = class_names_of(getattr(task, "data", None))
+        data: Any = getattr(task, "data", None)
+        names = class_names_of(data)
         titles = [names[i] if names else f"class {i}" for i in batch.labels.tolist()]
     save_png(beside(columns_of(task, batch, student, teacher), task.values, titles), file)
 

@@ -67,8 +67,8 @@ def check_fit(
             shown_to_it: list[tuple[str, Tensor, Tensor | None]] = [("generated", images, labels)]
             if dataset is not None:
                 real, y = dataset.batch(torch.arange(min(PROBE, len(dataset))))
-                known = y is not None and sampler.draws_labels
-                shown_to_it.append(("real", real.to(device), y.to(device) if known else None))
+                y = y.to(device) if y is not None and sampler.draws_labels else None
+                shown_to_it.append(("real", real.to(device), y))
             for kind, pictures, y in shown_to_it:
                 what = f"the discriminator's forward fails on {kind} images {tuple(pictures.shape)}"
                 logits = run_or_name(
