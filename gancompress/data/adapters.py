@@ -66,7 +66,7 @@ def adapt(
         )
     reader = SampleReader(image, label, type(source).__name__)
     if isinstance(source, DataLoader):
-        if not _by_index(source):
+        if not by_index(source):
             return kept(source, reader, range_, limit)
         source = source.dataset
     if isinstance(source, IterableDataset):
@@ -164,27 +164,7 @@ class Adapted:
         return torch.stack(images), found
 
     def _sample(self, index: int) -> Any:
-        """Return a sample; what fails in the user's own code is named, with its place.
-
-        Raises:
-            DataError: it fails, or there are fewer samples than ``len`` says.
-        """
-        try:
-            return self.source[index]
-        except GancompressError:
-            raise
-        except (IndexError, StopIteration) as error:
-            raise DataError(
-                f"{self._reader.where} says that it holds {len(self.source):,} samples and ends "
-                f"early: there is no sample {index:,} ({type(error).__name__}: {error})"
-            ) from error
-        except Exception as error:
-            line = failing_line(error)
-            place = f" at {line}" if line else ""
-            raise DataError(
-                f"{self._reader.where}: sample {index:,} fails: {type(error).__name__}: "
-                f"{error}{place}"
-            ) from error
+        return sample_of(self.source, index, self._reader.where)
 
     def _count(self) -> int:
         """Return the largest label + 1: of ``targets`` where there are some, else of all samples.
@@ -212,7 +192,30 @@ class Adapted:
         return self.scaled(images), labels
 
 
-def _by_index(loader: DataLoader[Any]) -> bool:
+def sample_of(source: Any, index: int, where: str) -> Any:
+    """Return a sample; what fails in the user's own code is named, with its place.
+
+    Raises:
+        DataError: it fails, or there are fewer samples than ``len`` says.
+    """
+    try:
+        return source[index]
+    except GancompressError:
+        raise
+    except (IndexError, StopIteration) as error:
+        raise DataError(
+            f"{where} says that it holds {len(source):,} samples and ends early: there is no "
+            f"sample {index:,} ({type(error).__name__}: {error})"
+        ) from error
+    except Exception as error:
+        line = failing_line(error)
+        place = f" at {line}" if line else ""
+        raise DataError(
+            f"{where}: sample {index:,} fails: {type(error).__name__}: {error}{place}"
+        ) from error
+
+
+def by_index(loader: DataLoader[Any]) -> bool:
     """Return whether all that a loader gives is its data set in some order."""
     sampler = loader.sampler
     whole = type(sampler) is SequentialSampler or (

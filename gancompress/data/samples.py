@@ -58,9 +58,7 @@ class SampleReader:
         if self._places is None:
             image, label = self.image, self.label
             if image is None:
-                ranks = [_rank(value) for value in sample]
-                top = [i for i, rank in enumerate(ranks) if rank == max(ranks) >= 2]
-                image = top[0] if top else 0
+                image = next(iter(images_in(sample)), 0)
             others = [i for i in range(len(sample)) if i != image]
             if label is None and len(others) > 1:
                 numbers = [i for i in others if _is_number(sample[i])]
@@ -118,11 +116,22 @@ class SampleReader:
         )
 
 
+def images_in(sample: Any) -> list[Any]:
+    """Return the keys or places of what may be images in a mapping or a tuple, in order."""
+    if isinstance(sample, Mapping):
+        ranks = {key: _rank(value) for key, value in sample.items()}
+    elif isinstance(sample, (tuple, list)):
+        ranks = {i: _rank(value) for i, value in enumerate(sample)}
+    else:
+        return []
+    most = max(ranks.values(), default=0)
+    return [key for key, rank in ranks.items() if rank == most >= 2]
+
+
 def _only_image(sample: Mapping[Any, Any]) -> Any:
     """Return the key of the one value that may be an image; ``None``: none or several are."""
-    ranks = {key: _rank(value) for key, value in sample.items()}
-    top = [key for key, rank in ranks.items() if rank == max(ranks.values()) >= 2]
-    return top[0] if len(top) == 1 else None
+    found = images_in(sample)
+    return found[0] if len(found) == 1 else None
 
 
 def _rank(value: Any) -> int:

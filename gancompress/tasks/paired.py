@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gancompress.data.arrays import stems_of
 from gancompress.data.inputs import InputSampler
 from gancompress.data.order import stream
+from gancompress.data.pair_adapters import adapt_pairs, holds_pairs
 from gancompress.errors import ConfigError, DataError, closest
 from gancompress.modules.nested import pick
 from gancompress.tasks.check_networks import check_networks
@@ -29,7 +30,8 @@ def paired(
 
     Args:
         sources: ``dataset`` holds pairs (`gancompress.data.pairs`), or the wanted outputs of the
-            files that ``sampler`` reads, joined by name.
+            files that ``sampler`` reads, joined by name. Samples of a data set of another library
+            that hold two pictures are pairs (`adapt_pairs`).
         condition: show a discriminator that asks for it the input beside the output: all inputs
             of the output's size, joined along the channels, or only those of these names.
         held_out: share of the pairs that is only measured on.
@@ -38,6 +40,9 @@ def paired(
         ConfigError: no pairs, or no input of that name.
         DataError: names without a partner.
     """
+    files = sources.sampler is not None and bool(sources.sampler.files)
+    if not files and not hasattr(sources.dataset, "pairs") and holds_pairs(sources.dataset):
+        sources = replace(sources, dataset=adapt_pairs(sources.dataset))
     data = sources.needs_dataset("paired", "the wanted outputs")
     if not hasattr(data, "pairs"):
         if sources.sampler is None or not sources.sampler.files:

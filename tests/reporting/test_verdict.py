@@ -77,7 +77,7 @@ def test_a_speed_within_the_spread_is_no_gain() -> None:
     [
         (near(psnr=31.04), "PSNR 31 dB to the teacher", "Asked for: 40 dB", "bad"),
         (near(psnr=40.0), "PSNR 40 dB to the teacher", "Asked for: 40 dB", "good"),
-        (near(log_mel=0.5), "log_mel 0.5 to the teacher", "No threshold", "plain"),
+        (near(log_mel=0.5), "log mel 0.5 to the teacher", "No threshold", "plain"),
         (wanted(0.1, 0.05), "L1 0.1 to what was wanted", "Allowed: 1.1 times the", "bad"),
         (wanted(0.055, 0.05), "L1 0.055 to what was wanted", "Allowed: 1.1 times the", "good"),
         (wanted(0.1, None), "L1 0.1 to what was wanted", "No threshold", "plain"),

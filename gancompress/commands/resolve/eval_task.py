@@ -115,6 +115,8 @@ def original_of(
         return None
     network = _start_of(subject, home)
     then = (subject.origin.get("start") or {}).get("generator")
+    if subject.origin.get("form", "module") != "module":
+        then = None  # it was that of the graph form
     if network is None or (then is not None and not same_weights(fingerprint(network), then)):
         note("the teacher is not known any more: --teacher RUN or PKG.MODULE:FN compares with it")
         return None

@@ -133,7 +133,8 @@ def gather(request: Request, recipe: Recipe) -> Participants:
     sampler = typed if typed.specs else None
     sources = Sources(sampler, dataset, recipe.seed, subject.sampler.output, reverse)
     task = task_of(recipe, sources)
-    subject = replace(subject, sampler=own_sampler(task, subject.sampler, subject.generator))
+    own = own_sampler(task, subject.sampler, subject.generator)
+    subject = replace(subject, sampler=own, typed=typed)
     return Participants(request, recipe, subject, discriminator, dataset, task)
 
 
