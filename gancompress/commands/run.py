@@ -32,7 +32,8 @@ from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import DiscriminatorCall, describe_call, use_call
 from gancompress.modules.ranks import rank, world
 from gancompress.modules.undisturbed import look
-from gancompress.recipes.schema import Named, Recipe
+from gancompress.recipes.parts import Named
+from gancompress.recipes.schema import Recipe
 from gancompress.tasks.check_fit import stood_in_for
 from gancompress.tasks.noise import Noise
 from gancompress.training.arithmetic import check_device

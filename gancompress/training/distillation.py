@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gancompress.distill import DistillBatch, Distiller, Taps, build_distiller
 from gancompress.distill.maths import first_rows
 from gancompress.errors import ConfigError
-from gancompress.recipes.schema import Weighted
+from gancompress.recipes.parts import Weighted
 
 KeptChannels = Callable[[str], Tensor]
 """Module path in the student -> indices (along dim 1) of the channels that live."""

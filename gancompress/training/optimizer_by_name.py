@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.recipes.optimizer_names import OPTIMIZERS
-from gancompress.recipes.schema import Optim
+from gancompress.recipes.parts import Optim
 
 
 def make_optimizer(parameters: list[nn.Parameter], numbers: Optim) -> torch.optim.Optimizer:

@@ -16,7 +16,8 @@ from gancompress.errors import ConfigError
 from gancompress.modules.copying import duplicate
 from gancompress.modules.discriminator import call_of, same_call
 from gancompress.plugins.kinds import REGULARISERS as REGULARISERS
-from gancompress.recipes.schema import Recipe, Regulariser
+from gancompress.recipes.parts import Regulariser
+from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Batch, Shown, Task
 from gancompress.training.augment import augment
 

@@ -12,7 +12,8 @@ from gancompress.data.order import stream
 from gancompress.errors import GraphError
 from gancompress.masks.relax import RELAXATIONS
 from gancompress.modules.copying import duplicate
-from gancompress.recipes.schema import Named, Recipe
+from gancompress.recipes.parts import Named
+from gancompress.recipes.schema import Recipe
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.reconstruction.options import Call, Options
 from gancompress.surgery.reconstruction.pairs import Walks

@@ -20,7 +20,8 @@ from gancompress.modules.undisturbed import undisturbed
 from gancompress.modules.user_line import failing_line
 from gancompress.plugins.kinds import SEARCH_SCORES as SEARCH_SCORES
 from gancompress.plugins.loading import loaded_function
-from gancompress.recipes.schema import Recipe, Search
+from gancompress.recipes.parts import Search
+from gancompress.recipes.schema import Recipe
 from gancompress.storage import read_sealed, replace_file, sealed
 from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.tasks.protocol import Batch, Task, drawn

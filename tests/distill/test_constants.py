@@ -12,7 +12,7 @@ from gancompress.distill.class_gains import ClassGain, find_gain
 from gancompress.distill.maths import attention_map
 from gancompress.distill.strategies.relational import cosine_matrix
 from gancompress.errors import ConfigError
-from gancompress.recipes.schema import Weighted
+from gancompress.recipes.parts import Weighted
 from gancompress.training.distillation import Distillation
 from tests.distill.toys import Bench, bench
 

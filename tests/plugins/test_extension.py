@@ -19,7 +19,7 @@ from gancompress.errors import ConfigError
 from gancompress.graph.rules.base import RULES
 from gancompress.plugins import loading
 from gancompress.plugins.kinds import KINDS
-from gancompress.recipes.schema import Weighted
+from gancompress.recipes.parts import Weighted
 from gancompress.training.distillation import Distillation
 
 from .foreign import FILES, NETS, RECIPE

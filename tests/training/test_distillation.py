@@ -8,7 +8,7 @@ from gancompress.distill import protocol
 from gancompress.distill.protocol import Context, DistillBatch
 from gancompress.distill.tap_pairs import pair_taps
 from gancompress.errors import ConfigError
-from gancompress.recipes.schema import Weighted
+from gancompress.recipes.parts import Weighted
 from gancompress.registry import Registry
 from gancompress.training.distillation import Distillation
 from gancompress.training.log import Silent

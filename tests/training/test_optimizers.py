@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from gancompress.recipes.optimizer_names import OPTIMIZERS
-from gancompress.recipes.schema import Optim
+from gancompress.recipes.parts import Optim
 from gancompress.training.optimizer_by_name import make_mask_optimizer, make_optimizer
 from tests.training.nets import recipe
 from tests.training.test_resume import Interrupting, digest, go

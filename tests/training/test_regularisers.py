@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gancompress.errors import ConfigError
-from gancompress.recipes.schema import Regulariser
+from gancompress.recipes.parts import Regulariser
 from gancompress.tasks.protocol import Batch, Shown
 from gancompress.training.log import Silent
 from gancompress.training.loop import train

@@ -14,7 +14,8 @@ from gancompress.errors import ConfigError
 from gancompress.modules.discriminator import call_of, members_of, takes_condition
 from gancompress.modules.undisturbed import evaluating
 from gancompress.plugins.kinds import AUGMENTATIONS
-from gancompress.recipes.schema import Recipe, Weighted
+from gancompress.recipes.parts import Weighted
+from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import Shown
 
 _NEED_DISCRIMINATOR = {"discriminator_features", "co_attention"}

@@ -26,7 +26,8 @@ from gancompress.models import load_biggan_folder
 from gancompress.modules.fingerprint import fingerprint, same_weights
 from gancompress.recipes.load import load_recipe
 from gancompress.recipes.networks import discriminators_of
-from gancompress.recipes.schema import Named, Recipe
+from gancompress.recipes.parts import Named
+from gancompress.recipes.schema import Recipe
 from gancompress.tasks.protocol import TASKS, Sources, Task
 from gancompress.training.run_files import CONFIG
 
