@@ -240,7 +240,9 @@ def place_in_readme(text: str, document: Path = README) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("experiments", nargs="*", default=["default", "full", "compare", "ablation"])
+    parser.add_argument(
+        "experiments", nargs="*", default=["default", "full", "compare", "ablation"]
+    )
     parser.add_argument("--tables-only", action="store_true", help="leave README and pictures")
     options = parser.parse_args(words)
     shown = []

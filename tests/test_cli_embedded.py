@@ -18,7 +18,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("gancompress.commands.results.SAMPLES", 100)
+        patch.setattr("gancompress.commands.closing_quality.SAMPLES", 100)
         words = ["prune", "--recipe", "ppcd", "--max-steps", "4", "batch=4", "--quiet"]
         assert main([*words, "--out", "demo"]) == 0
     return folder / "demo"
@@ -89,7 +89,7 @@ def test_a_trained_network_can_be_pruned_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gancompress.commands.results.SAMPLES", 100)
+    monkeypatch.setattr("gancompress.commands.closing_quality.SAMPLES", 100)
     few = ["--max-steps", "2", "batch=4", "--quiet"]
     assert main(["train", "--recipe", "fashion-teacher", *few, "--out", "t"]) == 0
     assert (tmp_path / "t" / "samples.png").is_file()

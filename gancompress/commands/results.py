@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 from torch import nn
 
+from gancompress.commands.closing_quality import measured_quality, quality_rows, taken_by
 from gancompress.commands.console import SCHEMA, emit, note, stdout
 from gancompress.commands.dry_run import Speed, measured_speeds, off_targets
 from gancompress.commands.feature_rows import feature_rows, features_protocol
-from gancompress.commands.resolve.subject import EMBEDDED, Subject
-from gancompress.commands.taken import class_names, taken_of
+from gancompress.commands.finished import Finished
+from gancompress.commands.resolve.subject import EMBEDDED
+from gancompress.commands.taken import class_names
 from gancompress.commands.task_results import (
     protocol_of,
     task_picture,
     task_rows,
     task_sounds,
-    worst_sounds,
 )
 from gancompress.errors import CheckpointError, ConfigError, DataError
-from gancompress.metrics.classifier import FEATURES
-from gancompress.metrics.features import Described, Features
-from gancompress.metrics.taken import Toll
+from gancompress.metrics.features import Described
 from gancompress.recipes.schema import Recipe
-from gancompress.reporting.side_by_side import shows_inputs
 from gancompress.reporting.taken_table import taken_table
-from gancompress.reporting.worst_examples import Farthest
 from gancompress.storage import read_json
 from gancompress.target import parse_targets
-from gancompress.tasks.noise import Noise
-from gancompress.tasks.protocol import Task
 from gancompress.training.arithmetic import recorded
 from gancompress.training.run_files import (
     AFTER,
@@ -45,51 +39,13 @@ from gancompress.training.run_files import (
     PREDICTION,
     SAMPLE_GRID,
     SOUNDS,
-    WORST,
 )
 from gancompress.training.run_folder import write_summary
-
-SAMPLES = 2000
-"""How many samples the closing figures of the embedded generator are measured on."""
-
-OUTPUTS = 256
-"""How many outputs of any other generator."""
-
-FEW = 64
-"""How many of the embedded one are compared one by one with its teacher's."""
 
 PROMISED = 0.02
 """How far off its target a size may be without a word."""
 PROMISED_TIME = 0.1
 """And a time: which layers give channels is not known before."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a finished run hands to its closing."""
-
-    kind: str
-    recipe: Recipe
-    teacher: nn.Module | None
-    student: Subject
-    run: Path
-    steps: int
-    seconds: float
-    verified: dict[str, Any] | None
-    device: str
-    task: Task
-    notes: tuple[str, ...] = ()
-    features: Features | None = None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the embedded metrics are made for this generator."""
-        return self.student.spec == EMBEDDED and isinstance(self.task, Noise)
-
-    @property
-    def beside(self) -> bool:
-        """Whether outputs are shown beside their inputs."""
-        return shows_inputs(self.task)
 
 
 def close(done: Finished, *, json: bool) -> dict[str, Any]:
@@ -153,65 +109,6 @@ def facts_of(done: Finished) -> dict[str, Any]:
     }
 
 
-def measured_quality(done: Finished, seen: dict[str, Described]) -> dict[str, dict[str, Any]]:
-    """Return the metrics of the student and, where there is one, of its teacher.
-
-    ``seen`` gets what the embedded features told of the samples of either.
-    """
-    from gancompress.tasks.feature_quality import feature_quality
-    from gancompress.tasks.quality import task_quality
-
-    networks = {"student": done.student.generator, "teacher": done.teacher}
-    farthest = Farthest(done.task)
-    found: dict[str, dict[str, Any]] = {}
-    if done.embedded:
-        note(f"measuring on {SAMPLES} samples")
-    for who, network in networks.items():
-        if network is None:
-            continue
-        if done.embedded:
-            found[who] = quality_of(network, done.student, partial(seen.__setitem__, who))
-            if done.teacher is not None and who == "student":
-                task_quality(done.task, network, done.teacher, n=FEW, seen=farthest.see)
-        else:
-            other = done.teacher if who == "student" else None
-            found[who] = task_quality(done.task, network, other, n=OUTPUTS, seen=farthest.see)
-        # The embedded generator is measured on the embedded features as it is.
-        if done.features is not None and not (done.embedded and done.features.name == FEATURES):
-            found[who]["on_features"] = feature_quality(
-                done.task, network, done.features, teacher=done.teacher, n=OUTPUTS
-            )
-    if done.teacher is not None:
-        found["student"]["worst"] = farthest.record()
-        draw_worst(farthest, done.run / WORST)
-        if done.task.rate is not None:
-            worst_sounds(farthest, done.run / SOUNDS)
-    return found
-
-
-def taken_by(done: Finished, seen: Mapping[str, Described]) -> Toll | None:
-    """Return what compression took from each class; ``None`` where no features look at them."""
-    if done.teacher is None:
-        return None
-    student = done.student
-    features = None if done.embedded else done.features
-    n = SAMPLES if done.embedded else OUTPUTS
-    both = [seen["teacher"], seen["student"]] if len(seen) == 2 else None
-    return taken_of(
-        done.task, student, done.teacher, features, embedded=done.embedded, n=n, seen=both
-    )
-
-
-def draw_worst(farthest: Farthest, file: Path) -> None:
-    """Write the samples farthest from the teacher's; only a word, where they are no pictures."""
-    from gancompress.reporting.pictures import save_png
-
-    try:
-        save_png(farthest.picture(), file)
-    except DataError as error:
-        note(f"no picture of the worst examples: {error}")
-
-
 def drawn_picture(done: Finished) -> Path | None:
     """Write the closing picture; None, and a word, where the output is none."""
     from gancompress.reporting.pictures import before_after_grid, sample_grid, save_png
@@ -268,18 +165,6 @@ def draw_plots(run: Path) -> None:
         file = run / PLOTS / f"{title.lower().replace(' ', '_')}.svg"
         file.parent.mkdir(exist_ok=True)
         file.write_text(picture, encoding="utf-8")
-
-
-def quality_of(
-    generator: nn.Module, subject: Subject, seen: Callable[[Described], None]
-) -> dict[str, Any]:
-    """Return the metrics of the embedded ``generator``, or what keeps it from being measured."""
-    from gancompress.metrics.evaluate import evaluate
-
-    try:
-        return evaluate(generator, subject.sampler, n=SAMPLES, seed=0, seen=seen)
-    except DataError as error:
-        return {"skipped": str(error)}
 
 
 def comparison(
@@ -384,24 +269,6 @@ def speed_rows(
         )
         record.append({**asdict(speed), "times": speed.times, "predicted": said})
     return rows, record
-
-
-def quality_rows(quality: dict[str, dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    """Yield one row a metric that both networks have: name, before, after, change."""
-    from gancompress.reporting.tables import fewer
-
-    was, now = quality["teacher"], quality["student"]
-    if "skipped" in was or "skipped" in now:
-        return
-    key = "frechet_classifier"
-    yield (
-        f"Frechet distance (real: {now['frechet_floor']:.3g})",
-        f"{was[key]:.4f}", f"{now[key]:.4f}", fewer(was[key], now[key], "lower"),
-    )  # fmt: skip
-    for key in ("precision", "recall", "conditional_accuracy"):
-        if was[key] is not None:
-            gap = f"{now[key] - was[key]:+.3f}"
-            yield key.replace("_", " "), f"{was[key]:.3f}", f"{now[key]:.3f}", gap
 
 
 def single_table(done: Finished, quality: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from torch import nn
 
 from gancompress.commands.console import begin_notes, note, quiet, said, set_quiet, stderr
 from gancompress.commands.dry_run import Prediction, predict, show_prediction
+from gancompress.commands.finished import Finished
 from gancompress.commands.progress import ProgressLine
 from gancompress.commands.recipes import shipped
 from gancompress.commands.request import Request, continued, go_on, recipe_of, refuse_to_forget
@@ -25,7 +26,7 @@ from gancompress.commands.resolve.participants import Participants, each_its_own
 from gancompress.commands.resolve.run_task import in_words_of
 from gancompress.commands.resolve.subject import resolved_device
 from gancompress.commands.resolve.try_forward import probe
-from gancompress.commands.results import Finished, close
+from gancompress.commands.results import close
 from gancompress.commands.run_start import check_same, new_folder, unfinished
 from gancompress.errors import ConfigError, DataError
 from gancompress.modules.copying import duplicate

@@ -106,7 +106,7 @@ def said(
     """Type a command in that folder; its JSON, and what it says where it fails."""
     monkeypatch.chdir(place)
     for name in ("SAMPLES", "OUTPUTS", "FEW"):
-        monkeypatch.setattr(f"gancompress.commands.results.{name}", 8)
+        monkeypatch.setattr(f"gancompress.commands.closing_quality.{name}", 8)
 
     def type_(*words: str) -> dict[str, Any]:
         capsys.readouterr()
