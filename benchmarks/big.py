@@ -208,7 +208,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     cells = []
     for r in rows:
         if "status" in r:
-            cells.append([r["network"], f"{r['status']}: {r.get('detail', '')}"])
+            cells.append([r["network"], ": ".join(filter(None, (r["status"], r.get("detail"))))])
             continue
         cells.append(
             [r["network"], f"{r['params'] / 1e6:.1f} M", r["wrapped_on"],
