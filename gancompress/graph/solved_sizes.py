@@ -26,11 +26,11 @@ def solve_attributes(
     while left:
         # Of ``self.half`` and ``self.c - self.half`` the first says what the second leaves over.
         open_keys = [u.value.attributes & set(left) for u in uses]
-        ready = [k for k in left if {k} in open_keys]
+        ready = [k for k in left if frozenset({k}) in open_keys]
         key = (ready or left)[0]
         mine = [
             u for u, open_in in zip(uses, open_keys, strict=True)
-            if key in open_in and (not ready or open_in == {key})
+            if key in open_in and (not ready or len(open_in) == 1)
         ]  # fmt: skip
         left.remove(key)
         env[key] = _solved(key, mine, env, old, count)

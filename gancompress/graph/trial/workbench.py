@@ -161,7 +161,8 @@ class Workbench:
 
 def _random_states(real: bool) -> tuple[object, bytes]:
     """Return the states of Python's and NumPy's random numbers, and of torch's where it is real."""
-    numpys, torchs = np.random.get_state(), b""
+    numpys: Any = np.random.get_state()
+    torchs = b""
     if real:
         # Looking is no operator of the forward.
         with _disable_current_modes(), torch._C.DisableTorchFunction():
