@@ -30,7 +30,7 @@ def solve_attributes(
         key = (ready or left)[0]
         mine = [
             u for u, open_in in zip(uses, open_keys, strict=True)
-            if key in open_in and (not ready or open_in == {key})
+            if key in open_in and (not ready or len(open_in) == 1)
         ]  # fmt: skip
         left.remove(key)
         env[key] = _solved(key, mine, env, old, count)

@@ -90,7 +90,9 @@ def _grafted(module: nn.Module, made: nn.Module, memo: dict[int, Any]) -> nn.Mod
             "__deepcopy__ makes another network. Tracing works on a copy that has the same parts"
         )
     for path, sub in module.named_modules():
-        for kind in ("_parameters", "_buffers") if type(sub) is type(parts.get(path)) else ():
+        # What TorchScript holds is not ours to put anywhere.
+        plain = type(sub) is type(parts.get(path)) and not isinstance(sub, torch.jit.ScriptModule)
+        for kind in ("_parameters", "_buffers") if plain else ():
             for key, tensor in getattr(sub, kind).items():
                 store = getattr(parts[path], kind)
                 if id(tensor) not in memo or store.get(key) is memo[id(tensor)]:

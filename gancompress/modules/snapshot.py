@@ -119,7 +119,7 @@ class Snapshot:
                 self._structure.append(_array_undo(item))
             return []
         if isinstance(item, weakref.WeakKeyDictionary | weakref.WeakValueDictionary):
-            return [item.data]  # type: ignore[attr-defined]
+            return [vars(item)["data"]]
         held: list[Any] = []
         if isinstance(item, tuple | frozenset):
             held += item
