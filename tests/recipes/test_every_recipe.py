@@ -139,6 +139,8 @@ def adapted_words(name: str) -> list[str]:
             f"distill.{i}.variant=plain"
             for i, entry in enumerate(recipe.distill) if entry.name == "class_aware"
         ]  # fmt: skip
+    if name == "torch-pruning":  # it finds no maps of its own in a network that small
+        words.append(f"distill.0.pairs={PAIRS}")
     if name == "gan-compression":
         words.append("companions.0.trials=4")
     return words
