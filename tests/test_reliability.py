@@ -92,10 +92,12 @@ def test_what_an_earlier_version_broke_is_tried_again(
     version = "a"
     monkeypatch.setattr(campaign, "RESULTS", tmp_path)
     monkeypatch.setattr(campaign, "rows", lambda: {"odd": Row("X", "nothing", 9, odd)})
-    monkeypatch.setattr(campaign, "_package", lambda commit: commit)
+    monkeypatch.setattr(campaign, "package_at", lambda commit: commit)
     monkeypatch.setattr(campaign.record, "protocol", lambda seed: {"git": version, "seed": seed})
     monkeypatch.setattr(campaign.subprocess, "run", None)
-    monkeypatch.setattr(campaign, "_package", lambda commit: {"HEAD": version}.get(commit, commit))
+    monkeypatch.setattr(
+        campaign, "package_at", lambda commit: {"HEAD": version}.get(commit, commit)
+    )
     assert campaign.main(["odd", "--count", "5"]) == 1
 
     def mended(folder: Path) -> Trial:

@@ -94,7 +94,7 @@ def campaign(
     file = (results or RESULTS) / f"{name}.json"
     found = json.loads(file.read_text()) if file.is_file() and not fresh else None
     conditions = record.protocol(seed)
-    other = found is not None and _package(found["git"]) != _package("HEAD")
+    other = found is not None and package_at(found["git"]) != package_at("HEAD")
     if found is None or found["seed"] != seed or (other and not add):
         found, other = {"tried": 0, "held": 0, "wall_s": 0.0, "kinds": {}, "failures": []}, False
     if other:
@@ -172,7 +172,7 @@ def _again(name: str, seed: int, number: int) -> int:
     return int(bool(fault))
 
 
-def _package(commit: str) -> str:
+def package_at(commit: str) -> str:
     """Return what the package was at ``commit``; unknown, or edited since: equal to nothing."""
     done = subprocess.run(
         ["git", "rev-parse", f"{commit}:gancompress"],

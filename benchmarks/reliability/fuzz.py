@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from benchmarks.reliability.campaign import package_at
 
 RESULT = record.RESULTS / "reliability" / "fuzz.json"
 CORPUS = record.ROOT / "build" / "fuzz"
@@ -199,10 +200,11 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _added(whole: dict[str, Any], name: str, found: dict[str, Any], seconds: int) -> dict[str, Any]:
-    """Return the results with those of one target; of the same commit they add up."""
+    """Return the results with those of one target; of the same package they add up."""
     conditions = record.protocol(1, ("atheris",))
-    if whole.get("git") != conditions["git"]:
-        whole = {**conditions, "targets": {}}
+    if not whole or package_at(whole["git"]) != package_at("HEAD"):
+        whole = {"targets": {}}
+    whole |= conditions
     old = whole["targets"].get(name, {"tried": 0, "refused": 0, "seconds": 0, "failures": []})
     whole["targets"][name] = {
         "tried": old["tried"] + found["tried"],
