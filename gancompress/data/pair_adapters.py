@@ -61,7 +61,11 @@ def adapt_pairs(
 
 
 def holds_pairs(source: Any) -> bool:
-    """Return whether the first sample of ``source`` holds two pictures; what fails holds none."""
+    """Return whether the first sample of ``source`` holds two pictures.
+
+    Raises:
+        DataError: the data set fails to give it.
+    """
     inside: Any = source
     if isinstance(source, DataLoader):
         inside = source.dataset
