@@ -61,8 +61,14 @@ def adapt_pairs(
 
 
 def holds_pairs(source: Any) -> bool:
-    """Return whether the first sample of ``source`` holds two pictures; what fails holds none."""
-    inside: Any = source.dataset if isinstance(source, DataLoader) else source
+    """Return whether the first sample of ``source`` holds two pictures.
+
+    Raises:
+        DataError: the data set fails to give it.
+    """
+    inside: Any = source
+    if isinstance(source, DataLoader):
+        inside = source.dataset
     if not (hasattr(inside, "__getitem__") and hasattr(inside, "__len__")) or not len(inside):
         return False
     return len(images_in(sample_of(inside, 0, type(inside).__name__))) >= 2
