@@ -73,7 +73,7 @@ def test_every_experiment_resolves_and_may_be_compared(name: str) -> None:
     made, labels = jobs(found), entries(found)
     assert len(made) == len(labels) * len(found.seeds)
     equal = [job for job in made if not labels[job.label].as_shipped]
-    assert len({job.images for job in equal}) == 1
+    assert len({job.images for job in equal or made}) == 1
     assert len({job.recipe.target for job in made} - {None}) == 1
     assert len({job.recipe.seed for job in made}) == len(found.seeds) >= 3
 

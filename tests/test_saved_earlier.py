@@ -14,6 +14,7 @@ from gancompress.commands.verify import check_integrity
 from tests.saved_earlier.nets import OPTIONS, early
 
 HERE = Path(__file__).parent / "saved_earlier"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def images(net: torch.nn.Module) -> Tensor:
@@ -36,7 +37,7 @@ def test_the_run_goes_on(tmp_path: Path) -> None:
     shutil.copytree(HERE / "run", tmp_path / "run")
     check_integrity(tmp_path / "run", json=True)
     recipe = gc.load_recipe(tmp_path / "run" / "config.yaml")
-    today = gc.load_recipe("ppcd", OPTIONS)
+    today = gc.load_recipe(ROOT / "benchmarks" / "earlier" / "ppcd.yaml", OPTIONS)
     assert recipe == today.model_copy(update={"paper": recipe.paper})
     done = gc.train(recipe, generator=early(), out=tmp_path / "run", resume="auto")
     assert done.history[0]["step"] == 4 or done.history[-1]["step"] == 10

@@ -66,6 +66,7 @@ def outside(what: type | Callable[..., Any]) -> Outside:
         hashes = type(what).__hash__ is type.__hash__
         return _of_class(what) if hashes else _of_class.__wrapped__(what)
     walk = _Walk(type(getattr(what, "__self__", None)))
+    walk.homes.add(_package(what))
     walk.follow(what)
     walk.run()
     return walk.found
@@ -92,6 +93,9 @@ def names_used(module: nn.Module) -> set[str]:
 class _Walk:
     def __init__(self, kind: type) -> None:
         self.kind, self.found = kind, Outside()
+        # Of installed packages only those that the code itself is of: a forward that logs or
+        # asserts would lead through a whole logger or test runner, with all that they hold.
+        self.homes = {_package(base) for base in kind.__mro__}
         self._todo: list[types.FunctionType] = []
         self._seen: set[Any] = set()
 
@@ -155,21 +159,33 @@ class _Walk:
             return True
         if isinstance(value, type):
             # By id: a metaclass may compare and hash its classes as it likes.
-            if id(value) not in self._seen:
+            if id(value) not in self._seen and self._ours(value):
                 self._seen.add(id(value))
                 self.found.kinds.append(value)
             return True
         return isinstance(value, _CODE)
 
+    def _ours(self, code: Any) -> bool:
+        """Whether a function or class is of the user's files, or of a package at home here."""
+        package = _package(code)
+        if package in self.homes:
+            return True
+        file = getattr(sys.modules.get(getattr(code, "__module__", None) or ""), "__file__", None)
+        return not is_installed(file or "<frozen>")
+
     def _function(self, function: types.FunctionType) -> None:
         while function not in self._seen:
             self._seen.add(function)
-            if is_users_file(function.__code__.co_filename):
+            if is_users_file(function.__code__.co_filename) and self._ours(function):
                 self._todo.append(function)
             inner = getattr(function, "__wrapped__", None)
             if not isinstance(inner, types.FunctionType):
                 return
             function = inner
+
+
+def _package(code: Any) -> str:
+    return str(getattr(code, "__module__", None) or "").partition(".")[0]
 
 
 @functools.lru_cache(maxsize=4096)

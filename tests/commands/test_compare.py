@@ -132,7 +132,7 @@ def test_a_report_says_its_verdict_with_thresholds_and_how_to_load(tmp_path: Pat
     page = (run / "report.html").read_text("utf-8")
     for words in (
         "does not hold", "target params=4x, +3.0% off (allowed: 2%)", "2.00x faster",
-        "4.00 to 2.00 ms, batch 1, cpu, 1 thread", "teacher 4", "No threshold was set", "2.0e-12",
+        "4.00 to 2.00 ms, batch 1, cpu, 1 thread", "teacher 4", "Allowed: ", "2.0e-12",
         "(allowed: 1e-09)", 'type="range"', "5 of 9", "Channels by group",
         "from nets import Maker\nbuild = Maker.build",
     ):  # fmt: skip

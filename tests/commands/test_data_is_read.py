@@ -21,7 +21,8 @@ def pictures() -> ArrayDataset:
 
 
 def participants(task: Any) -> Participants:
-    return Participants(subject=None, discriminator=None, dataset=pictures(), task=task)  # type: ignore[arg-type]
+    others: Any = dict.fromkeys(("request", "recipe", "subject", "discriminator"))
+    return Participants(**others, dataset=pictures(), task=task)
 
 
 def test_good_pictures_that_are_spoilt_are_read_without_a_judge_and_without_losses() -> None:

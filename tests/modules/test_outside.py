@@ -362,3 +362,18 @@ def test_layers_that_are_not_there_yet_are_named() -> None:
     for net in (Late(), lazy):
         net(z)
         assert gc.trace(net.eval(), z).groups
+
+
+class Asserting(nn.Module):
+    """pytest rewrites the assert: its code leads to pytest's own functions then."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() == 4, pytest.__name__
+        return x * 2
+
+
+def test_other_packages_are_not_walked_through() -> None:
+    found = outside(Asserting)
+    assert not any(kind.__module__.startswith("_pytest") for kind in found.kinds)
+    spaces = [space.get("__name__", "") for space, _ in found.names]
+    assert not any(name.startswith("_pytest") for name in spaces)

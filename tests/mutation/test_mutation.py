@@ -44,6 +44,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
+@pytest.mark.slow
 def test_faults_are_planted_noticed_and_taken_out_again(root: Path, tmp_path: Path) -> None:
     slot = Slot(make_copy(root, tmp_path / "copy"))
     done: dict[str, Job] = {}

@@ -196,6 +196,7 @@ def test_what_a_backward_keeps_is_counted_once_and_without_weights(n: int) -> No
     assert found == [n * 4 * (6 + 50 + 64)]
 
 
+@pytest.mark.slow
 def test_a_step_that_is_sure_not_to_fit_begins_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     each: list[int] = []
     own = memory.kept_by_a_sample
