@@ -5,9 +5,9 @@ BIN := .venv/bin
 
 .PHONY: demo test lint docs matrix mutation reliability fuzz sbom clean
 
-# Half as long as `gancompress prune` alone, which ends better.
+# Two thirds of `gancompress prune` alone, which ends better.
 demo: .venv/.ready-demo
-	$(BIN)/gancompress prune --recipe ppcd steps=400 finetune_steps=200
+	$(BIN)/gancompress prune --recipe ppcd steps=530 finetune_steps=270
 
 test: .venv/.ready-dev
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
