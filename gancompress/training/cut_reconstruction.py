@@ -151,30 +151,40 @@ def gather_cut_reconstruction(
     """
     if not recipe.shrink.reconstruct or masked is None:
         return None
-    hard = float(RELAXATIONS.fact(recipe.relaxation, "hard_from"))
-    early = [event for event in recipe.shrink.events if event < hard]
-    if early:
-        raise ConfigError(
-            f"shrink.reconstruct: gates of relaxation {recipe.relaxation.name} are between 0 and 1 "
-            f"until progress {hard:g}, and there is a cut at {early[0]:g}: what is solved for is "
-            "a network of open gates. Use relaxation=ste, or shrink.events that come later"
-        )
-    shapes = [
-        {n: t.shape for n, t in raw_tensors(one).items()} for one in (masked.generator, teacher)
-    ]
-    if shapes[0] != shapes[1]:
-        name = next(n for n in {**shapes[0], **shapes[1]} if shapes[0].get(n) != shapes[1].get(n))
-        raise ConfigError(
-            f"shrink.reconstruct needs the network that the student was made of as its teacher: "
-            f"{name!r} is {_size(shapes[1].get(name))} in the teacher and "
-            f"{_size(shapes[0].get(name))} in the student. Set shrink.reconstruct=false"
-        )
+    wrong = soft_at_a_cut(recipe) or other_network(masked.generator, teacher)
+    if wrong is not None:
+        raise ConfigError(f"shrink.reconstruct: {wrong}. Set shrink.reconstruct=false otherwise")
     try:
         return CutReconstruction(recipe, task, Reference(teacher, masked.graph), device)
     except GraphError as error:
         raise GraphError(
             f"shrink.reconstruct cannot follow this network: {error}. Set shrink.reconstruct=false"
         ) from error
+
+
+def soft_at_a_cut(recipe: Recipe) -> str | None:
+    """Return why gates are not all 0 or 1 at the live cuts; ``None``: they are."""
+    hard = float(RELAXATIONS.fact(recipe.relaxation, "hard_from"))
+    early = [event for event in recipe.shrink.events if event < hard]
+    if not early:
+        return None
+    return (
+        f"gates of relaxation {recipe.relaxation.name} are between 0 and 1 until progress "
+        f"{hard:g}, and there is a cut at {early[0]:g}: what is solved for is a network of open "
+        "gates. Use relaxation=ste, or shrink.events that come later"
+    )
+
+
+def other_network(student: nn.Module, teacher: nn.Module) -> str | None:
+    """Return where the tensors of the two differ in name or shape; ``None``: nowhere."""
+    ours, theirs = ({n: t.shape for n, t in raw_tensors(one).items()} for one in (student, teacher))
+    if ours == theirs:
+        return None
+    name = next(n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n))
+    return (
+        f"the teacher must be the network that the student was made of: {name!r} is "
+        f"{_size(theirs.get(name))} in the teacher and {_size(ours.get(name))} in the student"
+    )
 
 
 def held_progress(recipe: Recipe, progress: float, steps: int) -> float:

@@ -269,7 +269,8 @@ def say_start(
         channels = f"{sum(widths.values()):,} channels in {len(widths)} groups can go"
         log.event("groups", channels, widths=widths)
     if left_out is not None:
-        log.event("least_squares", f"least squares is left out: {left_out}")
+        text = f"least squares is left out: {left_out} (least_squares=always insists)"
+        log.event("least_squares", text)
     if people.report is not None:
         log.event("reconstruct", told(people.report))
     for remark in people.remarks:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gancompress.data.order import stream
 from gancompress.errors import GraphError
-from gancompress.masks.relax import RELAXATIONS
 from gancompress.modules.copying import duplicate
 from gancompress.recipes.parts import Named
 from gancompress.recipes.schema import Recipe
-from gancompress.surgery.raw_tensors import raw_tensors
 from gancompress.surgery.reconstruction.options import Call, Options
 from gancompress.surgery.reconstruction.pairs import Walks
 from gancompress.surgery.reconstruction.patches import Geometry
-from gancompress.surgery.reconstruction.walk import Contraction, NormInput
+from gancompress.surgery.reconstruction.walk import NormInput
 from gancompress.tasks.protocol import Task
+from gancompress.training.cut_reconstruction import other_network, soft_at_a_cut
 from gancompress.training.reconstructed import drawn_calls
 
 SHARE = 0.1
 """Least squares may cost at most so much of the arithmetic of the training that follows."""
+
+BATCHES = 4
+"""Of two samples, on which a network is followed."""
 
 HELD = 4 * 2**30
 """Bytes of activations that may be alive at once: all samples stand at one layer together."""
@@ -81,21 +84,19 @@ def without_least_squares(recipe: Recipe) -> Recipe:
 
 
 def _unsuited(recipe: Recipe, generator: nn.Module, teacher: nn.Module | None) -> str | None:
-    hard = float(RELAXATIONS.fact(recipe.relaxation, "hard_from"))
-    if recipe.shrink.reconstruct and any(event < hard for event in recipe.shrink.events):
-        return f"gates of relaxation {recipe.relaxation.name} are not 0 or 1 at each cut"
-    if teacher is not None and _shapes(teacher) != _shapes(generator):
-        return "the teacher is another network than the student was made of"
-    return None
+    soft = soft_at_a_cut(recipe) if recipe.shrink.reconstruct else None
+    return soft or (None if teacher is None else other_network(generator, teacher))
 
 
 def _too_dear(recipe: Recipe, task: Task, generator: nn.Module, steps: int) -> str | None:
     home = next((p.device for p in generator.parameters()), torch.device("cpu"))
-    call = drawn_calls(task, 2, stream(recipe.seed, "suited"), home)[0]
+    rng = stream(recipe.seed, "suited")
+    # Several, of which one may run other operators than the others.
+    calls = [call for _ in range(BATCHES) for call in drawn_calls(task, 2, rng, home)]
     try:
-        price = priced(generator, call)
+        price = priced(generator, calls)
     except GraphError as error:
-        return f"it cannot follow this network: {error}"
+        return f"this network cannot be followed: {error}"
     score = {} if recipe.score is None else recipe.score.options
     samples = max(int(score.get("samples", 512)), recipe.shrink.samples)
     held = price.held * samples
@@ -112,34 +113,27 @@ def _too_dear(recipe: Recipe, task: Task, generator: nn.Module, steps: int) -> s
 
 
 @torch.no_grad()
-def priced(network: nn.Module, call: Call, options: Options | None = None) -> Price:
-    """Return what least squares would cost on ``network``, seen on one call of at least 1 sample.
+def priced(network: nn.Module, calls: Sequence[Call]) -> Price:
+    """Return what least squares would cost on ``network``, seen on a few small calls.
 
     Raises:
         GraphError: it cannot be followed.
     """
-    options, price = options or Options(), Price()
-
-    def see(stop: Contraction | NormInput) -> None:
-        if isinstance(stop, NormInput) or stop.out is None:
-            return
-        geometry = Geometry.of(stop)
-        groups, outputs, features = geometry.matrix(stop.w).shape
-        places = math.prod(geometry.positions(stop.out))
-        n = geometry.positions(stop.out)[0] if geometry.kind == "convolution" else len(stop.x)
-        price.sample += places * groups * outputs * features / max(n, 1)
-        # Both networks, and what is made on the way, in float32.
-        price.held = max(price.held, 3 * 4 * (stop.x.numel() + stop.out.numel()) / max(n, 1))
-        if features <= options.features:
-            rows = max(options.rows, 4 * features)
-            price.solving += groups * (2 * rows * features**2 + 5 * features**3)
-            price.layers += 1
-
-    with Walks(duplicate(network).eval(), [call], seed=options.seed) as walks:
-        walks.rehearse(see)
+    options, price = Options(), Price()
+    with Walks(duplicate(network).eval(), calls, seed=options.seed) as walks:
+        while (stops := walks.advance()) is not None:
+            stop = stops[0]
+            if isinstance(stop, NormInput) or stop.out is None:
+                continue
+            geometry = Geometry.of(stop)
+            groups, outputs, features = geometry.matrix(stop.w).shape
+            places = math.prod(geometry.positions(stop.out))
+            n = max(stop.out.shape[0] if geometry.kind == "convolution" else len(stop.x), 1)
+            price.sample += places * groups * outputs * features / n
+            # Both networks, and what is made on the way, in float32.
+            price.held = max(price.held, 3 * 4 * (stop.x.numel() + stop.out.numel()) / n)
+            if features <= options.features:
+                rows = max(options.rows, 4 * features)
+                price.solving += groups * (2 * rows * features**2 + 5 * features**3)
+                price.layers += 1
     return price
-
-
-def _shapes(network: nn.Module) -> dict[str, torch.Size]:
-    tensors: dict[str, Tensor] = dict(raw_tensors(network))
-    return {name: tensor.shape for name, tensor in tensors.items()}

@@ -11,9 +11,12 @@ import gancompress as gc
 from gancompress.masks.budget import Budget
 from gancompress.recipes.load import load_recipe
 from gancompress.target import Target
+from gancompress.tasks.protocol import Batch, Draw
 from gancompress.training.allocation import allocate, order_of_going
 from gancompress.training.log import Silent
 from gancompress.training.loop import train
+from gancompress.training.score import Look
+from gancompress.training.scores.residual import residual
 from tests.training.nets import images, networks
 
 WORTH = {"0": np.arange(8.0) + 1, "1": np.arange(8.0)[::-1] * 1e-3}
@@ -69,6 +72,31 @@ def test_masks_begin_from_it_and_the_cut_follows() -> None:
     assert result.verified is not None
     share = count(result.generator) / count(networks()[0])
     assert 0.55 <= share <= 1 / 1.5
+
+
+def test_groups_that_nothing_can_weigh_give_the_same_share() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.Conv2d(8, 8, 1),
+        nn.Conv2d(8, 3, 1),
+    )  # fmt: skip
+    masked = gc.wrap(net, torch.randn(2, 2, 4, 4))
+    found = residual(Look(masked, Pictures(), 0, torch.device("cpu")), samples=16)
+    assert set(found) == set(masked.masks)
+    every = np.concatenate(list(found.values()))
+    half = np.median(every)
+    # The first group is read by a grouped convolution alone: it neither stays whole nor goes first.
+    first = found["0"]
+    assert 0.25 <= (first < half).mean() <= 0.75
+    order = masked.masks["0"].scores.detach().numpy().argsort(kind="stable")
+    assert (np.diff(first[order]) > 0).all()
+
+
+class Pictures:
+    """Only what a score asks of a task: batches of noise."""
+
+    def batch(self, draw: Draw) -> Batch:
+        return Batch((torch.randn(draw.n, 2, 4, 4, generator=draw.rng),))
 
 
 def count(network: nn.Module) -> int:

@@ -65,7 +65,7 @@ def test_gates_between_0_and_1_and_other_teachers_are_reasons() -> None:
     _, why = asked(ppcd("relaxation=scurve"), generator)
     assert "relaxation scurve" in why
     _, why = asked(ppcd(), generator, teacher=nn.Linear(3, 3))
-    assert "another network" in why
+    assert "the network that the student was made of" in why
 
 
 def test_too_much_at_once_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,13 +76,33 @@ def test_too_much_at_once_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_price_counts_features_places_and_samples() -> None:
     net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(80, 2))
-    price = priced(net, ((torch.randn(2, 3, 4, 4),), {}))
+    price = priced(net, [((torch.randn(2, 3, 4, 4),), {})] * 2)
     assert price.sample == 16 * 5 * 27 + 2 * 80
     assert price.layers == 2
     rows = 20_000
     assert price.solving == sum(2 * rows * p**2 + 5 * p**3 for p in (27, 80))
     assert price.held == 12 * (48 + 80)
     assert Price(10.0, 2.0, 0.0, 1).whole(3) == 10 + 2 * (12 + 8)
+
+
+class Fickle(nn.Module):
+    """Runs another operator where its input says so: no two batches can be followed together."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        self.whole, self.more = whole, nn.Conv2d(1, 1, 1)
+
+    def forward(self, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        made = self.whole(z, y)
+        return self.more(made) if float(z.sum()) > 0 else made
+
+
+def test_a_forward_that_changes_with_its_input_is_a_reason() -> None:
+    generator, _ = networks()
+    task = task_for(ppcd(), generator, None, None, images())
+    _, why = suited(ppcd(), task, Fickle(generator), None, 10**6)
+    assert why is not None
+    assert "cannot be followed" in why
 
 
 def test_a_run_says_why_and_goes_on(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ def residual(look: Look, *, samples: Annotated[int, Field(ge=1)] = 512) -> dict[
     `channel_losses` says what is lost with a channel after least squares made up for it (ours,
     after Frantar & Alistarh 2022); the saving is in the unit of the target. The order is one over
     all groups: with ``importance: {name: scores, ranks: false}`` and ``allocation: global`` the
-    masks begin from it, and learn where it should be another. Groups that only layers read which
-    least squares cannot treat go last. It looks at ``samples`` inputs, and needs no data.
+    masks begin from it, and learn where it should be another. A group that only layers read which
+    least squares cannot treat (grouped convolutions) gives the share that all others give, in the
+    order of the scores that it has. It looks at ``samples`` inputs, and needs no data.
     """
     network = duplicate(look.masked.generator)
     gates_off(network)
@@ -32,5 +33,9 @@ def residual(look: Look, *, samples: Annotated[int, Field(ge=1)] = 512) -> dict[
     worth = channel_losses(network.eval(), graph, calls, Options(seed=look.seed))
     kept = {name: worth[name] for name in look.masked.masks if name in worth}
     found = order_of_going(graph, kept, budget)
-    last = sum(map(len, kept.values()))
-    return {n: found.get(n, np.full(m.size, last)) for n, m in look.masked.masks.items()}
+    last = max(sum(map(len, kept.values())), 1)
+    for name, mask in look.masked.masks.items():
+        if name not in found:
+            scores = mask.scores.detach().double().cpu().numpy()
+            found[name] = (scores.argsort(kind="stable").argsort() + 0.5) / mask.size * last
+    return found
