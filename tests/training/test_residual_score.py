@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,8 @@ def test_groups_that_nothing_can_weigh_give_the_same_share() -> None:
         nn.Conv2d(8, 3, 1),
     )  # fmt: skip
     masked = gc.wrap(net, torch.randn(2, 2, 4, 4))
-    found = residual(Look(masked, Pictures(), 0, torch.device("cpu")), samples=16)
+    task: Any = Pictures()
+    found = residual(Look(masked, task, 0, torch.device("cpu")), samples=16)
     assert set(found) == set(masked.masks)
     every = np.concatenate(list(found.values()))
     half = np.median(every)
